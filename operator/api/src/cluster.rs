@@ -1,0 +1,70 @@
+//! The custom resource itself: group, version, names, printer columns and its top-level fields.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Autoscale, Delivery, Drain, Gateway, Source, Template};
+use crate::status::WsClusterStatus;
+
+/// A sharded WebSocket service: how many shards, how much each holds, and what they publish.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "wscluster.dev",
+    version = "v1alpha1",
+    kind = "WsCluster",
+    plural = "wsclusters",
+    shortname = "wsc",
+    namespaced,
+    status = "WsClusterStatus",
+    derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.shards",
+        status_replicas_path = ".status.shards",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Shards", type_ = "integer", json_path = ".spec.shards"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyShards"),
+    printcolumn(name = "Connections", type_ = "integer", json_path = ".status.connections"),
+    printcolumn(name = "Capacity", type_ = "integer", json_path = ".status.capacity"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.utilization"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WsClusterSpec {
+    /// How many shards hold connections. 1 to 1000.
+    #[serde(default = "default_shards")]
+    pub shards: u32,
+    /// Connections one shard may hold; a hard limit. 1 to 1000000.
+    #[serde(default = "default_capacity")]
+    pub capacity: u32,
+    /// Where messages come from.
+    #[serde(default)]
+    pub source: Source,
+    /// How messages reach clients.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// The front door.
+    #[serde(default)]
+    pub gateway: Gateway,
+    /// How connections are moved away from a shard that leaves.
+    #[serde(default)]
+    pub drain: Drain,
+    /// Shard count from live connections, instead of `shards`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
+    /// Leave everything as it is.
+    #[serde(default)]
+    pub paused: bool,
+    /// What the processes look like: image, resources, placement.
+    #[serde(default)]
+    pub template: Template,
+}
+
+fn default_shards() -> u32 {
+    1
+}
+fn default_capacity() -> u32 {
+    6_000
+}

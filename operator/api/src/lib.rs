@@ -1,0 +1,15 @@
+//! The `WsCluster` custom resource: its types, defaults, schema and rules.
+//!
+//! A light crate: no client, no runtime. The operator, `wscluster local`, the shard and the gateway
+//! all read the same types, so a manifest means the same everywhere. Types and defaults live in
+//! [`spec`] and [`status`], units in [`units`]; [`validate`] repeats every schema and CEL rule for
+//! people who have no API server at hand.
+
+mod cluster;
+pub mod manifest;
+pub mod spec;
+pub mod status;
+pub mod units;
+pub mod validate;
+
+pub use cluster::{WsCluster, WsClusterSpec};
