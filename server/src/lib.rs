@@ -1,1 +1,25 @@
-//! map
+//! The parts of wscluster. One folder a part, one file a concern:
+//!
+//! - [`shard`] holds client sockets and fans records out; [`kafka`] feeds it; [`feed`] is the contract between the two.
+//! - [`gateway`] routes each upgrade to a shard with a free slot and becomes a byte tunnel.
+//! - [`local`] runs a manifest as processes on one machine.
+//! - [`load`], [`verify`], [`publish`] are the tools at hand.
+//!
+//! Shared below them: [`ws`] (RFC 6455), [`net`] (sockets), [`health`] (the JSON everybody reads), [`admin`] (its HTTP
+//! server), [`process`] (signals and usage), [`telemetry`] (logs).
+
+pub mod admin;
+pub mod cli;
+pub mod feed;
+pub mod gateway;
+pub mod health;
+pub mod kafka;
+pub mod load;
+pub mod local;
+pub mod net;
+pub mod process;
+pub mod publish;
+pub mod shard;
+pub mod telemetry;
+pub mod verify;
+pub mod ws;

@@ -25,7 +25,7 @@ pub enum ManifestError {
         reason: String,
     },
     /// The file is a `WsCluster` that breaks rules.
-    #[error("{path} is not valid:{}", violations.iter().map(|v| format!("\n  {v}")).collect::<String>())]
+    #[error("{path} is not valid:{}", list(violations))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -48,4 +48,8 @@ pub fn parse(text: &str, path: &Path) -> Result<WsCluster, ManifestError> {
         v if v.is_empty() => Ok(cluster),
         violations => Err(ManifestError::Invalid { path: path.into(), violations }),
     }
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().fold(String::new(), |text, violation| text + "\n  " + &violation.to_string())
 }

@@ -1,0 +1,143 @@
+//! A record as clients get it: encoded once into a WebSocket frame, the same bytes for every subscriber on every shard.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::Position;
+use crate::ws::frame::{Opcode, put_server_header};
+
+/// One record, encoded.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Channel it goes to.
+    pub channel: Arc<str>,
+    /// Where it stands.
+    pub position: Position,
+    /// Where the channel's previous record in this partition stands, when known.
+    pub prev: Option<Position>,
+    /// Kafka's timestamp, Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The whole frame: header, then `{"type":"…"`, then the rest of the object.
+    frame: Bytes,
+    /// Where the payload begins, and where its `type` member ends.
+    payload_at: u8,
+    type_len: u16,
+}
+
+/// What a record is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// Message type, e.g. `price:update`; plain text without control characters.
+    pub kind: &'a str,
+    /// Message priority.
+    pub priority: i32,
+    /// The value as JSON members, e.g. `"data":{…}` or `"data_base64":"…"`.
+    pub data: &'a [u8],
+}
+
+impl Record {
+    /// Encodes `draft`.
+    pub fn encode(
+        channel: Arc<str>,
+        position: Position,
+        prev: Option<Position>,
+        timestamp_ms: i64,
+        draft: Draft<'_>,
+    ) -> Self {
+        let mut head = format!("{{\"type\":{}", json(draft.kind));
+        let type_len = u16::try_from(head.len()).unwrap_or(u16::MAX);
+        let prev_member = prev.map_or_else(String::new, |prev| format!(",\"prev\":\"{prev}\""));
+        head += &format!(
+            ",\"seq\":{},\"ts\":{timestamp_ms},\"priority\":{},\"channel\":{},\"pos\":\"{position}\"{prev_member},",
+            position.offset,
+            draft.priority,
+            json(&channel),
+        );
+        let frame = text_frame(&[head.as_bytes(), draft.data, b"}"]);
+        let payload_at = (frame.len() - head.len() - draft.data.len() - 1) as u8;
+        Self { channel, position, prev, timestamp_ms, frame, payload_at, type_len }
+    }
+
+    /// The frame for live delivery. Cheap to clone: all subscribers share its bytes.
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The frame with `"replayed":true`, for recovery.
+    pub fn replayed(&self) -> Bytes {
+        let (head, rest) = self.payload().split_at(usize::from(self.type_len));
+        text_frame(&[head, b",\"replayed\":true", rest])
+    }
+
+    /// The frame with the type `replay:message`, for the old `reconnect`.
+    pub fn replayed_old(&self) -> Bytes {
+        let rest = &self.payload()[usize::from(self.type_len)..];
+        text_frame(&[b"{\"type\":\"replay:message\"", rest])
+    }
+
+    /// The JSON object.
+    pub fn payload(&self) -> &[u8] {
+        &self.frame[usize::from(self.payload_at)..]
+    }
+}
+
+fn text_frame(parts: &[&[u8]]) -> Bytes {
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut frame = BytesMut::with_capacity(len + 10);
+    put_server_header(&mut frame, Opcode::Text, len);
+    for part in parts {
+        frame.put_slice(part);
+    }
+    frame.freeze()
+}
+
+/// `text` as a JSON string.
+fn json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::{Epoch, Partition};
+
+    fn record(data: &[u8]) -> Record {
+        let at = |offset| Position { partition: Partition { epoch: Epoch(0xab), number: 2 }, offset };
+        let draft = Draft { kind: "price:update", priority: 1, data };
+        Record::encode("BTC.\"x\".trade".into(), at(7), Some(at(5)), 1_700_000_000_000, draft)
+    }
+
+    fn value(frame: &[u8], header: usize) -> serde_json::Value {
+        serde_json::from_slice(&frame[header..]).unwrap()
+    }
+
+    #[test]
+    fn carries_its_own_and_the_previous_position() {
+        let record = record(br#""data":{"price":1}"#);
+        let value = value(record.frame(), 4);
+        assert_eq!(value["pos"], "ab-2-7");
+        assert_eq!(value["prev"], "ab-2-5");
+        assert_eq!(value["seq"], 7);
+        assert_eq!(value["channel"], "BTC.\"x\".trade");
+        assert_eq!(value["data"]["price"], 1);
+    }
+
+    #[test]
+    fn differs_in_replay_only_by_its_mark() {
+        let record = record(br#""data":null"#);
+        let (live, mut replayed) = (value(record.frame(), 4), value(&record.replayed(), 4));
+        assert_eq!(replayed.as_object_mut().unwrap().remove("replayed"), Some(true.into()));
+        assert_eq!(live, replayed);
+        assert_eq!(value(&record.replayed_old(), 4)["type"], "replay:message");
+    }
+
+    #[test]
+    fn finds_its_payload_behind_every_header_size() {
+        for size in [1, 200, 70_000] {
+            let data = format!("\"data\":\"{}\"", "x".repeat(size));
+            let record = record(data.as_bytes());
+            assert!(record.payload().starts_with(b"{\"type\":\"price:update\",\"seq\""), "{size}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Not built yet.
+
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs the part.
+pub fn run(_: Args) -> ExitCode {
+    eprintln!("not built yet");
+    ExitCode::FAILURE
+}

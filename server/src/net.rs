@@ -1,0 +1,69 @@
+//! Listening sockets and the limits of this process. Options set on a listener are inherited by what it accepts
+//! (Linux), so that no accepted socket costs a `setsockopt`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Handshakes the kernel may hold for us; it caps this at `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4_096;
+
+/// After this long without an acknowledgement for sent data a peer is gone (RFC 5482).
+pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a socket cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {addr}: {source}{}", remedy(source))]
+pub struct ListenError {
+    addr: SocketAddr,
+    source: io::Error,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process holds the port: choose another one, or 0 for any free one",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
+}
+
+/// Whether several sockets may listen on one port, the kernel spreading connections over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// This socket alone.
+    Exclusive,
+    /// `SO_REUSEPORT`.
+    ReusePort,
+}
+
+/// A non-blocking listener with our backlog, `TCP_NODELAY` and `TCP_USER_TIMEOUT`.
+pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(share == Share::ReusePort)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| ListenError { addr, source })
+}
+
+/// Raises the soft limit of open files to the hard one and says what it is.
+pub fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current == limit.maximum {
+        return most;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => most,
+        Err(_) => limit.current.unwrap_or(u64::MAX),
+    }
+}
