@@ -1,4 +1,8 @@
 //! The custom resource itself: group, version, names, printer columns and its top-level fields.
+//!
+//! [`crate::definition`] completes what is derived here with the rules; use that one to install or to check.
+
+#![allow(clippy::duplicated_attributes, reason = "one `printcolumn` a column, several of one type")]
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -15,6 +19,9 @@ use crate::status::WsClusterStatus;
     kind = "WsCluster",
     plural = "wsclusters",
     shortname = "wsc",
+    category = "all",
+    category = "streaming",
+    doc = "A sharded WebSocket service fed by Kafka",
     namespaced,
     status = "WsClusterStatus",
     derive = "PartialEq",
@@ -33,14 +40,15 @@ use crate::status::WsClusterStatus;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WsClusterSpec {
-    /// How many shards hold connections. 1 to 1000.
+    /// How many shards hold connections; `kubectl scale` and autoscalers write it.
     #[serde(default = "default_shards")]
+    #[schemars(range(min = 1, max = 1000))]
     pub shards: u32,
-    /// Connections one shard may hold; a hard limit. 1 to 1000000.
+    /// Connections one shard may hold; a hard limit.
     #[serde(default = "default_capacity")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub capacity: u32,
     /// Where messages come from.
-    #[serde(default)]
     pub source: Source,
     /// How messages reach clients.
     #[serde(default)]
@@ -54,7 +62,7 @@ pub struct WsClusterSpec {
     /// Shard count from live connections, instead of `shards`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscale: Option<Autoscale>,
-    /// Leave everything as it is.
+    /// The operator leaves everything as it is, until this is false again.
     #[serde(default)]
     pub paused: bool,
     /// What the processes look like: image, resources, placement.

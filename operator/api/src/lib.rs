@@ -6,6 +6,7 @@
 //! people who have no API server at hand.
 
 mod cluster;
+pub mod definition;
 pub mod manifest;
 pub mod spec;
 pub mod status;

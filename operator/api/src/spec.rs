@@ -3,11 +3,15 @@
 mod delivery;
 mod gateway;
 mod operations;
+mod security;
 mod source;
 mod template;
+mod topic;
 
 pub use delivery::{Delivery, SlowClient};
 pub use gateway::{Gateway, GatewayLimits, GatewayService, Queue, ServiceType};
 pub use operations::{Autoscale, Drain, RetryAfter};
-pub use source::{History, Kafka, Source, Topic};
-pub use template::{PodTemplate, Template};
+pub use security::{Credential, CredentialOrigin, OAuth, OAuthClient, Sasl, SaslMechanism, SecretRef, Security, Tls};
+pub use source::{History, Kafka, Rack, Source};
+pub use template::{ImagePullPolicy, PodTemplate, Template};
+pub use topic::{RecordOptions, Tombstones, Topic, TopicSelector, ValueFormat};

@@ -36,7 +36,7 @@ pub struct WsClusterStatus {
 pub struct Member {
     /// Pod or process name.
     pub name: String,
-    /// Position in the StatefulSet.
+    /// Position in the `StatefulSet`.
     pub ordinal: u32,
     /// Changes with every start of the process.
     pub incarnation: String,

@@ -129,7 +129,7 @@ impl JsonSchema for Span {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h)$" })
+        json_schema!({ "type": "string", "maxLength": 11, "pattern": "^[0-9]{1,9}(ms|s|m|h)$" })
     }
 }
 
@@ -141,7 +141,9 @@ impl JsonSchema for Size {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "x-kubernetes-int-or-string": true, "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        // No `anyOf` and no `type` beside `x-kubernetes-int-or-string`: it implies both, and keywords that speak of the other
+        // type do not apply (structural schemas, KEP-1027).
+        json_schema!({ "x-kubernetes-int-or-string": true, "minimum": 0, "maxLength": 15,
             "pattern": "^[0-9]{1,12}(Ki|Mi|Gi|k|M|G)?$" })
     }
 }

@@ -15,13 +15,14 @@ pub struct Delivery {
     pub slow_client: SlowClient,
     /// Time between two pings to a client.
     pub ping_interval: Span,
-    /// Time a client has to answer a ping.
+    /// Silence after which a client is taken for gone: no pong and no other frame for this long. More than `pingInterval`.
     pub pong_timeout: Span,
     /// Wait this long for more messages before writing to a socket; 0ms writes at once.
     pub coalesce: Span,
-    /// Largest message a client may send.
+    /// Largest message a client may send (1009 above).
     pub max_message_bytes: Size,
-    /// Channels one client may subscribe to.
+    /// Channels one client may subscribe to (4101 above).
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_subscriptions: u32,
 }
 

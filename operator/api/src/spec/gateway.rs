@@ -1,4 +1,6 @@
 //! The front door: how many gateways, how they are reached, and what they accept.
+//!
+//! Who a client is (tokens, single sign-on) is not decided here yet: a `gateway.auth` will say so when it exists.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +14,17 @@ use crate::units::{Size, Span};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gateway {
     /// Gateway processes.
+    #[schemars(range(min = 1, max = 1000))]
     pub replicas: u32,
     /// How clients reach the gateways.
     pub service: GatewayService,
     /// Where an upgrade waits when no shard has a slot.
     pub queue: Queue,
-    /// `Origin` values that browsers may send, e.g. `https://example.com`; empty: any.
+    /// `Origin` values that browsers may send (RFC 6454), e.g. `https://example.com`; empty: any.
+    #[schemars(
+        length(max = 256),
+        inner(length(max = 512), regex(pattern = r"^(null|[a-z][a-z0-9+.-]*://[^\s/A-Z]+)$"))
+    )]
     pub allowed_origins: Vec<String>,
     /// Size and time limits of a handshake.
     pub limits: GatewayLimits,
@@ -30,8 +37,10 @@ pub struct GatewayService {
     /// Kubernetes Service type.
     pub r#type: ServiceType,
     /// Port that clients connect to.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// Annotations for the cloud's load balancer.
+    #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -51,7 +60,8 @@ pub enum ServiceType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Queue {
-    /// Upgrades that may wait in one gateway.
+    /// Upgrades that may wait in one gateway; 0 refuses at once.
+    #[schemars(range(max = 1_000_000))]
     pub max_waiting: u32,
     /// How long one may wait for a slot.
     pub timeout: Span,
@@ -64,6 +74,7 @@ pub struct GatewayLimits {
     /// Bytes of an upgrade request, request line and headers together (431 above).
     pub max_head_bytes: Size,
     /// Header fields of an upgrade request (431 above).
+    #[schemars(range(min = 8, max = 1000))]
     pub max_headers: u32,
     /// Time a client has to send its upgrade request (408 after).
     pub head_timeout: Span,

@@ -9,7 +9,8 @@ use crate::units::Span;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Drain {
-    /// Connections closed per second.
+    /// Connections that one shard closes per second.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub evict_rate: u32,
     /// After this long, whatever is left is closed at once.
     pub deadline: Span,
@@ -32,11 +33,14 @@ pub struct RetryAfter {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Autoscale {
     /// Fewest shards.
+    #[schemars(range(min = 1, max = 1000))]
     pub min: u32,
     /// Most shards.
+    #[schemars(range(min = 1, max = 1000))]
     pub max: u32,
     /// Percentage of capacity to aim at.
     #[serde(default = "default_target")]
+    #[schemars(range(min = 1, max = 100))]
     pub target_utilization: u32,
 }
 
