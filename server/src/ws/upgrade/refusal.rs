@@ -1,0 +1,153 @@
+//! Why an upgrade is refused before any shard is asked, and the answer that says so. The one list of these reasons;
+//! metrics use [`Refusal::code`] as a label.
+
+use std::io::Write as _;
+
+/// Why a request is no upgrade that we take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// Bytes that are no HTTP head (RFC 9112 §2.2, §5).
+    #[error("the request is not well formed: {0}")]
+    Malformed(&'static str),
+    /// HTTP/1.0 has no upgrade (RFC 6455 §4.2.1).
+    #[error("a WebSocket upgrade needs HTTP/1.1, not HTTP/1.0")]
+    Http10,
+    /// Neither HTTP/1.0 nor HTTP/1.1, e.g. the preface of HTTP/2 (RFC 9110 §15.6.6).
+    #[error("only HTTP/1.1 is spoken here")]
+    HttpVersion,
+    /// RFC 6455 §4.1.
+    #[error("a WebSocket upgrade is a GET")]
+    Method,
+    /// Absolute, authority and asterisk form are for other uses (RFC 9112 §3.2).
+    #[error("the request target must be a path, in printable ASCII without #")]
+    Target,
+    /// RFC 9112 §3.2.
+    #[error("exactly one Host field with a host name is needed")]
+    Host,
+    /// Bytes behind the head must be frames (RFC 6455 §4.1).
+    #[error("a WebSocket upgrade has no body: remove Content-Length and Transfer-Encoding")]
+    Body,
+    /// A field that may stand once only.
+    #[error("{0} may be sent only once")]
+    Duplicate(&'static str),
+    /// RFC 9110 §15.5.22.
+    #[error("this is a WebSocket endpoint: send Upgrade: websocket")]
+    NoUpgrade,
+    /// RFC 6455 §4.2.1; lost when a proxy in between does not pass upgrades on.
+    #[error("the Connection field must list Upgrade; does a proxy in between remove it?")]
+    Connection,
+    /// RFC 6455 §4.2.2.
+    #[error("the WebSocket version must be 13")]
+    WsVersion,
+    /// RFC 6455 §4.1.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
+    Key,
+    /// RFC 6454 §7.
+    #[error("Origin is not readable ASCII")]
+    Origin,
+    /// RFC 6585 §5.
+    #[error("the request head is above {max} bytes")]
+    HeadTooLarge {
+        /// The limit.
+        max: usize,
+    },
+    /// RFC 6585 §5.
+    #[error("the request has more than {max} header fields")]
+    TooManyHeaders {
+        /// The limit.
+        max: usize,
+    },
+    /// RFC 9110 §15.5.9.
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
+    /// `allowedOrigins` (RFC 6455 §10.2).
+    #[error("this Origin may not connect")]
+    ForbiddenOrigin,
+    /// No such endpoint.
+    #[error("no WebSocket endpoint at this path; try /ws")]
+    NotFound,
+}
+
+impl Refusal {
+    /// HTTP status.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::HttpVersion => 505,
+            Self::NoUpgrade | Self::WsVersion => 426,
+            Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => 431,
+            Self::HeadTimeout => 408,
+            Self::ForbiddenOrigin => 403,
+            Self::NotFound => 404,
+            _ => 400,
+        }
+    }
+
+    /// A word for machines: the `error` of the JSON body, and a metric label.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Http10 => "http_1_0",
+            Self::HttpVersion => "http_version",
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::Host => "host",
+            Self::Body => "body",
+            Self::Duplicate(_) => "duplicate_header",
+            Self::NoUpgrade => "no_upgrade",
+            Self::Connection => "connection",
+            Self::WsVersion => "websocket_version",
+            Self::Key => "key",
+            Self::Origin => "origin",
+            Self::HeadTooLarge { .. } => "head_too_large",
+            Self::TooManyHeaders { .. } => "too_many_headers",
+            Self::HeadTimeout => "head_timeout",
+            Self::ForbiddenOrigin => "forbidden_origin",
+            Self::NotFound => "not_found",
+        }
+    }
+
+    /// The whole answer: `Connection: close` and a JSON body `{"error":…,"message":…}`.
+    pub fn answer(self) -> Vec<u8> {
+        let fields: &[(&str, &str)] = match self {
+            Self::Method => &[("Allow", "GET")],
+            Self::NoUpgrade | Self::WsVersion => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
+            _ => &[],
+        };
+        let body = serde_json::json!({ "error": self.code(), "message": self.to_string() });
+        let mut out = Vec::with_capacity(256);
+        write_answer(&mut out, self.status(), fields, &body);
+        out
+    }
+}
+
+/// Writes an answer that ends the connection: status, `fields`, and `body` as JSON.
+pub fn write_answer(out: &mut Vec<u8>, status: u16, fields: &[(&str, &str)], body: &serde_json::Value) {
+    let body = body.to_string();
+    // A sender of Upgrade lists it in Connection too (RFC 9110 §7.8).
+    let connection = if status == 426 { "close, Upgrade" } else { "close" };
+    let head = |out: &mut Vec<u8>| -> std::io::Result<()> {
+        write!(out, "HTTP/1.1 {status} {}\r\nConnection: {connection}\r\n", reason_phrase(status))?;
+        for (name, value) in fields {
+            write!(out, "{name}: {value}\r\n")?;
+        }
+        write!(out, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    head(out).expect("writing to a Vec cannot fail");
+}
+
+const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}

@@ -1,0 +1,184 @@
+//! The client's side of the upgrade: the rules of RFC 6455 §4.2.1 and of HTTP/1.1 framing, in the order in which a
+//! refusal helps most: first whether this is HTTP at all, then whether it is an upgrade, then what is wrong with it.
+
+use std::mem::MaybeUninit;
+
+use super::headers::ascii;
+use super::{HeadLimits, Headers, Refusal, list};
+
+/// An upgrade that keeps every rule. Borrows from the bytes it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpgradeRequest<'b> {
+    /// Bytes of the head; what follows them are the client's first frames.
+    pub len: usize,
+    /// Path and query as sent.
+    pub target: &'b str,
+    /// The target up to `?`; begins with `/`.
+    pub path: &'b str,
+    /// The target behind `?`.
+    pub query: Option<&'b str>,
+    /// `Host`: not empty.
+    pub host: &'b str,
+    /// `Sec-WebSocket-Key`: 24 characters.
+    pub key: &'b str,
+    /// `Origin`, which browsers send.
+    pub origin: Option<&'b str>,
+    /// Every field.
+    pub headers: Headers<'b>,
+}
+
+impl<'b> UpgradeRequest<'b> {
+    /// Subprotocols the client offers, in its order of preference.
+    pub fn protocols(&self) -> impl Iterator<Item = &'b str> + use<'b> {
+        self.headers.list("Sec-WebSocket-Protocol")
+    }
+}
+
+/// Reads an upgrade from the start of `buf`; `None` while the head is not complete.
+///
+/// Call it again with more bytes behind the same ones. A refusal is final and comes as soon as it is certain, so that
+/// a TLS client on this port is told at once and not after a timeout.
+pub fn parse_request(buf: &[u8], limits: HeadLimits) -> Result<Option<UpgradeRequest<'_>>, Refusal> {
+    let window = &buf[..buf.len().min(limits.max_bytes)];
+    let mut space = [const { MaybeUninit::uninit() }; HeadLimits::MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(
+        &mut request,
+        window,
+        &mut space[..limits.headers()],
+    );
+    let len = match status {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if buf.len() >= limits.max_bytes => {
+            return Err(Refusal::HeadTooLarge { max: limits.max_bytes });
+        }
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(refusal(error, limits)),
+    };
+    let head = &window[..len];
+    if has_bare_lf(head) {
+        return Err(Refusal::Malformed("a line ends without CR"));
+    }
+    if request.version == Some(0) {
+        return Err(Refusal::Http10);
+    }
+    if request.method != Some("GET") {
+        return Err(Refusal::Method);
+    }
+    let target = request.path.filter(|target| is_origin_form(target)).ok_or(Refusal::Target)?;
+    let fields = Fields::collect(request.headers)?;
+    let host = fields.host.and_then(ascii).filter(|host| is_host(host)).ok_or(Refusal::Host)?;
+    if fields.has_body {
+        return Err(Refusal::Body);
+    }
+    if !fields.upgrade {
+        return Err(Refusal::NoUpgrade);
+    }
+    if !fields.connection {
+        return Err(Refusal::Connection);
+    }
+    if fields.version != Some(b"13") {
+        return Err(Refusal::WsVersion);
+    }
+    let key = fields.key.and_then(ascii).filter(|key| is_key(key)).ok_or(Refusal::Key)?;
+    let origin = match fields.origin {
+        Some(origin) => Some(ascii(origin).ok_or(Refusal::Origin)?),
+        None => None,
+    };
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    Ok(Some(UpgradeRequest { len, target, path, query, host, key, origin, headers: Headers::new(lines(head)) }))
+}
+
+/// The fields that decide, each seen once at most.
+#[derive(Default)]
+struct Fields<'b> {
+    host: Option<&'b [u8]>,
+    key: Option<&'b [u8]>,
+    version: Option<&'b [u8]>,
+    origin: Option<&'b [u8]>,
+    upgrade: bool,
+    connection: bool,
+    has_body: bool,
+}
+
+impl<'b> Fields<'b> {
+    fn collect(headers: &[httparse::Header<'b>]) -> Result<Self, Refusal> {
+        let mut fields = Self::default();
+        let once = |slot: &mut Option<&'b [u8]>, value, refusal| match slot.replace(value) {
+            Some(_) => Err(refusal),
+            None => Ok(()),
+        };
+        let has = |value, token: &str| list(value).any(|element| element.eq_ignore_ascii_case(token));
+        for httparse::Header { name, value } in headers {
+            let value = value.trim_ascii();
+            // Names differ in length more than in anything else: most fields are passed over by one comparison.
+            match name.len() {
+                4 if is(name, "Host") => once(&mut fields.host, value, Refusal::Host)?,
+                6 if is(name, "Origin") => once(&mut fields.origin, value, Refusal::Duplicate("Origin"))?,
+                7 if is(name, "Upgrade") => fields.upgrade |= has(value, "websocket"),
+                10 if is(name, "Connection") => fields.connection |= has(value, "upgrade"),
+                14 if is(name, "Content-Length") => fields.has_body |= value != b"0",
+                17 if is(name, "Transfer-Encoding") => fields.has_body = true,
+                17 if is(name, "Sec-WebSocket-Key") => {
+                    once(&mut fields.key, value, Refusal::Duplicate("Sec-WebSocket-Key"))?;
+                }
+                21 if is(name, "Sec-WebSocket-Version") => {
+                    once(&mut fields.version, value, Refusal::Duplicate("Sec-WebSocket-Version"))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn is(name: &str, known: &str) -> bool {
+    name.eq_ignore_ascii_case(known)
+}
+
+fn refusal(error: httparse::Error, limits: HeadLimits) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::TooManyHeaders { max: limits.headers() },
+        httparse::Error::Version => Refusal::HttpVersion,
+        httparse::Error::HeaderName => Refusal::Malformed("a header name has a byte that no name may have"),
+        httparse::Error::HeaderValue => Refusal::Malformed("a header value has a control character or is folded"),
+        httparse::Error::NewLine => Refusal::Malformed("a line does not end in CR LF"),
+        httparse::Error::Token => Refusal::Malformed("the request line is not: GET /path HTTP/1.1"),
+        httparse::Error::Status => Refusal::Malformed("this is no request"),
+    }
+}
+
+/// `httparse` takes LF for CRLF, as RFC 9112 §2.2 lets it; others in the chain may not.
+pub(super) fn has_bare_lf(head: &[u8]) -> bool {
+    let mut before = 0;
+    head.iter().any(|&byte| std::mem::replace(&mut before, byte) != b'\r' && byte == b'\n')
+}
+
+/// The field lines of a complete head: behind the first line and any empty lines before it, without the last CRLF.
+pub(super) fn lines(head: &[u8]) -> &[u8] {
+    let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
+    let end = head.len().saturating_sub(2);
+    match head[start..].iter().position(|byte| *byte == b'\n') {
+        Some(newline) => head.get(start + newline + 1..end).unwrap_or_default(),
+        None => &[],
+    }
+}
+
+fn is_origin_form(target: &str) -> bool {
+    target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
+/// `uri-host [ ":" port ]`, without the forms that would let a proxy read another host than we do.
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte))
+}
+
+/// The unused bits of the last character may be set: RFC 6455 §4.2.1 itself shows such a key.
+fn is_key(key: &str) -> bool {
+    key.len() == 24
+        && key.ends_with("==")
+        && key.as_bytes()[..22].iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
