@@ -5,12 +5,16 @@
 //! [`spec`] and [`status`], units in [`units`]; [`validate`] repeats every schema and CEL rule for
 //! people who have no API server at hand.
 
+pub mod channel;
 mod cluster;
-pub mod definition;
+mod definition;
 pub mod manifest;
+mod rules;
+mod schema;
 pub mod spec;
 pub mod status;
 pub mod units;
 pub mod validate;
 
 pub use cluster::{WsCluster, WsClusterSpec};
+pub use definition::definition;

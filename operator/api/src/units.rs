@@ -147,3 +147,97 @@ impl JsonSchema for Size {
             "pattern": "^[0-9]{1,12}(Ki|Mi|Gi|k|M|G)?$" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_every_unit() {
+        for (text, millis) in [("0ms", 0), ("5ms", 5), ("27s", 27_000), ("2m", 120_000), ("1h", 3_600_000)] {
+            assert_eq!(text.parse(), Ok(Span::millis(millis)), "{text}");
+        }
+        let sizes = [
+            ("0", 0),
+            ("7", 7),
+            ("2k", 2_000),
+            ("2Ki", 2_048),
+            ("3M", 3_000_000),
+            ("1Mi", 1 << 20),
+            ("1G", 1_000_000_000),
+        ];
+        for (text, bytes) in sizes.into_iter().chain([("4Gi", 4 << 30)]) {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn writes_the_largest_unit_without_rest() {
+        for (span, text) in [(0, "0s"), (1, "1ms"), (1_000, "1s"), (1_500, "1500ms"), (60_000, "1m"), (7_200_000, "2h")]
+        {
+            assert_eq!(Span::millis(span).to_string(), text);
+        }
+        for (size, text) in
+            [(0, "0"), (1_000, "1k"), (1_024, "1Ki"), (1_025, "1025"), (64 << 20, "64Mi"), (3_000_000, "3M")]
+        {
+            assert_eq!(Size(size).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_unit_and_says_what_would_be() {
+        for text in ["", "s", "27", "27 s", " 27s", "-1s", "+1s", "1.5h", "1d", "1S", "1ss", "٣s", "0x1s"] {
+            let error = text.parse::<Span>().unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("{text:?} is not a duration; write a whole number and a unit: 100ms, 30s, 2m or 1h")
+            );
+        }
+        for text in ["", "Ki", "1 Ki", "-1", "+1", "1.5Mi", "1KB", "1ki", "1T", "٣"] {
+            assert!(text.parse::<Size>().unwrap_err().to_string().contains("65536, 256Ki or 64Mi"), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        // u64 holds 18446744073709551615, so many milliseconds or bytes.
+        assert_eq!("18446744073709551615ms".parse(), Ok(Span::millis(u64::MAX)));
+        assert!("18446744073709551616ms".parse::<Span>().is_err());
+        assert!("5124095576031h".parse::<Span>().is_err());
+        assert_eq!("17179869183Gi".parse(), Ok(Size(17_179_869_183 << 30)));
+        assert!("17179869184Gi".parse::<Size>().is_err());
+        assert!("99999999999999999999".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn a_size_may_be_a_number_and_a_span_may_not() {
+        assert_eq!(serde_json::from_str::<Size>("65536").unwrap(), Size(65_536));
+        assert_eq!(serde_json::from_str::<Size>("\"64Ki\"").unwrap(), Size(65_536));
+        assert!(serde_json::from_str::<Size>("-1").is_err());
+        assert!(serde_json::from_str::<Size>("1.5").is_err());
+        assert!(serde_json::from_str::<Span>("27").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn text_survives_a_round_trip(n: u64) {
+            prop_assert_eq!(Span::millis(n).to_string().parse(), Ok(Span::millis(n)));
+            prop_assert_eq!(Size(n).to_string().parse(), Ok(Size(n)));
+            let json = serde_json::to_string(&Size(n)).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Size>(&json).unwrap(), Size(n));
+        }
+
+        #[test]
+        fn a_unit_multiplies(n in 0..1_000_000_u64, unit in 0..SIZE_UNITS.len()) {
+            let (name, factor) = SIZE_UNITS[unit];
+            prop_assert_eq!(format!("{n}{name}").parse(), Ok(Size(n * factor)));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            let _ = (text.parse::<Span>(), text.parse::<Size>());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Smallest and largest value of every duration and size. Plain numbers have theirs in the schema, beside the field.
+
+use super::Rule;
+use crate::WsClusterSpec;
+use crate::units::{Size, Span};
+use crate::validate::Violation;
+
+type Of<T> = fn(&WsClusterSpec) -> T;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3_600;
+
+/// Field, smallest, largest, and how to reach it.
+const SPANS: [(&str, Span, Span, Of<Span>); 10] = [
+    ("spec.source.kafka.history.window", Span::secs(0), Span::secs(24 * HOUR), |s| s.source.kafka.history.window),
+    ("spec.delivery.pingInterval", Span::secs(1), Span::secs(HOUR), |s| s.delivery.ping_interval),
+    ("spec.delivery.pongTimeout", Span::secs(1), Span::secs(2 * HOUR), |s| s.delivery.pong_timeout),
+    ("spec.delivery.coalesce", Span::millis(0), Span::secs(1), |s| s.delivery.coalesce),
+    ("spec.gateway.queue.timeout", Span::secs(0), Span::secs(10 * MINUTE), |s| s.gateway.queue.timeout),
+    ("spec.gateway.limits.headTimeout", Span::millis(100), Span::secs(5 * MINUTE), |s| s.gateway.limits.head_timeout),
+    ("spec.gateway.limits.handshakeTimeout", Span::millis(100), Span::secs(5 * MINUTE), |s| {
+        s.gateway.limits.handshake_timeout
+    }),
+    ("spec.gateway.limits.shardTimeout", Span::millis(10), Span::secs(5 * MINUTE), |s| s.gateway.limits.shard_timeout),
+    ("spec.drain.deadline", Span::secs(0), Span::secs(24 * HOUR), |s| s.drain.deadline),
+    ("spec.drain.retryAfter.max", Span::millis(0), Span::secs(10 * MINUTE), |s| s.drain.retry_after.max),
+];
+
+/// Field, smallest, largest, and how to reach it.
+const SIZES: [(&str, Size, Size, Of<Size>); 4] = [
+    ("spec.source.kafka.history.maxBytes", Size(0), Size(64 << 30), |s| s.source.kafka.history.max_bytes),
+    ("spec.delivery.maxQueueBytes", Size(1 << 10), Size(1 << 30), |s| s.delivery.max_queue_bytes),
+    ("spec.delivery.maxMessageBytes", Size(128), Size(64 << 20), |s| s.delivery.max_message_bytes),
+    ("spec.gateway.limits.maxHeadBytes", Size(512), Size(1 << 20), |s| s.gateway.limits.max_head_bytes),
+];
+
+pub(super) fn rules() -> impl Iterator<Item = Rule> {
+    let spans = SPANS.into_iter().map(|(field, min, max, of)| {
+        let cel = format!("duration(self) >= duration('{min}') && duration(self) <= duration('{max}')");
+        between(field, cel, min, max, of)
+    });
+    let sizes = SIZES.into_iter().map(|(field, min, max, of)| {
+        // `string` first: the field may hold a number or a text.
+        let of_self = "quantity(string(self)).compareTo(quantity";
+        let cel = format!("{of_self}('{min}')) >= 0 && {of_self}('{max}')) <= 0");
+        between(field, cel, min, max, of)
+    });
+    spans.chain(sizes)
+}
+
+fn between<T>(field: &'static str, cel: String, min: T, max: T, of: Of<T>) -> Rule
+where
+    T: std::fmt::Display + PartialOrd + Copy + Send + Sync + 'static,
+{
+    let name = field.rsplit('.').next().unwrap_or(field);
+    Rule::new(field, cel, format!("{name} must be from {min} to {max}"), move |spec, found| {
+        let value = of(spec);
+        if value < min || value > max {
+            found.push(Violation::new(field, value, format!("write {min} to {max}")));
+        }
+    })
+}
