@@ -21,6 +21,8 @@ pub enum Update {
     Begin {
         /// The partition.
         partition: Partition,
+        /// Name of its topic. A topic that begins with another epoch than before was recreated: its earlier life is over.
+        topic: Arc<str>,
         /// First offset that will come.
         from: i64,
         /// Records were missed (retention overtook the reader, or the topic was recreated): clients of its channels

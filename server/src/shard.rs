@@ -1,5 +1,7 @@
 //! Not built yet.
 
+pub mod window;
+
 use std::process::ExitCode;
 
 /// Arguments.

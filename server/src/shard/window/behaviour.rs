@@ -1,0 +1,159 @@
+//! What users of the window rely on, by example; [`super::model`] has the rest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wscluster_api::spec::History;
+use wscluster_api::units::{Size, Span};
+
+use super::{Limits, Recovery, Window, weight};
+use crate::feed::{Draft, Epoch, Partition, Position, Record, Update};
+
+fn at(number: i32, offset: i64) -> Position {
+    Position { partition: Partition { epoch: Epoch(7), number }, offset }
+}
+
+fn record(channel: &str, position: Position) -> Arc<Record> {
+    Arc::new(Record::encode(channel.into(), position, None, 0, Draft { kind: "t", priority: 0, data: b"\"data\":1" }))
+}
+
+fn window(partitions: i32, age_ms: u64) -> Window {
+    let mut window = Window::new(&History { window: Span::millis(age_ms), max_bytes: Size(1 << 20) });
+    for number in 0..partitions {
+        begin(&mut window, at(number, 0), "trades", false);
+    }
+    window.apply(&Update::Filled, 0);
+    window
+}
+
+fn begin(window: &mut Window, from: Position, topic: &str, lost: bool) -> Option<super::Loss> {
+    window.apply(&Update::Begin { partition: from.partition, topic: topic.into(), from: from.offset, lost }, 0)
+}
+
+fn push(window: &mut Window, channel: &str, position: Position, now_ms: i64) {
+    window.apply(&Update::Records(vec![record(channel, position)]), now_ms);
+}
+
+fn offsets(recovery: Recovery) -> Result<Vec<i64>, String> {
+    match recovery {
+        Recovery::Complete(records) => Ok(records.iter().map(|record| record.position.offset).collect()),
+        Recovery::Ahead(position) => Err(format!("ahead {position}")),
+        Recovery::Lost(reason) => Err(reason.to_owned()),
+    }
+}
+
+#[test]
+fn replays_only_the_channel_asked_for() {
+    let mut window = window(1, 1_000);
+    for (channel, offset) in [("a", 0), ("b", 1), ("a", 2), ("b", 3), ("a", 4)] {
+        push(&mut window, channel, at(0, offset), 0);
+    }
+    assert_eq!(offsets(window.recover("a", &[at(0, 0)])), Ok(vec![2, 4]));
+    assert_eq!(offsets(window.recover("b", &[at(0, 3)])), Ok(vec![]));
+}
+
+#[test]
+fn tells_a_client_of_a_quiet_channel_that_it_missed_nothing() {
+    let mut window = window(1, 1_000);
+    push(&mut window, "quiet", at(0, 0), 0);
+    push(&mut window, "busy", at(0, 1), 60_000);
+    assert_eq!(window.len(), 1);
+    assert_eq!(offsets(window.recover("quiet", &[at(0, 0)])), Ok(vec![]));
+    assert_eq!(window.latest_position("quiet"), Some(at(0, 0)));
+    assert!(window.latest("quiet").is_none());
+}
+
+#[test]
+fn says_too_old_when_a_missed_record_left() {
+    let mut window = window(1, 1_000);
+    for offset in 0..3 {
+        push(&mut window, "a", at(0, offset), offset * 900);
+    }
+    assert_eq!(offsets(window.recover("a", &[at(0, 0)])), Ok(vec![1, 2]));
+    push(&mut window, "a", at(0, 3), 2_000);
+    assert_eq!(offsets(window.recover("a", &[at(0, 0)])), Err("too_old".into()));
+    assert_eq!(offsets(window.recover("a", &[at(0, 1)])), Ok(vec![2, 3]));
+}
+
+#[test]
+fn waits_for_a_position_that_another_shard_has_reached() {
+    let mut window = window(1, 1_000);
+    push(&mut window, "a", at(0, 0), 0);
+    assert_eq!(offsets(window.recover("a", &[at(0, 2)])), Err("ahead 7-0-2".into()));
+    push(&mut window, "a", at(0, 2), 0);
+    assert_eq!(offsets(window.recover("a", &[at(0, 2)])), Ok(vec![]));
+}
+
+#[test]
+fn never_answers_for_another_life_of_the_topic() {
+    let mut window = window(1, 1_000);
+    push(&mut window, "a", at(0, 5), 0);
+    let again = Position { partition: Partition { epoch: Epoch(8), number: 0 }, offset: 0 };
+    let loss = begin(&mut window, again, "trades", true).unwrap();
+    assert!(window.touches(&loss, "a"));
+    assert_eq!(offsets(window.recover("a", &[at(0, 5)])), Err("epoch".into()));
+    push(&mut window, "a", again, 0);
+    assert_eq!(offsets(window.recover("a", &[again])), Ok(vec![]));
+}
+
+#[test]
+fn tells_only_the_channels_of_a_lost_partition() {
+    let mut window = window(2, 1_000);
+    push(&mut window, "a", at(0, 0), 0);
+    push(&mut window, "b", at(1, 0), 0);
+    let loss = begin(&mut window, at(1, 9), "trades", true).unwrap();
+    assert!(!window.touches(&loss, "a"));
+    assert!(window.touches(&loss, "b"));
+    assert!(window.touches(&loss, "never seen"));
+    assert_eq!(offsets(window.recover("b", &[at(1, 0)])), Err("too_old".into()));
+    assert_eq!(offsets(window.recover("a", &[at(0, 0)])), Ok(vec![]));
+}
+
+#[test]
+fn gives_the_last_message_for_the_first_paint() {
+    let mut window = window(2, 1_000);
+    push(&mut window, "a", at(0, 0), 0);
+    push(&mut window, "a", at(1, 0), 0);
+    assert_eq!(window.latest("a").unwrap().position, at(1, 0));
+    assert!(window.latest("b").is_none());
+}
+
+#[test]
+fn serves_offsets_of_the_old_protocol_where_they_say_enough() {
+    let mut single = window(1, 1_000);
+    for offset in 0..3 {
+        push(&mut single, "a", at(0, offset), 0);
+    }
+    let last = |topic: &str| HashMap::from([(topic.to_owned(), 0)]);
+    assert_eq!(offsets(single.recover_offsets("a", &last("trades"))), Ok(vec![1, 2]));
+    assert_eq!(offsets(single.recover_offsets("a", &last("other"))), Err("unknown_position".into()));
+
+    let mut several = window(2, 1_000);
+    push(&mut several, "a", at(0, 0), 0);
+    assert_eq!(offsets(several.recover_offsets("a", &last("trades"))), Err("several_partitions".into()));
+}
+
+#[test]
+fn keeps_within_its_bytes() {
+    let one = weight(&record("a", at(0, 0)));
+    let mut window = Window::with_limits(Limits { age_ms: i64::MAX, bytes: 10 * one, quiet: 4 });
+    begin(&mut window, at(0, 0), "trades", false);
+    for offset in 0..1_000 {
+        push(&mut window, &format!("c{offset:03}"), at(0, offset), 0);
+        assert!(window.bytes <= 11 * one);
+    }
+    assert!(window.channels.len() <= 9 + 4 + 1, "{}", window.channels.len());
+    begin(&mut window, at(0, 2_000), "trades", true);
+    assert_eq!(window.bytes, 0);
+}
+
+#[test]
+fn takes_the_past_as_old_as_it_says_and_the_present_as_now() {
+    let mut window = Window::new(&History { window: Span::secs(60), max_bytes: Size(1 << 20) });
+    begin(&mut window, at(0, 0), "trades", false);
+    push(&mut window, "a", at(0, 0), 100_000); // Its timestamp is 0: too old to keep.
+    assert!(window.is_empty());
+    window.apply(&Update::Filled, 100_000);
+    push(&mut window, "a", at(0, 1), 100_000); // As late as it is, a client that leaves now can get it for a minute.
+    assert_eq!(window.len(), 1);
+}
