@@ -1,0 +1,299 @@
+//! Many clients in one thread: opened on schedule, counted by outcome, their messages counted as they come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::SendFlags;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{Instant, sleep, timeout};
+use wscluster::ws::decode::{Decoder, Event, Flow, Role};
+use wscluster::ws::frame::{Opcode, client_frame};
+
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::wire::{self, Failure, Opened};
+
+/// A handshake may take this long, from the connect on.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Where clients go and what they say first.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// The listener.
+    pub addr: SocketAddr,
+    /// Path of the upgrade.
+    pub path: String,
+    /// A text message sent after the 101, e.g. a subscription.
+    pub hello: Option<String>,
+}
+
+impl Door {
+    /// `/ws` at `addr`, and nothing to say.
+    pub fn at(addr: SocketAddr) -> Self {
+        Self { addr, path: "/ws".to_owned(), hello: None }
+    }
+}
+
+/// What clients have seen so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Handshakes that ended in a good 101.
+    pub opened: Cell<u64>,
+    /// Text and binary messages received.
+    pub messages: Cell<u64>,
+    /// Bytes received after the 101.
+    pub bytes: Cell<u64>,
+    /// Reads that returned something.
+    pub reads: Cell<u64>,
+    /// Handshakes that failed, by name.
+    pub failures: RefCell<BTreeMap<Failure, u64>>,
+    /// Connections that ended although nobody here closed them, by what ended them.
+    pub lost: RefCell<BTreeMap<String, u64>>,
+}
+
+impl Counts {
+    /// Handshakes that failed.
+    pub fn failed(&self) -> u64 {
+        self.failures.borrow().values().sum()
+    }
+
+    /// Connections that were lost.
+    pub fn lost(&self) -> u64 {
+        self.lost.borrow().values().sum()
+    }
+
+    fn fail(&self, failure: Failure) {
+        *self.failures.borrow_mut().entry(failure).or_default() += 1;
+    }
+}
+
+fn add(cell: &Cell<u64>, n: u64) {
+    cell.set(cell.get() + n);
+}
+
+struct Shared {
+    counts: Counts,
+    streams: RefCell<Vec<Arc<TcpStream>>>,
+    scratch: RefCell<Vec<u8>>,
+}
+
+/// Clients that stay until the fleet is dropped.
+pub struct Fleet {
+    door: Door,
+    shared: Rc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+impl Fleet {
+    /// An empty fleet for `door`. Needs a `LocalSet`.
+    pub fn new(door: Door) -> Self {
+        let shared =
+            Shared { counts: Counts::default(), streams: RefCell::default(), scratch: RefCell::new(vec![0; 64 << 10]) };
+        Self { door, shared: Rc::new(shared), tasks: JoinSet::new() }
+    }
+
+    /// What they have seen.
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    /// Starts `n` more clients, `per_second` of them each second, open loop: a slow answer delays nobody else's start.
+    pub async fn launch(&mut self, n: usize, per_second: f64) {
+        let pace = Pace::start(per_second);
+        for i in 0..n {
+            pace.until_due(i).await;
+            let (door, shared) = (self.door.clone(), Rc::clone(&self.shared));
+            self.tasks.spawn_local(async move { client(door, shared).await });
+        }
+    }
+
+    /// Waits until every handshake has ended, one way or the other, and tells how many were good.
+    pub async fn settle(&self, launched: usize) -> u64 {
+        let counts = self.counts();
+        while counts.opened.get() + counts.failed() < launched as u64 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        counts.opened.get()
+    }
+
+    /// [`Self::launch`], then fails unless all of them are in.
+    pub async fn add(&mut self, n: usize, per_second: f64) -> Result<()> {
+        let before = (self.counts().opened.get() + self.counts().failed()) as usize;
+        self.launch(n, per_second).await;
+        self.settle(before + n).await;
+        let counts = self.counts();
+        if counts.failed() > 0 || counts.lost() > 0 {
+            bail!("handshakes failed: {:?}; connections lost: {:?}", counts.failures.borrow(), counts.lost.borrow());
+        }
+        Ok(())
+    }
+
+    /// Waits until `messages` have come in all, for `within` at most; tells whether they have.
+    pub async fn received(&self, messages: u64, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while self.counts().messages.get() < messages {
+            if Instant::now() > deadline {
+                return false;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        true
+    }
+
+    /// Sends `n` text messages of `len` bytes, `per_second` in all, round robin over the clients; tells how many fitted
+    /// into a socket.
+    ///
+    /// From a thread of its own: timers of the runtime have a grain of 1 ms, which would send in batches.
+    pub async fn send(&self, n: usize, per_second: f64, len: usize) -> Result<u64> {
+        let frame = client_frame(Opcode::Text, &vec![b'x'; len], [1, 2, 3, 4]);
+        let streams = self.shared.streams.borrow().clone();
+        let sending = tokio::task::spawn_blocking(move || {
+            let began = std::time::Instant::now();
+            let mut sent = 0;
+            for (i, stream) in streams.iter().cycle().take(n).enumerate() {
+                let due = began + Duration::from_secs_f64(i as f64 / per_second);
+                std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
+                sent += u64::from(rustix::net::send(stream, &frame, SendFlags::NOSIGNAL) == Ok(frame.len()));
+            }
+            sent
+        });
+        sending.await.map_err(|error| Error::Unusable(format!("the sending thread failed: {error}")))
+    }
+}
+
+/// An open-loop schedule.
+struct Pace {
+    began: Instant,
+    gap: Duration,
+}
+
+impl Pace {
+    fn start(per_second: f64) -> Self {
+        Self { began: Instant::now(), gap: Duration::from_secs_f64(1.0 / per_second) }
+    }
+
+    /// Returns when the `i`th event is due; at once when it is late.
+    async fn until_due(&self, i: usize) {
+        let due = self.began + self.gap.mul_f64(i as f64);
+        if due > Instant::now() {
+            // Timers have a grain of 1 ms: what is due in the same millisecond goes together.
+            tokio::time::sleep_until(due).await;
+        } else if i.is_multiple_of(64) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn client(door: Door, shared: Rc<Shared>) {
+    match wire::open(door.addr, &door.path, HANDSHAKE).await {
+        Ok(opened) => {
+            add(&shared.counts.opened, 1);
+            let end = hold(opened, &door, &shared).await;
+            *shared.counts.lost.borrow_mut().entry(end).or_default() += 1;
+        }
+        Err(failure) => shared.counts.fail(failure),
+    }
+}
+
+/// Reads until the connection ends and says how it did.
+async fn hold(opened: Opened, door: &Door, shared: &Shared) -> String {
+    let Opened { mut stream, mut rest } = opened;
+    if let Some(hello) = &door.hello {
+        let frame = client_frame(Opcode::Text, hello.as_bytes(), [1, 2, 3, 4]);
+        if let Err(error) = stream.write_all(&frame).await {
+            return error.kind().to_string();
+        }
+    }
+    let stream = Arc::new(stream);
+    shared.streams.borrow_mut().push(Arc::clone(&stream));
+    let mut decoder = Decoder::new(Role::Client, 1 << 20);
+    let mut end = take(&mut rest, &mut decoder, &stream, &shared.counts);
+    while end.is_none() {
+        end = match wire::receive(&stream, &shared.scratch, |b| take(b, &mut decoder, &stream, &shared.counts)).await {
+            Ok((0, _)) => Some("end of stream without a close frame".to_owned()),
+            Ok((_, end)) => end,
+            Err(error) => Some(error.kind().to_string()),
+        };
+    }
+    shared.streams.borrow_mut().retain(|other| !Arc::ptr_eq(other, &stream));
+    end.unwrap_or_default()
+}
+
+/// Counts what is in `bytes` and answers pings; says what ended the connection, if something did.
+fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, counts: &Counts) -> Option<String> {
+    if bytes.is_empty() {
+        return None;
+    }
+    add(&counts.reads, 1);
+    add(&counts.bytes, bytes.len() as u64);
+    let mut end = None;
+    let result = decoder.decode(bytes, &mut |event| {
+        match event {
+            Event::Text(_) | Event::Binary(_) => add(&counts.messages, 1),
+            // A socket that cannot take a pong is far behind, and will be closed for it.
+            Event::Ping(data) => drop(stream.try_write(&client_frame(Opcode::Pong, data, [1, 2, 3, 4]))),
+            Event::Pong(_) => {}
+            Event::Close(code, reason) => end = Some(format!("close {} {reason}", code.unwrap_or(1005))),
+        }
+        Flow::Continue
+    });
+    end.or_else(|| result.err().map(|violation| violation.to_string()))
+}
+
+/// Opens `n` connections at `per_second` and closes each right after its 101, waiting for the far end to do the same.
+pub async fn handshakes(door: &Door, n: usize, per_second: f64) -> Result<()> {
+    let failures = Rc::new(RefCell::new(BTreeMap::<String, u64>::new()));
+    let pace = Pace::start(per_second);
+    let mut tasks = JoinSet::new();
+    for i in 0..n {
+        pace.until_due(i).await;
+        let (door, failures) = (door.clone(), Rc::clone(&failures));
+        tasks.spawn_local(async move {
+            let failed = match wire::open(door.addr, &door.path, HANDSHAKE).await {
+                Ok(opened) => farewell(opened).await,
+                Err(failure) => Some(failure.to_string()),
+            };
+            if let Some(failed) = failed {
+                *failures.borrow_mut().entry(failed).or_default() += 1;
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+    if !failures.borrow().is_empty() {
+        bail!("handshakes failed: {:?}", failures.borrow());
+    }
+    Ok(())
+}
+
+async fn farewell(opened: Opened) -> Option<String> {
+    use tokio::io::AsyncReadExt as _;
+    let mut stream = opened.stream;
+    let ended = async {
+        stream.shutdown().await?;
+        let mut byte = [0];
+        while stream.read(&mut byte).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    match timeout(HANDSHAKE, ended).await {
+        // A reset instead of an end is as good: both sides are gone.
+        Ok(_) => None,
+        Err(_) => Some("no end after ours".to_owned()),
+    }
+}
+
+/// Runs `work` on a runtime of one thread with a `LocalSet`, as fleets need it.
+pub fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(work)))
+}
+
+/// A task of this thread that nobody waits for.
+pub fn detach(work: impl Future<Output = ()> + 'static) {
+    drop(spawn_local(work));
+}

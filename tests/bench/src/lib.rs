@@ -1,0 +1,63 @@
+//! Benches of wscluster. Each prints the machine, the peers with their versions, its figures and which goals they meet,
+//! and leaves the same as JSON in `target/bench/NAME.json`. Run them on an idle machine, by `just bench-NAME`.
+//!
+//! One CPU is the subject's, the other one belongs to clients and backends, so that CPU time can be told apart and
+//! nothing migrates. Absolute figures differ from machine to machine: compare those of one run.
+
+pub mod backend;
+pub mod child;
+pub mod cpu;
+pub mod error;
+pub mod fleet;
+pub mod gateway;
+pub mod http;
+pub mod machine;
+pub mod ours;
+pub mod proxies;
+pub mod report;
+pub mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The CPU of the process under measurement.
+const SUBJECT_CPU: usize = 0;
+
+/// The CPU of everything else.
+const CLIENT_CPU: usize = 1;
+
+/// Benches of wscluster; run them on an idle machine with two CPUs or more.
+#[derive(Parser, Debug)]
+#[command(name = "wscluster-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// CPU and memory of one gateway worker, against HAProxy and nginx in the same run.
+    Gateway(gateway::Args),
+    /// The server behind the proxies (a role, started by the benches).
+    #[command(hide = true)]
+    Backend(backend::Args),
+}
+
+/// Parses the command line, runs the bench it names, and says how that ended: 3 when a goal was missed.
+pub fn run() -> ExitCode {
+    wscluster::net::raise_open_files();
+    let done = match Cli::parse().command {
+        Command::Gateway(args) => gateway::run(&args),
+        Command::Backend(args) => backend::run(args).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        // Ran, but a goal was missed.
+        Ok(false) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Our own processes: the `wscluster` binary that was built beside this one.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::backend::Address;
+use crate::child::Child;
+use crate::error::{Doing as _, Error, Result};
+use crate::machine::first_line;
+
+/// How long a part may take to say where it listens.
+const START: Duration = Duration::from_secs(20);
+
+/// The `wscluster` binary.
+#[derive(Clone, Debug)]
+pub struct Binary(PathBuf);
+
+#[derive(Deserialize)]
+struct Announced {
+    listening: Address,
+}
+
+impl Binary {
+    /// The given one, or the one beside this program.
+    pub fn find(given: Option<PathBuf>) -> Result<Self> {
+        let path = match given {
+            Some(path) => path,
+            None => std::env::current_exe().doing("find this program")?.with_file_name("wscluster"),
+        };
+        if path.is_file() {
+            return Ok(Self(path));
+        }
+        Err(Error::Unusable(format!(
+            "{} is missing: cargo build --release -p wscluster, or name one by --wscluster",
+            path.display()
+        )))
+    }
+
+    /// What it says of itself.
+    pub fn version(&self) -> Result<String> {
+        first_line(&self.0, &["--version"])
+            .ok_or_else(|| Error::Unusable(format!("failed to run {}", self.0.display())))
+    }
+
+    /// Starts `wscluster ARGS` on CPU `cpu`.
+    pub fn start<A: AsRef<str>>(&self, name: &str, cpu: usize, args: &[A]) -> Result<Child> {
+        Child::start(name, cpu, &self.0.display().to_string(), args)
+    }
+
+    /// Path of the binary.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A gateway with one worker in front of `backends`; waits until it routes.
+    pub async fn gateway(&self, folder: &Path, backends: &[Address], cpu: usize) -> Result<(Child, SocketAddr)> {
+        let manifest = Manifest { shards: backends.len(), capacity: 20_000, ..Manifest::default() }.write(folder)?;
+        let mut args = vec!["gateway", "-f", &manifest, "--workers", "1", "--exit-with-parent"];
+        args.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        let shards: Vec<_> =
+            backends.iter().enumerate().map(|(i, b)| format!("bench-{i}={},{}", b.ws, b.admin)).collect();
+        args.extend(shards.iter().flat_map(|shard| ["--shard", shard]));
+        let mut child = self.start("gateway", cpu, &args)?;
+        let announced: Announced = child.line(START).await?;
+        ready(announced.listening.admin).await?;
+        Ok((child, announced.listening.ws))
+    }
+
+    /// A shard with one worker that reads `brokers`; waits until it is ready.
+    pub async fn shard(
+        &self,
+        folder: &Path,
+        manifest: &Manifest,
+        brokers: &str,
+        cpu: usize,
+    ) -> Result<(Child, Address)> {
+        let manifest = manifest.write(folder)?;
+        let mut args = vec!["shard", "-f", &manifest, "--name", "bench-0", "--brokers", brokers, "--workers", "1"];
+        args.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--exit-with-parent"]);
+        let mut child = self.start("shard", cpu, &args)?;
+        let announced: Announced = child.line(START).await?;
+        ready(announced.listening.admin).await?;
+        Ok((child, announced.listening))
+    }
+}
+
+/// The `WsCluster` a bench runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Manifest {
+    /// Shards.
+    pub shards: usize,
+    /// Slots of each.
+    pub capacity: u32,
+    /// Gateway replicas.
+    pub gateways: usize,
+    /// `delivery.coalesce`, milliseconds.
+    pub coalesce_ms: u32,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self { shards: 1, capacity: 20_000, gateways: 1, coalesce_ms: 0 }
+    }
+}
+
+/// The topic of every bench.
+pub const TOPIC: &str = "bench";
+
+/// The channel that records with key `key` go to.
+pub fn channel(key: &str) -> String {
+    format!("{key}.t")
+}
+
+impl Manifest {
+    fn json(&self) -> Value {
+        json!({
+            "apiVersion": "wscluster.dev/v1alpha1",
+            "kind": "WsCluster",
+            "metadata": { "name": "bench" },
+            "spec": {
+                "shards": self.shards,
+                "capacity": self.capacity,
+                "source": { "kafka": { "topics": [{ "name": TOPIC, "channel": "{key}.t" }] } },
+                "delivery": { "coalesce": format!("{}ms", self.coalesce_ms) },
+                "gateway": { "replicas": self.gateways },
+                "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },
+            },
+        })
+    }
+
+    /// Writes it into `folder` (JSON is YAML) and tells the path.
+    pub fn write(&self, folder: &Path) -> Result<String> {
+        let path = folder.join("cluster.yaml");
+        std::fs::write(&path, format!("{:#}\n", self.json())).doing(format!("write {}", path.display()))?;
+        Ok(path.display().to_string())
+    }
+}
+
+/// Waits until `/readyz` of `admin` says 200.
+pub async fn ready(admin: SocketAddr) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + START;
+    let mut last = String::new();
+    while tokio::time::Instant::now() < deadline {
+        match crate::http::get(admin, "/readyz").await {
+            Ok((200, _)) => return Ok(()),
+            Ok((status, body)) => last = format!("{status} {}", body.trim()),
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(Error::Unusable(format!("{admin} did not become ready: {last}")))
+}
