@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The definition, the manifests and the table of specs, judged by an API server's own code (tests/crd).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+go_minor=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p') || true
+if ((${go_minor:-0} < 24)); then
+    echo "skipped: needs Go 1.24 or later"
+    exit 77
+fi
+crd=${XDG_CACHE_HOME:-$HOME/.cache}/wscluster/crd-$(cat tests/crd/* | sha256sum | cut -c1-12)
+if [[ ! -x $crd ]]; then
+    (cd tests/crd && go build -trimpath -o "$crd.new" .)
+    mv "$crd.new" "$crd"
+fi
+"$crd" crds/wscluster.yaml operator/api/tests/cases.yaml manifests/*.yaml
