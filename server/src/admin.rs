@@ -2,6 +2,8 @@
 //!
 //! It runs on a thread and a runtime of its own, so that load on the data path never starves a health answer.
 
+pub mod client;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
