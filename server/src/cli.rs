@@ -38,7 +38,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(&cli.log);
     match cli.command {
-        Command::Local(args) => local::run(*args),
+        Command::Local(args) => local::run(*args, &cli.log),
         Command::Shard(args) => shard::run(*args),
         Command::Gateway(args) => gateway::run(*args),
         Command::Load(args) => load::run(*args),

@@ -1,0 +1,131 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::local::plan::{Setting, plan};
+
+const MANIFEST: &str = r#"
+apiVersion: wscluster.dev/v1alpha1
+kind: WsCluster
+metadata: { name: prices }
+spec:
+  shards: 2
+  capacity: 100
+  source: { kafka: { topics: [ { name: odin.trades, channel: "{key}.trade" } ] } }
+  gateway: { replicas: 1 }
+"#;
+
+fn board() -> Board {
+    let cluster = wscluster_api::manifest::parse(MANIFEST, Path::new("cluster.yaml")).unwrap();
+    let setting = Setting {
+        executable: "/bin/wscluster".into(),
+        manifest: Path::new("cluster.yaml"),
+        front: "127.0.0.1:0".parse().unwrap(),
+        brokers: None,
+        log: vec![],
+    };
+    Board::new(&plan(&cluster, &setting).unwrap().children, 100)
+}
+
+fn listening(board: &mut Board, name: &str, pid: u32) {
+    let at = "127.0.0.1:1".parse().unwrap();
+    board.listens(&Listening { name: name.into(), pid, ws: at, admin: at, restarts: 0 });
+}
+
+fn shard(state: &str, connections: u32) -> ShardHealth {
+    serde_json::from_value(json!({
+        "status": "healthy", "healthy": true, "state": state, "shard": "x", "incarnation": "1", "revision": "",
+        "connections": connections, "capacity": 100, "available": 100 - connections, "utilization": 0.0, "uptime": 1.0,
+        "checks": {
+            "capacity": { "current": connections, "max": 100, "percentage": 0.0 }, "cpu": { "percentage": 1.5 },
+            "memory": { "percentage": 1.0, "bytes": 10, "limit_bytes": 1000 },
+            "kafka": { "status": "connected", "lag": 0 }
+        }
+    }))
+    .unwrap()
+}
+
+fn gateway(states: [&str; 2]) -> GatewayHealth {
+    let view = |(n, state): (usize, &str)| {
+        json!({ "id": format!("prices-{n}"), "address": "127.0.0.1:1", "state": state, "connections": 0,
+            "max_connections": 100, "available_slots": 100, "utilization": 0.0, "age_ms": 1 })
+    };
+    let shards: Vec<Value> = states.into_iter().enumerate().map(view).collect();
+    let mut health = json!({ "status": "healthy", "healthy": true, "incarnation": "1", "tunnels": 3, "queued": 1,
+        "imbalance_percent": 0.0, "uptime": 1.0 });
+    health["shards"] = shards.into();
+    health["checks"] = serde_json::to_value(crate::health::Checks::default()).unwrap();
+    serde_json::from_value(health).unwrap()
+}
+
+fn ready(connections: [u32; 2]) -> Board {
+    let mut board = board();
+    for (pid, name) in [(10, "prices-0"), (11, "prices-1"), (12, "gateway-0")] {
+        listening(&mut board, name, pid);
+    }
+    board.shard_said("prices-0", Some(10), Some(shard("ready", connections[0])));
+    board.shard_said("prices-1", Some(11), Some(shard("ready", connections[1])));
+    board.gateway_said("gateway-0", Some(12), Some(gateway(["ready", "ready"])));
+    board
+}
+
+#[test]
+fn names_every_part_that_is_missing() {
+    let mut board = board();
+    listening(&mut board, "prices-1", 11);
+    board.shard_said("prices-1", Some(11), Some(shard("starting", 0)));
+    assert_eq!(
+        board.reasons(),
+        ["prices-0 does not run", "prices-1 is starting (Kafka connected, 0 records behind)", "gateway-0 does not run"]
+    );
+    assert_eq!(board.status(), Status::Unhealthy);
+}
+
+#[test]
+fn is_ready_only_when_the_gateways_see_the_shards() {
+    let mut board = ready([0, 0]);
+    assert_eq!(board.status(), Status::Healthy);
+    board.gateway_said("gateway-0", Some(12), Some(gateway(["ready", "unreachable"])));
+    assert_eq!(board.reasons(), ["gateway-0 does not see prices-1 as ready"]);
+    assert_eq!(board.status(), Status::Degraded);
+}
+
+#[test]
+fn forgets_the_health_of_a_shard_that_ended() {
+    let mut board = ready([5, 5]);
+    board.ended("prices-0");
+    assert_eq!(board.connections(), 5);
+    board.shard_said("prices-0", Some(10), Some(shard("ready", 5)));
+    assert_eq!(board.connections(), 5, "a late answer of the process that ended");
+    listening(&mut board, "prices-0", 20);
+    board.shard_said("prices-0", Some(10), Some(shard("ready", 5)));
+    assert_eq!(board.connections(), 5, "and not one of its successor");
+    board.shard_said("prices-0", Some(20), Some(shard("ready", 1)));
+    assert_eq!(board.connections(), 6);
+}
+
+#[test]
+fn sums_health_over_the_cluster() {
+    let health = serde_json::to_value(ready([40, 30]).health()).unwrap();
+    assert_eq!(health["checks"]["capacity"], json!({ "current": 70, "max": 200, "percentage": 35.0 }));
+    assert_eq!(health["checks"]["cpu"]["percentage"], 3.0);
+    assert_eq!(health["checks"]["memory"]["percentage"], 2.0);
+    assert_eq!(health["imbalance_percent"], 25.0);
+    assert_eq!((health["tunnels"].as_u64(), health["queued"].as_u64()), (Some(3), Some(1)));
+    assert_eq!(health["shards"][1]["connections"], 30);
+    let processes = &health["processes"];
+    assert_eq!((&processes[0]["id"], &processes[0]["part"]), (&json!("prices-0"), &json!("shard")));
+    assert_eq!((&processes[2]["pid"], &processes[2]["part"]), (&json!(12), &json!("gateway")));
+}
+
+#[test]
+fn keeps_the_declared_capacity_of_a_shard_that_is_gone() {
+    let mut board = ready([40, 30]);
+    board.ended("prices-0");
+    let health = serde_json::to_value(board.health()).unwrap();
+    assert_eq!(health["checks"]["capacity"]["max"], 200);
+    assert_eq!(health["shards"][0]["state"], "unreachable");
+    assert_eq!(health["shards"][0]["available_slots"], 0);
+    assert_eq!(health["status"], "degraded");
+}

@@ -1,0 +1,92 @@
+//! The admin address of a whole run: the health of all its parts in one answer, and a page that shows messages in a browser.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Query;
+use axum::response::{Html, IntoResponse as _, Redirect};
+use axum::routing::get;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::watch::{Shared, with};
+use crate::admin::{self, AdminError, Part};
+use crate::health::Status;
+
+/// The page; it stands on its own and is the one of the docs.
+const PAGE: &str = include_str!("../../../docs/demo.html");
+
+/// Restarts by child; bounded by the number of children.
+pub type Restarts = Family<[(&'static str, String); 1], Counter>;
+
+struct Run(Shared);
+
+impl Part for Run {
+    fn health(&self) -> serde_json::Value {
+        let health = with(&self.0, |board| board.health());
+        serde_json::to_value(health).expect("it has text keys and numbers only")
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        with(&self.0, |board| match board.status() {
+            Status::Unhealthy => Err(board.reasons().join("\n")),
+            Status::Healthy | Status::Degraded => Ok(()),
+        })
+    }
+}
+
+/// Serves the run on `addr`; the page there connects to `ws` and subscribes to `channels`.
+pub fn start(addr: SocketAddr, board: Shared, page: &PageLink) -> Result<(SocketAddr, Restarts), AdminError> {
+    let restarts = Restarts::default();
+    let mut registry = Registry::default();
+    registry.register("wscluster_local_restarts", "Restarts of a child process", restarts.clone());
+    let target = page.path();
+    let home = async move |Query(query): Query<Vec<(String, String)>>| {
+        if query.iter().any(|(name, _)| name == "ws") {
+            Html(PAGE).into_response()
+        } else {
+            Redirect::temporary(&target).into_response()
+        }
+    };
+    let more = Router::new().route("/", get(home));
+    Ok((admin::start(addr, Arc::new(Run(board)), Arc::new(registry), more)?, restarts))
+}
+
+/// What the page connects to when nothing else is asked.
+#[derive(Clone, Debug)]
+pub struct PageLink {
+    /// WebSocket address.
+    pub ws: String,
+    /// Channels.
+    pub channels: Vec<String>,
+}
+
+impl PageLink {
+    fn path(&self) -> String {
+        format!("/?ws={}&channels={}", escape(&self.ws), escape(&self.channels.join(",")))
+    }
+}
+
+/// `text` for a query (RFC 3986 §2.3: all but unreserved characters).
+fn escape(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out += &format!("%{byte:02X}"),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_survives_any_channel_name() {
+        let page = PageLink { ws: "ws://127.0.0.1:1/ws".into(), channels: vec!["a&b=c".into(), "d é".into()] };
+        assert_eq!(page.path(), "/?ws=ws%3A%2F%2F127.0.0.1%3A1%2Fws&channels=a%26b%3Dc%2Cd%20%C3%A9");
+    }
+}

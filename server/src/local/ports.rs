@@ -1,0 +1,112 @@
+//! Ports that belong to this run for as long as it lives, whichever child listens on them.
+//!
+//! A bound socket that does not listen keeps a port out of the hands of others: `connect` of any process will not pick it as
+//! source port while a shard restarts, and a foreign `bind` fails. Children bind it all the same, because both sides set
+//! `SO_REUSEADDR` and `SO_REUSEPORT` and only the child listens (Linux).
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::net::{self, ListenError, Share};
+
+/// A port held for children.
+#[derive(Debug)]
+pub struct Reserved {
+    addr: SocketAddr,
+    _socket: Socket,
+}
+
+/// Why a port cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// Somebody listens there, or the address is not ours.
+    #[error(transparent)]
+    Taken(#[from] ListenError),
+    /// The kernel refused otherwise.
+    #[error("failed to reserve a port on {addr}: {source}")]
+    Reserve {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Reserved {
+    /// Holds `addr`; port 0 picks a free one.
+    pub fn take(addr: SocketAddr) -> Result<Self, PortError> {
+        if addr.port() != 0 {
+            // A listener of another run would share its port with ours through SO_REUSEPORT and get half of the clients:
+            // only an exclusive listener tells.
+            drop(net::listen(addr, Share::Exclusive)?);
+        }
+        let bind = || {
+            let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&addr.into())?;
+            let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok(Self { addr: bound, _socket: socket })
+        };
+        bind().map_err(|source| PortError::Reserve { addr, source })
+    }
+
+    /// Address with the port that was picked.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn any() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[test]
+    fn child_listens_on_a_reserved_port_again_and_again() {
+        let reserved = Reserved::take(any()).unwrap();
+        for share in [Share::Exclusive, Share::ReusePort, Share::Exclusive] {
+            let listener = net::listen(reserved.addr(), share).unwrap();
+            TcpStream::connect(reserved.addr()).unwrap();
+            drop(listener);
+            let refused = TcpStream::connect(reserved.addr()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "only the child listens");
+        }
+    }
+
+    #[test]
+    fn several_gateways_listen_on_one_reserved_port() {
+        let reserved = Reserved::take(any()).unwrap();
+        let both = [(); 2].map(|()| net::listen(reserved.addr(), Share::ReusePort).unwrap());
+        assert_eq!(both.map(|l| l.local_addr().unwrap()), [reserved.addr(); 2]);
+    }
+
+    #[test]
+    fn stranger_cannot_take_a_reserved_port() {
+        let reserved = Reserved::take(any()).unwrap();
+        let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let error = stranger.bind(&reserved.addr().into()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn refuses_a_port_where_another_run_listens() {
+        let other = net::listen(any(), Share::ReusePort).unwrap();
+        let error = Reserved::take(other.local_addr().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("another process holds the port"), "{error}");
+    }
+
+    #[test]
+    fn picks_different_free_ports() {
+        let (a, b) = (Reserved::take(any()).unwrap(), Reserved::take(any()).unwrap());
+        assert_ne!(a.addr(), b.addr());
+        assert!(TcpListener::bind(a.addr()).is_ok(), "std sets SO_REUSEADDR, as our children do");
+    }
+}

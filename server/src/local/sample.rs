@@ -1,0 +1,46 @@
+//! An example that fits the manifest: which topic a newcomer publishes to, and the channel where it arrives.
+
+use wscluster_api::spec::Topic;
+
+use super::demo::SYMBOLS;
+
+/// A topic to publish to by hand, and what its records become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Topic.
+    pub topic: String,
+    /// Key of the first channel's records.
+    pub key: &'static str,
+    /// Channels of the demo's symbols; one when the channel does not depend on the key.
+    pub channels: Vec<String>,
+}
+
+/// The first topic that has a name and whose channel needs no header; none if there is no such topic.
+pub fn sample(topics: &[Topic]) -> Option<Sample> {
+    let plain = |topic: &&Topic| !topic.name.is_empty() && !topic.channel.contains("{header:");
+    let topic = topics.iter().find(plain)?;
+    let channel = |key: &str| topic.channel.replace("{topic}", &topic.name).replace("{key}", key);
+    let mut channels: Vec<String> = SYMBOLS.iter().map(|(key, _)| channel(key)).collect();
+    channels.dedup();
+    Some(Sample { topic: topic.name.clone(), key: SYMBOLS[0].0, channels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_channel_template() {
+        let found = sample(&[Topic::named("odin.trades", "{topic}/{key}.trade")]).unwrap();
+        assert_eq!(found.channels[..2], ["odin.trades/BTC.trade", "odin.trades/ETH.trade"]);
+        assert_eq!(sample(&[Topic::named("news", "all")]).unwrap().channels, ["all"]);
+    }
+
+    #[test]
+    fn passes_over_topics_it_cannot_publish_to() {
+        let pattern = Topic { pattern: Some("odin\\..*".into()), channel: "{key}".into(), ..Topic::default() };
+        let header = Topic::named("a", "{header:tenant}.{key}");
+        assert_eq!(sample(&[pattern.clone(), header.clone()]), None);
+        assert_eq!(sample(&[pattern, header, Topic::named("b", "{key}")]).unwrap().topic, "b");
+    }
+}

@@ -1,0 +1,172 @@
+//! Keeps one child running until it is ordered to end. Only reports; what a report means for the run is decided elsewhere.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::backoff::Backoff;
+use super::child::{Addresses, Program, Running};
+use super::event::{Event, Listening, millis};
+
+/// What a supervised child does.
+#[derive(Debug)]
+pub enum Report {
+    /// Something happened to it.
+    Event(Event),
+    /// It ended before it ever listened: its last log lines say why.
+    NeverListened {
+        /// Its name.
+        name: Arc<str>,
+        /// How it ended, or why it did not start.
+        how: String,
+        /// Its last log lines.
+        log: Vec<String>,
+    },
+    /// It logged.
+    Log {
+        /// Its name.
+        name: Arc<str>,
+        /// The line.
+        line: String,
+        /// Lines before it that could not be kept.
+        dropped: u64,
+    },
+}
+
+/// What a supervised child should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Run, and start again when it ends.
+    Run,
+    /// End by itself (SIGTERM).
+    End,
+    /// End at once (SIGKILL).
+    Kill,
+}
+
+/// Keeps `program` running until an order says otherwise; returns whether it had to be killed.
+pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: watch::Receiver<Order>) -> bool {
+    let mut backoff = Backoff::default();
+    let mut restarts = 0;
+    let mut listened_before = false;
+    while *orders.borrow() == Order::Run {
+        let started = Instant::now();
+        let (mut running, addresses) = match Running::start(&program, &reports) {
+            Ok(started) => started,
+            Err(error) => {
+                let name = program.name.clone();
+                if !listened_before {
+                    let _ = reports.send(Report::NeverListened { name, how: error.to_string(), log: vec![] }).await;
+                    return false;
+                }
+                let restart = backoff.exited(started.elapsed());
+                let (error, restart_in_ms) = (error.to_string(), millis(restart.after));
+                let _ = reports.send(Report::Event(Event::SpawnFailed { name, error, restart_in_ms })).await;
+                wait(restart.after, &mut orders).await;
+                continue;
+            }
+        };
+        let life = live(&program, &mut running, addresses, &reports, &mut orders, restarts).await;
+        listened_before |= life.listened;
+        let status = match life.end {
+            End::Ordered { killed } => return killed,
+            End::Itself(status) => status,
+        };
+        let name = program.name.clone();
+        if !listened_before {
+            let (how, log) = (status.to_string(), running.tail.lines());
+            let _ = reports.send(Report::NeverListened { name, how, log }).await;
+            return false;
+        }
+        let ran = started.elapsed();
+        let restart = backoff.exited(ran);
+        let restart_in_ms = millis(restart.after);
+        let exited =
+            Event::Exited { name: name.clone(), pid: running.pid, how: status, ran_ms: millis(ran), restart_in_ms };
+        let _ = reports.send(Report::Event(exited)).await;
+        if let Some(exits) = restart.crash_loop {
+            let log = running.tail.lines();
+            let _ = reports.send(Report::Event(Event::CrashLoop { name, exits, restart_in_ms, log })).await;
+        }
+        drop(running);
+        wait(restart.after, &mut orders).await;
+        restarts += 1;
+    }
+    false
+}
+
+struct Life {
+    listened: bool,
+    end: End,
+}
+
+enum End {
+    Itself(super::event::Exit),
+    Ordered { killed: bool },
+}
+
+/// One life of the child, from its start to its end.
+async fn live(
+    program: &Program,
+    running: &mut Running,
+    mut addresses: oneshot::Receiver<Addresses>,
+    reports: &mpsc::Sender<Report>,
+    orders: &mut watch::Receiver<Order>,
+    restarts: u32,
+) -> Life {
+    let mut listened = false;
+    let mut announced = false;
+    let mut told = Order::Run;
+    loop {
+        let order = *orders.borrow_and_update();
+        if order > told {
+            // Once each: a part takes a second SIGTERM as "at once".
+            running.signal(if order == Order::End { Signal::TERM } else { Signal::KILL });
+            told = order;
+        }
+        tokio::select! {
+            // Where it listens comes before how it ended, when both are there.
+            biased;
+            found = &mut addresses, if !announced => {
+                announced = true;
+                if let Ok(at) = found {
+                    listened = true;
+                    let (name, pid) = (program.name.clone(), running.pid);
+                    let at = Listening { name, pid, ws: at.ws, admin: at.admin, restarts };
+                    let event = if restarts == 0 { Event::Started(at) } else { Event::Restarted(at) };
+                    let _ = reports.send(Report::Event(event)).await;
+                }
+            }
+            status = running.ended() => {
+                let how = status.map_or(super::event::Exit { code: None, signal: None }, Into::into);
+                let end = match order {
+                    Order::Run => End::Itself(how),
+                    Order::End => End::Ordered { killed: false },
+                    Order::Kill => End::Ordered { killed: true },
+                };
+                return Life { listened, end };
+            }
+            changed = orders.changed() => {
+                if changed.is_err() {
+                    // Whoever gave the orders is gone: so is the reason to run.
+                    running.signal(Signal::KILL);
+                    let _ = running.ended().await;
+                    return Life { listened, end: End::Ordered { killed: true } };
+                }
+            }
+        }
+    }
+}
+
+/// Waits for `time` or for another order.
+async fn wait(time: Duration, orders: &mut watch::Receiver<Order>) {
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        _ = orders.wait_for(|order| *order != Order::Run) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

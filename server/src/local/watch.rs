@@ -1,0 +1,65 @@
+//! Asks every child for its health, again and again, and writes the answers on the board.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
+
+use super::board::Board;
+use super::traffic::Counters;
+use crate::admin::client;
+
+/// Time a child has for an answer.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// The board as its writers and readers share it.
+pub type Shared = Arc<Mutex<Board>>;
+
+/// Looks at the board or changes it; never across an await.
+pub fn with<T>(board: &Shared, f: impl FnOnce(&mut Board) -> T) -> T {
+    f(&mut board.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// One round over all children that run.
+pub async fn round(board: &Shared) {
+    let (shards, gateways) = with(board, |board| {
+        let shards: Vec<_> = board.shards().iter().map(|row| (row.name.clone(), row.pid, row.admin)).collect();
+        let gateways: Vec<_> = board.gateways().iter().map(|row| (row.name.clone(), row.pid, row.admin)).collect();
+        (shards, gateways)
+    });
+    let shards = shards.into_iter().filter(|(_, pid, _)| pid.is_some()).map(async |(name, pid, admin)| {
+        let health = health(&admin.to_string()).await;
+        with(board, |board| board.shard_said(&name, pid, health));
+    });
+    let gateways = gateways.into_iter().filter(|(_, pid, _)| pid.is_some()).map(async |(name, pid, admin)| {
+        let health = health(&admin.to_string()).await;
+        with(board, |board| board.gateway_said(&name, pid, health));
+    });
+    tokio::join!(join_all(shards), join_all(gateways));
+}
+
+/// Counters of all shards that answer.
+pub async fn counters(board: &Shared) -> Counters {
+    let admins: Vec<_> = with(board, |board| {
+        let running = board.shards().iter().filter(|row| row.pid.is_some());
+        running.map(|row| (row.name.clone(), row.admin.to_string())).collect()
+    });
+    let texts = join_all(admins.into_iter().map(async |(name, admin)| {
+        let (_, body) = client::get(&admin, "/metrics", WITHIN).await.ok()?;
+        Some((name, body))
+    }));
+    let texts = texts.await.into_iter().flatten();
+    Counters::read(texts.map(|(name, body)| (name, String::from_utf8_lossy(&body).into_owned())))
+}
+
+async fn health<H: DeserializeOwned>(admin: &str) -> Option<H> {
+    let json = client::get_json(admin, "/health", WITHIN).await.ok()?;
+    match serde_json::from_value(json) {
+        Ok(health) => Some(health),
+        Err(error) => {
+            tracing::debug!(admin, %error, "health answer not understood");
+            None
+        }
+    }
+}
