@@ -98,6 +98,11 @@ impl Decoder {
         Self { role, max_message, frame: None, message: None, head: [0; MAX_HEADER], head_len: 0, partial: None }
     }
 
+    /// Whether it stands between two messages, where it is as good as a new one.
+    pub fn is_idle(&self) -> bool {
+        self.frame.is_none() && self.message.is_none() && self.head_len == 0 && self.partial.is_none()
+    }
+
     /// Decodes `input`, unmasking it in place, and gives each event to `sink`. After `Err` or `Stop` the decoder
     /// must not be used again.
     pub fn decode(
@@ -234,8 +239,8 @@ impl Decoder {
         complete: bool,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<Flow, Violation> {
-        let buffered = self.partial.as_ref().is_some_and(|partial| !partial.control.is_empty());
-        if !complete || buffered {
+        // An empty buffer too: one that was made for an empty piece must go again.
+        if !complete || self.partial.is_some() {
             let partial = self.partial.get_or_insert_default();
             partial.control.extend_from_slice(chunk);
             if !complete {
@@ -260,6 +265,7 @@ impl Decoder {
         let buffered = self.partial.as_ref().is_some_and(|partial| !partial.message.is_empty());
         if last && !buffered {
             self.message = None;
+            self.drop_empty_partial();
             return match kind {
                 Opcode::Text => Ok(sink(Event::Text(std::str::from_utf8(chunk).map_err(|_| NOT_UTF8)?))),
                 _ => Ok(sink(Event::Binary(chunk))),
