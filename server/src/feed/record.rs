@@ -1,6 +1,6 @@
 //! A record as clients get it: encoded once into a WebSocket frame, the same bytes for every subscriber on every shard.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -20,6 +20,8 @@ pub struct Record {
     pub timestamp_ms: i64,
     /// The whole frame: header, then `{"type":"…"`, then the rest of the object.
     frame: Bytes,
+    /// The frame for recovery, once somebody needed that: clients that come back together share it.
+    replayed: OnceLock<Bytes>,
     /// Where the payload begins, and where its `type` member ends.
     payload_at: u8,
     type_len: u16,
@@ -56,7 +58,7 @@ impl Record {
         );
         let frame = text_frame(&[head.as_bytes(), draft.data, b"}"]);
         let payload_at = (frame.len() - head.len() - draft.data.len() - 1) as u8;
-        Self { channel, position, prev, timestamp_ms, frame, payload_at, type_len }
+        Self { channel, position, prev, timestamp_ms, frame, replayed: OnceLock::new(), payload_at, type_len }
     }
 
     /// The frame for live delivery. Cheap to clone: all subscribers share its bytes.
@@ -66,8 +68,11 @@ impl Record {
 
     /// The frame with `"replayed":true`, for recovery.
     pub fn replayed(&self) -> Bytes {
-        let (head, rest) = self.payload().split_at(usize::from(self.type_len));
-        text_frame(&[head, b",\"replayed\":true", rest])
+        let encode = || {
+            let (head, rest) = self.payload().split_at(usize::from(self.type_len));
+            text_frame(&[head, b",\"replayed\":true", rest])
+        };
+        self.replayed.get_or_init(encode).clone()
     }
 
     /// The frame with the type `replay:message`, for the old `reconnect`.
