@@ -1,15 +1,37 @@
-//! Not built yet.
+//! The shard: holds client connections and fans records out to them.
+//!
+//! One event loop a worker thread ([`worker`]), each with its own listener on the same port; they share slots and a few
+//! atomics ([`shared`]). A connection begins in [`handshake`], lives in [`connection`] and [`session`], gets what
+//! [`fanout`] marks and [`delivery`] writes, and ends by [`closing`]. The admin server and the drain run beside them.
 
+mod accept;
+pub mod admin;
+mod channels;
+mod closing;
+mod connection;
+mod delivery;
+pub mod drain;
+mod fanout;
+mod handshake;
+mod liveness;
+pub mod metrics;
+mod outbox;
+mod reply;
+mod request;
+mod run;
+mod server;
+mod session;
+pub mod settings;
+pub mod shared;
+pub mod slots;
+mod slow;
+mod source;
+mod wheel;
 pub mod window;
+mod worker;
 
-use std::process::ExitCode;
+#[cfg(test)]
+mod tests;
 
-/// Arguments.
-#[derive(clap::Args, Debug)]
-pub struct Args {}
-
-/// Runs the part.
-pub fn run(_: Args) -> ExitCode {
-    eprintln!("not built yet");
-    ExitCode::FAILURE
-}
+pub use run::{Args, run};
+pub use server::{Server, StartError};

@@ -1,0 +1,125 @@
+//! Who listens to what, on one worker. A channel exists while somebody listens.
+//!
+//! Members are connection keys in no order. Leaving is O(1) but for the search in the leaver's own list, so a
+//! connection that ends does not walk channels of ten thousand members.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slab::Slab;
+
+/// A channel somebody listens to; ids are reused once nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ChannelId(pub(super) u32);
+
+/// A connection's membership: the channel, and where in its members the connection stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Membership {
+    pub(super) channel: ChannelId,
+    at: u32,
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: Arc<str>,
+    members: Vec<u32>,
+}
+
+/// All channels of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    ids: HashMap<Arc<str>, ChannelId>,
+    channels: Slab<Channel>,
+}
+
+impl Channels {
+    /// The channel, if somebody listens to it.
+    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+        self.ids.get(name).copied()
+    }
+
+    /// Adds `member`, which must not be in it yet.
+    pub(super) fn join(&mut self, name: &str, member: u32) -> Membership {
+        let channel = self.find(name).unwrap_or_else(|| {
+            let name: Arc<str> = name.into();
+            let id = ChannelId(self.channels.insert(Channel { name: Arc::clone(&name), members: Vec::new() }) as u32);
+            self.ids.insert(name, id);
+            id
+        });
+        let members = &mut self.channels[channel.0 as usize].members;
+        members.push(member);
+        Membership { channel, at: members.len() as u32 - 1 }
+    }
+
+    /// Removes a member. When another one took its place, returns that one and its new membership.
+    pub(super) fn leave(&mut self, membership: Membership) -> Option<(u32, Membership)> {
+        let Channel { name, members } = &mut self.channels[membership.channel.0 as usize];
+        members.swap_remove(membership.at as usize);
+        if members.is_empty() {
+            self.ids.remove(name);
+            self.channels.remove(membership.channel.0 as usize);
+            return None;
+        }
+        members.get(membership.at as usize).map(|moved| (*moved, membership))
+    }
+
+    /// Members to loop over; [`Self::give_back`] must follow before anybody joins or leaves.
+    pub(super) fn take_members(&mut self, channel: ChannelId) -> Vec<u32> {
+        std::mem::take(&mut self.channels[channel.0 as usize].members)
+    }
+
+    /// Ends what [`Self::take_members`] began.
+    pub(super) fn give_back(&mut self, channel: ChannelId, members: Vec<u32>) {
+        self.channels[channel.0 as usize].members = members;
+    }
+
+    /// Name of a channel.
+    pub(super) fn name(&self, channel: ChannelId) -> &Arc<str> {
+        &self.channels[channel.0 as usize].name
+    }
+
+    /// All channels.
+    pub(super) fn all(&self) -> Vec<(ChannelId, Arc<str>)> {
+        self.ids.iter().map(|(name, id)| (*id, Arc::clone(name))).collect()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.channels.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_members_that_are_moved() {
+        let mut channels = Channels::default();
+        let mut memberships: Vec<Membership> = (0..5).map(|member| channels.join("a", member)).collect();
+        while let Some(gone) = memberships.pop() {
+            // Leave from the front, the middle and the end in turn.
+            let gone = if memberships.len() % 2 == 1 { std::mem::replace(&mut memberships[0], gone) } else { gone };
+            if let Some((_, new)) = channels.leave(gone) {
+                let moved = memberships.iter_mut().max_by_key(|membership| membership.at).unwrap();
+                *moved = new;
+            }
+            let mut at: Vec<u32> = memberships.iter().map(|membership| membership.at).collect();
+            at.sort_unstable();
+            assert_eq!(at, (0..memberships.len() as u32).collect::<Vec<_>>());
+        }
+        assert_eq!(channels.len(), 0);
+        assert_eq!(channels.find("a"), None);
+    }
+
+    #[test]
+    fn exists_while_somebody_listens() {
+        let mut channels = Channels::default();
+        let membership = channels.join("BTC.trade", 3);
+        assert_eq!(channels.find("BTC.trade"), Some(membership.channel));
+        assert_eq!(channels.take_members(membership.channel), [3]);
+        channels.give_back(membership.channel, vec![3]);
+        channels.leave(membership);
+        assert_eq!(channels.find("BTC.trade"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Writing what is due: one write a socket where possible, never waiting for any.
+//!
+//! A socket that takes no more makes its connection blocked: the rest of the cut frame and the whole frames behind it
+//! wait, and a task waits for room. What a blocked client may keep waiting is limited elsewhere ([`super::slow`]).
+
+use std::io;
+use std::task::Context;
+
+use bytes::Bytes;
+
+use super::channels::ChannelId;
+use super::connection::{Blocked, Phase};
+use super::outbox::Due;
+use super::worker::Worker;
+
+/// Bytes put together for one write to one connection.
+const GATHER: usize = 64 << 10;
+
+/// How far a socket took what it was offered.
+enum Taken {
+    All,
+    /// This many bytes; there is no room for more.
+    Some(usize),
+    /// The socket is dead.
+    Never,
+}
+
+impl Worker {
+    /// Adds a frame that must not be dropped. [`Self::flush`] sends it.
+    pub(super) fn send(&mut self, key: u32, frame: Bytes) {
+        self.send_of(key, frame, None);
+    }
+
+    /// Adds a frame of a channel. [`Self::flush`] sends it.
+    pub(super) fn send_of(&mut self, key: u32, frame: Bytes, channel: Option<ChannelId>) {
+        let connection = &mut self.connections[key as usize];
+        match connection.blocked {
+            Some(_) => self.blocked_bytes += frame.len(),
+            None => self.due_bytes += frame.len(),
+        }
+        connection.due = self.outbox.push(connection.due, frame, channel);
+    }
+
+    /// Bytes that wait for a connection.
+    pub(super) fn waiting(&self, key: u32) -> usize {
+        let connection = &self.connections[key as usize];
+        let remainder = connection.blocked.as_ref().map_or(0, |blocked| blocked.remainder.len());
+        remainder + self.outbox.bytes(connection.due)
+    }
+
+    /// Writes what is due to a connection, unless it is blocked: then its own task does.
+    pub(super) fn flush(&mut self, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        if connection.blocked.is_some() {
+            return;
+        }
+        (connection.queued_small, connection.queued_bulk) = (false, false);
+        let due = std::mem::replace(&mut connection.due, Due::NONE);
+        if !due.is_none() {
+            self.due_bytes -= self.outbox.bytes(due);
+            let (remainder, due) = self.write_due(key, due);
+            if remainder.is_empty() && due.is_none() {
+                // All is written.
+            } else {
+                self.blocked_bytes += remainder.len() + self.outbox.bytes(due);
+                let connection = &mut self.connections[key as usize];
+                connection.due = due;
+                connection.blocked = Some(Box::new(Blocked { remainder, allowance: 0, writer: None, reader: None }));
+                self.await_room(key);
+                return;
+            }
+        }
+        self.flushed(key);
+    }
+
+    /// Writes on after a blocked socket has room again; the connection is not blocked any more when all is written.
+    pub(super) fn unblock(&mut self, key: u32) {
+        let before = self.waiting(key);
+        let connection = &mut self.connections[key as usize];
+        let Some(mut blocked) = connection.blocked.take() else { return };
+        let due = std::mem::replace(&mut connection.due, Due::NONE);
+        let (remainder, due) = match self.write(key, &blocked.remainder) {
+            Taken::All => self.write_due(key, due),
+            Taken::Some(len) => (blocked.remainder.slice(len..), due),
+            Taken::Never => {
+                self.outbox.release(due);
+                (Bytes::new(), Due::NONE)
+            }
+        };
+        self.blocked_bytes = self.blocked_bytes - before + remainder.len() + self.outbox.bytes(due);
+        let now = self.wheel.now();
+        let connection = &mut self.connections[key as usize];
+        // Taking bytes is a sign of life: pongs of a slow reader stand behind all that it has to read.
+        connection.seen = now;
+        if let Some(reader) = blocked.reader.take() {
+            reader.wake();
+        }
+        if remainder.is_empty() && due.is_none() {
+            if let Some(writer) = blocked.writer {
+                // Also when that task is not the one that writes now: it would wait beside the next one.
+                writer.abort();
+            }
+            self.flushed(key);
+        } else {
+            blocked.remainder = remainder;
+            connection.due = due;
+            connection.blocked = Some(blocked);
+        }
+    }
+
+    /// Whether the reading task must wait, because its client does not read the answers it asked for.
+    pub(super) fn must_not_read(&mut self, key: u32, cx: &Context<'_>) -> bool {
+        let limit = if self.connections[key as usize].echo { 0 } else { self.shared.settings.max_queue() };
+        let waiting = self.waiting(key);
+        let connection = &mut self.connections[key as usize];
+        match &mut connection.blocked {
+            Some(blocked) if connection.phase == Phase::Open && waiting >= limit + blocked.allowance => {
+                blocked.reader = Some(cx.waker().clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Everything that waited is written.
+    fn flushed(&mut self, key: u32) {
+        let connection = &mut self.connections[key as usize];
+        if connection.phase == Phase::Ending {
+            connection.phase = Phase::Shut;
+            let _ = rustix::net::shutdown(&connection.stream, rustix::net::Shutdown::Write);
+        }
+    }
+
+    /// Writes the frames of `due`; returns what did not fit.
+    fn write_due(&mut self, key: u32, due: Due) -> (Bytes, Due) {
+        let frames = self.outbox.len(due);
+        if let Some(all) = self.outbox.shared(due) {
+            return match self.write(key, &all) {
+                Taken::Some(len) => self.cut(due, len),
+                Taken::All => self.done(due, frames),
+                Taken::Never => self.done(due, 0),
+            };
+        }
+        let mut written = 0;
+        let mut list = self.outbox.frames(due).into_iter().peekable();
+        while list.peek().is_some() {
+            let mut all = std::mem::take(&mut self.gathered);
+            all.clear();
+            while let Some(frame) = list.next_if(|frame| all.is_empty() || all.len() + frame.len() <= GATHER) {
+                all.extend_from_slice(&frame);
+            }
+            let taken = self.write(key, &all);
+            let len = all.len();
+            all.shrink_to(GATHER);
+            self.gathered = all;
+            match taken {
+                Taken::All => written += len,
+                Taken::Some(len) => return self.cut(due, written + len),
+                Taken::Never => return self.done(due, 0),
+            }
+        }
+        self.done(due, frames)
+    }
+
+    fn done(&mut self, due: Due, delivered: u32) -> (Bytes, Due) {
+        self.tally.deliveries += u64::from(delivered);
+        self.outbox.release(due);
+        (Bytes::new(), Due::NONE)
+    }
+
+    fn cut(&mut self, due: Due, written: usize) -> (Bytes, Due) {
+        let before = self.outbox.len(due);
+        let (remainder, rest) = self.outbox.cut(due, written);
+        self.tally.deliveries += u64::from(before - self.outbox.len(rest));
+        (remainder, rest)
+    }
+
+    fn write(&mut self, key: u32, bytes: &[u8]) -> Taken {
+        let stream = &self.connections[key as usize].stream;
+        let mut written = 0;
+        while written < bytes.len() {
+            self.tally.writes += 1;
+            match stream.try_write(&bytes[written..]) {
+                Ok(len) => written += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.tally.bytes += written as u64;
+                    return Taken::Some(written);
+                }
+                Err(_) => {
+                    // Its reading task ends it; what waits is nobody's any more.
+                    self.connections[key as usize].kill();
+                    return Taken::Never;
+                }
+            }
+        }
+        self.tally.bytes += written as u64;
+        Taken::All
+    }
+}

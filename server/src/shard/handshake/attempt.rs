@@ -1,0 +1,85 @@
+//! One handshake as it is counted, timed and logged.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::shard::metrics::Label;
+use crate::shard::shared::Shared;
+
+/// A handshake under way. Dropping it without [`Attempt::end`] counts as `aborted`: the worker itself went away.
+pub(super) struct Attempt {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    accepted: Instant,
+    head: Option<Instant>,
+    outcome: &'static str,
+}
+
+/// Failed handshakes that are logged each second, per worker.
+const LINES_A_SECOND: u32 = 5;
+
+thread_local! {
+    /// The second of the last lines, how many there were in it, and how many were left out since.
+    static LOGGED: Cell<(Option<Instant>, u32, u32)> = const { Cell::new((None, 0, 0)) };
+}
+
+impl Attempt {
+    pub(super) fn begin(shared: &Arc<Shared>, peer: SocketAddr) -> Self {
+        shared.metrics.attempts.inc();
+        Self { shared: Arc::clone(shared), peer, accepted: Instant::now(), head: None, outcome: "aborted" }
+    }
+
+    /// The head is whole, or known to be bad.
+    pub(super) fn head_is_there(&mut self) {
+        self.head = Some(Instant::now());
+    }
+
+    /// The one outcome.
+    pub(super) fn end(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let Self { shared, peer, accepted, head, outcome } = self;
+        shared.metrics.outcomes.get_or_create(&Label("outcome", outcome)).inc();
+        let head_time = head.map(|head| head - *accepted);
+        let answer_time = head.map(|head| head.elapsed());
+        for (phase, time) in [("head", head_time), ("answer", answer_time)] {
+            if let Some(time) = time {
+                shared.metrics.phases.get_or_create(&Label("phase", phase)).observe(time.as_secs_f64());
+            }
+        }
+        let accepted = *outcome == "accepted";
+        if accepted && !shared.settings.log_handshakes {
+            return;
+        }
+        let micros = |time: Option<Duration>| time.map(|time| time.as_micros() as u64);
+        let (head_us, answer_us) = (micros(head_time), micros(answer_time));
+        if shared.settings.log_handshakes {
+            tracing::info!(outcome, %peer, head_us, answer_us, "handshake");
+        } else if let Some(left_out) = may_log() {
+            tracing::warn!(outcome, %peer, head_us, answer_us, left_out, "handshake failed");
+        }
+    }
+}
+
+/// Whether another line may be logged now: how many were left out before it.
+fn may_log() -> Option<u32> {
+    let now = Instant::now();
+    let (since, lines, left_out) = LOGGED.get();
+    match since {
+        Some(since) if now - since < Duration::from_secs(1) => {
+            if lines >= LINES_A_SECOND {
+                LOGGED.set((Some(since), lines, left_out + 1));
+                return None;
+            }
+            LOGGED.set((Some(since), lines + 1, 0));
+        }
+        _ => LOGGED.set((Some(now), 1, 0)),
+    }
+    Some(left_out)
+}

@@ -1,0 +1,231 @@
+//! What waits to be sent, for all connections of a worker: lists that share their common part.
+//!
+//! A connection holds one [`Due`]: the newest of its waiting frames, each of which knows the one before. Connections to
+//! which the same frames are due hold the same node, so fanning out a record costs one small step a subscriber and no
+//! copy, and one coalesced buffer serves them all. Pure: it knows neither sockets nor policies.
+//!
+//! A `Due` owns one reference. [`Outbox::push`] and [`Outbox::mark`] take it and give one back; [`Outbox::release`] ends it.
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+
+use super::channels::ChannelId;
+
+/// The newest waiting frame of a connection, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due(u32);
+
+impl Due {
+    /// Nothing waits.
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    pub(super) fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+}
+
+/// A waiting frame.
+#[derive(Debug)]
+struct Node {
+    frame: Bytes,
+    /// Channel it belongs to; `None` for what must never be dropped.
+    channel: Option<ChannelId>,
+    before: Due,
+    /// Connections and newer nodes that hold it, and the record under way.
+    refs: u32,
+    /// Frames and bytes of the whole list.
+    len: u32,
+    bytes: usize,
+    /// The node that the record of that number put behind this one.
+    next: (u64, Due),
+    /// All frames of the list in one piece, once somebody needed that.
+    coalesced: Option<Bytes>,
+}
+
+/// The waiting frames of all connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    nodes: Slab<Node>,
+    record: u64,
+    frame: Bytes,
+    channel: Option<ChannelId>,
+    /// The node of the current record for those to whom nothing else is due.
+    first: (u64, Option<Due>),
+    /// Nodes made for the current record, held until it is fanned out: their ids must not be reused before.
+    fresh: Vec<Due>,
+}
+
+impl Outbox {
+    /// `due` with one more frame, of `channel` when it may be dropped.
+    pub(super) fn push(&mut self, due: Due, frame: Bytes, channel: Option<ChannelId>) -> Due {
+        let (len, bytes) = self.get(due).map_or((0, 0), |node| (node.len, node.bytes));
+        let (len, bytes) = (len + 1, bytes + frame.len());
+        let node = Node { frame, channel, before: due, refs: 1, len, bytes, next: (0, Due::NONE), coalesced: None };
+        Due(self.nodes.insert(node) as u32)
+    }
+
+    /// Begins to fan out a record, of `channel` when it may be dropped; [`Self::end`] must follow.
+    pub(super) fn begin(&mut self, frame: Bytes, channel: Option<ChannelId>) {
+        self.record += 1;
+        (self.frame, self.channel) = (frame, channel);
+    }
+
+    /// `due` with the record of [`Self::begin`] behind it.
+    pub(super) fn mark(&mut self, due: Due) -> Due {
+        let known = if due.is_none() {
+            self.first.1.filter(|_| self.first.0 == self.record)
+        } else {
+            let (record, next) = self.nodes[due.0 as usize].next;
+            (record == self.record).then_some(next)
+        };
+        if let Some(next) = known {
+            self.nodes[next.0 as usize].refs += 1;
+            // Never the last reference: `next` holds one.
+            if let Some(node) = self.nodes.get_mut(due.0 as usize) {
+                node.refs -= 1;
+            }
+            return next;
+        }
+        let next = self.push(due, self.frame.clone(), self.channel);
+        self.nodes[next.0 as usize].refs += 1;
+        self.fresh.push(next);
+        match self.nodes.get_mut(due.0 as usize) {
+            Some(node) => node.next = (self.record, next),
+            None => self.first = (self.record, Some(next)),
+        }
+        next
+    }
+
+    /// Ends what [`Self::begin`] began.
+    pub(super) fn end(&mut self) {
+        self.record += 1;
+        self.frame = Bytes::new();
+        while let Some(due) = self.fresh.pop() {
+            self.release(due);
+        }
+    }
+
+    /// Gives a reference back.
+    pub(super) fn release(&mut self, mut due: Due) {
+        while let Some(node) = self.nodes.get_mut(due.0 as usize) {
+            node.refs -= 1;
+            if node.refs > 0 {
+                return;
+            }
+            due = self.nodes.remove(due.0 as usize).before;
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn bytes(&self, due: Due) -> usize {
+        self.get(due).map_or(0, |node| node.bytes)
+    }
+
+    /// Frames that wait.
+    pub(super) fn len(&self, due: Due) -> u32 {
+        self.get(due).map_or(0, |node| node.len)
+    }
+
+    /// Everything that waits as one buffer, when it is one frame or when others wait for the same: copying it for one
+    /// connection alone is better done into a buffer that is at hand already.
+    pub(super) fn shared(&mut self, due: Due) -> Option<Bytes> {
+        let node = self.nodes.get(due.0 as usize)?;
+        if node.len == 1 {
+            return Some(node.frame.clone());
+        }
+        if node.coalesced.is_none() && node.refs > 1 {
+            let mut all = BytesMut::with_capacity(node.bytes);
+            for frame in self.frames(due) {
+                all.extend_from_slice(&frame);
+            }
+            self.nodes[due.0 as usize].coalesced = Some(all.freeze());
+        }
+        self.nodes[due.0 as usize].coalesced.clone()
+    }
+
+    /// The frames, oldest first.
+    pub(super) fn frames(&self, due: Due) -> Vec<Bytes> {
+        self.ids(due).into_iter().map(|id| self.nodes[id.0 as usize].frame.clone()).collect()
+    }
+
+    /// Takes the first `written` bytes away. Returns what is left of the frame that was cut, and the whole frames
+    /// behind it.
+    pub(super) fn cut(&mut self, due: Due, mut written: usize) -> (Bytes, Due) {
+        let (mut rest, mut remainder) = (Due::NONE, Bytes::new());
+        for id in self.ids(due) {
+            let Node { frame, channel, .. } = &self.nodes[id.0 as usize];
+            if written >= frame.len() {
+                written -= frame.len();
+            } else if written > 0 {
+                remainder = frame.slice(written..);
+                written = 0;
+            } else {
+                rest = self.push(rest, frame.clone(), *channel);
+            }
+        }
+        self.release(due);
+        (remainder, rest)
+    }
+
+    /// Drops the oldest frames that may be dropped, until `keep` bytes are left or none of them is. Returns the rest and
+    /// how many were dropped.
+    pub(super) fn drop_oldest(&mut self, due: Due, keep: usize) -> (Due, u32) {
+        let mut left = self.bytes(due);
+        self.retain(due, |node| {
+            let keep = node.channel.is_none() || left <= keep;
+            left -= if keep { 0 } else { node.frame.len() };
+            keep
+        })
+    }
+
+    /// Keeps the newest frame of each channel, and what must not be dropped. Returns the rest and how many were dropped.
+    pub(super) fn conflate(&mut self, due: Due) -> (Due, u32) {
+        let mut newest = std::collections::HashMap::new();
+        for (at, id) in self.ids(due).into_iter().enumerate() {
+            newest.insert(self.nodes[id.0 as usize].channel, at);
+        }
+        let mut at = 0;
+        self.retain(due, |node| {
+            at += 1;
+            node.channel.is_none() || newest[&node.channel] == at - 1
+        })
+    }
+
+    fn retain(&mut self, due: Due, mut keep: impl FnMut(&Node) -> bool) -> (Due, u32) {
+        let (mut rest, mut dropped) = (Due::NONE, 0);
+        for id in self.ids(due) {
+            let node = &self.nodes[id.0 as usize];
+            if keep(node) {
+                rest = self.push(rest, node.frame.clone(), node.channel);
+            } else {
+                dropped += 1;
+            }
+        }
+        self.release(due);
+        (rest, dropped)
+    }
+
+    fn ids(&self, due: Due) -> Vec<Due> {
+        let mut ids = Vec::with_capacity(self.len(due) as usize);
+        let mut at = due;
+        while let Some(node) = self.get(at) {
+            ids.push(at);
+            at = node.before;
+        }
+        ids.reverse();
+        ids
+    }
+
+    fn get(&self, due: Due) -> Option<&Node> {
+        self.nodes.get(due.0 as usize)
+    }
+
+    /// Nodes alive.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What the shard says to clients besides records, as frames. Pure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::request::Rejection;
+use crate::ws::frame::{Opcode, server_frame};
+
+/// Answer to `subscribe`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct SubscriptionAck {
+    r#type: &'static str,
+    subscribed: Vec<String>,
+    count: usize,
+    /// Of the channels for which the client said what it last saw.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    recovered: BTreeMap<String, bool>,
+    /// Of the channels that were not recovered.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reason: BTreeMap<String, &'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#ref: Option<Value>,
+}
+
+impl SubscriptionAck {
+    pub(super) fn new(id: Option<Value>) -> Self {
+        Self { r#type: "subscription_ack", r#ref: id, ..Self::default() }
+    }
+
+    /// Adds a channel and how its recovery went, when one was asked for.
+    pub(super) fn add(&mut self, channel: String, recovered: Option<Result<(), &'static str>>) {
+        if let Some(result) = recovered {
+            self.recovered.insert(channel.clone(), result.is_ok());
+            if let Err(reason) = result {
+                self.reason.insert(channel.clone(), reason);
+            }
+        }
+        self.subscribed.push(channel);
+    }
+
+    pub(super) fn frame(mut self, count: usize) -> Bytes {
+        self.count = count;
+        text(&serde_json::to_value(&self).unwrap_or_default(), None)
+    }
+}
+
+/// Answer to `unsubscribe`.
+pub(super) fn unsubscription_ack(channels: &[String], count: usize, id: Option<Value>) -> Bytes {
+    text(&json!({ "type": "unsubscription_ack", "unsubscribed": channels, "count": count }), id)
+}
+
+/// Answer to `heartbeat`.
+pub(super) fn pong(now_ms: i64, id: Option<Value>) -> Bytes {
+    text(&json!({ "type": "pong", "ts": now_ms }), id)
+}
+
+/// Good end of an old `reconnect`.
+pub(super) fn reconnect_ack(replayed: usize, id: Option<Value>) -> Bytes {
+    let message = format!("{replayed} missed messages replayed");
+    text(
+        &json!({ "type": "reconnect_ack", "status": "completed", "messages_replayed": replayed, "message": message }),
+        id,
+    )
+}
+
+/// Honest end of an old `reconnect`.
+pub(super) fn reconnect_error(message: &str, id: Option<Value>) -> Bytes {
+    text(&json!({ "type": "reconnect_error", "message": message }), id)
+}
+
+/// Greets a client of the subprotocol `wscluster.v1`.
+pub(super) fn hello(shard: &str, ping_ms: u128, session: &str) -> Bytes {
+    text(&json!({ "type": "hello", "shard": shard, "ping_ms": ping_ms, "session": session }), None)
+}
+
+/// Tells subscribers that messages of `channel` were lost.
+pub(super) fn gap(channel: &str) -> Bytes {
+    text(&json!({ "type": "gap", "channel": channel }), None)
+}
+
+/// A rejected request.
+pub(super) fn error(rejection: Rejection) -> Bytes {
+    text(&json!({ "type": "error", "code": rejection.code, "message": rejection.message }), rejection.id)
+}
+
+fn text(message: &Value, id: Option<Value>) -> Bytes {
+    let mut message = message.clone();
+    if let Some(id) = id {
+        message["ref"] = id;
+    }
+    server_frame(Opcode::Text, message.to_string().as_bytes())
+}

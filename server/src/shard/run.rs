@@ -1,0 +1,128 @@
+//! `wscluster shard`: the command line, the order of starting, and the end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use wscluster_api::spec::Drain;
+use wscluster_api::units::Span;
+
+use super::admin::{Admin, routes};
+use super::drain;
+use super::server::Server;
+use super::settings::Settings;
+use crate::process::{Stop, announce_listening, stop_requested};
+
+/// Arguments of `wscluster shard`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  wscluster shard -f cluster.yaml --name prices-0
+  wscluster shard -f cluster.yaml --name prices-0 --listen 127.0.0.1:0 --brokers 127.0.0.1:9092 --workers 1
+  curl -s localhost:9090/health | jq .state
+  curl -X POST localhost:9090/drain -d '{\"evictRate\": 100, \"deadline\": \"2m\"}'")]
+pub struct Args {
+    /// The WsCluster manifest.
+    #[arg(short = 'f', long = "file", env = "WSCLUSTER_FILE", value_name = "FILE")]
+    file: PathBuf,
+    /// Name of this shard, which clients and operators see.
+    #[arg(long, env = "WSCLUSTER_SHARD", default_value = "shard-0")]
+    name: String,
+    /// Where clients connect; port 0: any free one.
+    #[arg(long, env = "WSCLUSTER_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Where health, metrics and drain are served.
+    #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "ADDR")]
+    admin: SocketAddr,
+    /// Bootstrap brokers, in place of those in the manifest.
+    #[arg(long, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT")]
+    brokers: Vec<String>,
+    /// Event loops, one thread each. Default: template.shard.workers of the manifest, or one per CPU.
+    #[arg(long, env = "WSCLUSTER_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Serve /echo too, for conformance tests and benches.
+    #[arg(long)]
+    echo: bool,
+    /// Log every handshake, not only failed ones.
+    #[arg(long)]
+    log_handshakes: bool,
+    /// Value that differs with every start. Default: random.
+    #[arg(long, env = "WSCLUSTER_INCARNATION", value_name = "TEXT")]
+    incarnation: Option<String>,
+    /// Revision of the pod template this runs from.
+    #[arg(long, env = "WSCLUSTER_REVISION", default_value = "", value_name = "TEXT")]
+    revision: String,
+    /// End when standard input ends: the parent holds it open.
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+/// Runs a shard until a signal has drained it.
+pub fn run(args: Args) -> ExitCode {
+    match start(args) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let cluster = wscluster_api::manifest::read(&args.file)?;
+    let spec = &cluster.spec;
+    let mut settings = Settings::new(&args.name, spec);
+    settings.echo = args.echo;
+    settings.log_handshakes = args.log_handshakes;
+    settings.revision = args.revision;
+    if let Some(incarnation) = args.incarnation {
+        settings.incarnation = incarnation;
+    }
+    let cpus = || std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+    let workers = args.workers.or(spec.template.shard.workers).unwrap_or_else(cpus).max(1);
+    let files = crate::net::raise_open_files();
+    if files < u64::from(settings.capacity) + 64 {
+        tracing::warn!(
+            open_files_limit = files,
+            capacity = settings.capacity,
+            "fewer files may be open than connections held: raise the limit (ulimit -n, LimitNOFILE) or lower capacity"
+        );
+    }
+
+    // One thread for the drain and the signals; workers and admin server have their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut registry = Registry::default();
+        let drain = settings.drain.clone();
+        let mut server = Server::start(settings, args.listen, workers as usize, &mut registry)?;
+        let source =
+            super::source::start(spec, args.brokers, &args.name, std::mem::take(&mut server.feeds), &mut registry)?;
+        let part = Admin::new(Arc::clone(&server.shared), source);
+        let more = routes(server.drains.clone(), drain.clone());
+        let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
+        announce_listening(server.addr, admin);
+        tracing::info!(shard = args.name, ws = %server.addr, %admin, workers, "listening");
+        Ok(end(&server, drain, args.exit_with_parent).await?)
+    })
+}
+
+/// Waits for a signal and drains; a second signal ends at once.
+async fn end(server: &Server, drain: Drain, watch_parent: bool) -> std::io::Result<ExitCode> {
+    let stop = stop_requested(watch_parent).await?;
+    // A parent that is gone restarts nobody: its clients should look elsewhere now.
+    let drain = if stop == Stop::Orphaned { Drain { deadline: Span::millis(0), ..drain } } else { drain };
+    let deadline = drain.deadline.0;
+    server.drains.begin(drain);
+    tokio::select! {
+        () = drain::is_over(&server.shared, deadline) => {
+            tracing::info!(left = server.shared.slots.used(), "drained");
+            Ok(ExitCode::SUCCESS)
+        }
+        again = stop_requested(false) => {
+            again?;
+            tracing::warn!(cut = server.shared.slots.used(), "second signal: ending at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

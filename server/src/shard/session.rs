@@ -1,0 +1,253 @@
+//! What a client sends, and how it is answered.
+//!
+//! One request is served in one step of the worker: what it missed, the answer and the join see the same window, so there
+//! is no hole and no repeat between replay and live messages.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::connection::Phase;
+use super::metrics::Label;
+use super::reply::{self, SubscriptionAck};
+use super::request::{self, Ask, Rejection, Request, Since};
+use super::settings::{AHEAD_TIMEOUT, ECHO_MAX_MESSAGE};
+use super::wheel::Tick;
+use super::window::Recovery;
+use super::worker::{Worker, now_ms};
+use crate::feed::Record;
+use crate::ws::close::CloseCode;
+use crate::ws::decode::{Decoder, Event, Flow, Role};
+use crate::ws::frame::{Opcode, server_frame};
+
+/// A `subscribe` of a client that has seen more than this worker: served when the worker is there, or at the deadline.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) key: u32,
+    id: Option<Value>,
+    channels: Vec<(String, Since)>,
+    deadline: Tick,
+}
+
+/// Requests of one connection that may be held; further ones are answered at once.
+const MAX_HELD: usize = 8;
+
+impl Worker {
+    /// Takes `len` bytes that were read into the scratch buffer.
+    pub(super) fn input(&mut self, key: u32, len: usize) {
+        let connection = &mut self.connections[key as usize];
+        if matches!(connection.phase, Phase::Ending | Phase::Shut) {
+            return;
+        }
+        let max = if connection.echo { ECHO_MAX_MESSAGE } else { self.shared.settings.max_message() };
+        let mut decoder = connection.decoder.take().map_or_else(|| Decoder::new(Role::Server, max), |decoder| *decoder);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match decoder.decode(&mut scratch[..len], &mut |event| self.on_event(key, event)) {
+            Ok(Flow::Continue) if !decoder.is_idle() => {
+                self.connections[key as usize].decoder = Some(Box::new(decoder));
+            }
+            Ok(_) => {}
+            Err(violation) => self.fail(key, violation),
+        }
+        self.scratch = scratch;
+        self.flush(key);
+    }
+
+    fn on_event(&mut self, key: u32, event: Event<'_>) -> Flow {
+        let connection = &mut self.connections[key as usize];
+        connection.seen = self.wheel.now();
+        let open = connection.phase == Phase::Open;
+        match event {
+            Event::Close(code, _) => self.on_close(key, code),
+            // Behind our Close frame only the peer's counts (RFC 6455 §5.5.1).
+            _ if !open => return Flow::Continue,
+            Event::Ping(payload) => self.send(key, server_frame(Opcode::Pong, payload)),
+            Event::Pong(_) => {}
+            Event::Text(text) if connection.echo => self.send(key, server_frame(Opcode::Text, text.as_bytes())),
+            Event::Binary(bytes) if connection.echo => self.send(key, server_frame(Opcode::Binary, bytes)),
+            Event::Text(text) => self.on_text(key, text),
+            Event::Binary(_) => self.begin_close(key, CloseCode::Unsupported, "messages are JSON in text frames"),
+        }
+        match self.connections[key as usize].phase {
+            Phase::Open | Phase::Closing => Flow::Continue,
+            Phase::Ending | Phase::Shut => Flow::Stop,
+        }
+    }
+
+    fn on_text(&mut self, key: u32, text: &str) {
+        let Request { id, ask } = match request::parse(text) {
+            Ok(request) => request,
+            Err(rejection) => return self.reject(key, rejection),
+        };
+        let kind = match ask {
+            Ask::Subscribe(_) => "subscribe",
+            Ask::Unsubscribe(_) => "unsubscribe",
+            Ask::Heartbeat => "heartbeat",
+            Ask::Reconnect(_) => "reconnect",
+        };
+        self.shared.metrics.requests.get_or_create(&Label("type", kind)).inc();
+        match ask {
+            Ask::Subscribe(channels) => {
+                let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
+                let may_hold = self.held.iter().filter(|held| held.key == key).count() < MAX_HELD;
+                self.subscribe(Held { key, id, channels, deadline }, may_hold);
+            }
+            Ask::Unsubscribe(channels) => {
+                for channel in &channels {
+                    self.leave(key, channel);
+                }
+                for held in self.held.iter_mut().filter(|held| held.key == key) {
+                    held.channels.retain(|(channel, _)| !channels.contains(channel));
+                }
+                let count = self.connections[key as usize].subscriptions.len();
+                self.send(key, reply::unsubscription_ack(&channels, count, id));
+            }
+            Ask::Heartbeat => self.send(key, reply::pong(now_ms(), id)),
+            Ask::Reconnect(offsets) => self.reconnect(key, &offsets, id),
+        }
+    }
+
+    fn reject(&mut self, key: u32, rejection: Rejection) {
+        self.shared.metrics.errors.get_or_create(&Label("code", rejection.code)).inc();
+        self.send(key, reply::error(rejection));
+    }
+
+    /// Serves the requests that were held, where their time has come.
+    pub(super) fn retry_held(&mut self) {
+        let now = self.wheel.now();
+        for held in std::mem::take(&mut self.held) {
+            let (key, may_hold) = (held.key, held.deadline > now);
+            if self.connections[key as usize].phase == Phase::Open {
+                self.subscribe(held, may_hold);
+                self.flush(key);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, asked: Held, may_hold: bool) {
+        let key = asked.key;
+        let max = self.shared.settings.delivery.max_subscriptions as usize;
+        let new = asked.channels.iter().filter(|(channel, _)| !self.is_member(key, channel)).count();
+        if self.connections[key as usize].subscriptions.len() + new > max {
+            let message = format!("at most {max} channels a connection; nothing was subscribed");
+            self.reject(key, Rejection { id: asked.id, code: "too_many_subscriptions", message });
+            self.begin_close(key, CloseCode::TooManySubscriptions, &format!("at most {max} channels"));
+            return;
+        }
+        let mut recoveries = Vec::with_capacity(asked.channels.len());
+        for (channel, since) in &asked.channels {
+            match self.missed(key, channel, since) {
+                None if may_hold => return self.held.push(asked),
+                None => recoveries.push(Some(Err("unknown_position"))),
+                Some(recovery) => recoveries.push(recovery),
+            }
+        }
+
+        let mut ack = SubscriptionAck::new(asked.id);
+        let mut replay = Vec::new();
+        for ((channel, _), recovery) in asked.channels.into_iter().zip(recoveries) {
+            if !self.is_member(key, &channel) {
+                let membership = self.channels.join(&channel, key);
+                self.connections[key as usize].subscriptions.push(membership);
+                self.subscriptions += 1;
+            }
+            let result = recovery.as_ref().map(|recovery| recovery.as_ref().map(|_| ()).map_err(|reason| *reason));
+            if let Some(result) = result {
+                let label = Label("result", result.err().unwrap_or("recovered"));
+                self.shared.metrics.recoveries.get_or_create(&label).inc();
+            }
+            ack.add(channel, result);
+            replay.extend(recovery.into_iter().flatten().flatten());
+        }
+        let count = self.connections[key as usize].subscriptions.len();
+        self.send(key, ack.frame(count));
+        self.replay(key, &replay, Record::replayed);
+    }
+
+    /// What a client missed of a channel: nothing asked (`Some(None)`), the records or why not, or not known yet (`None`).
+    #[allow(clippy::type_complexity, clippy::option_option)]
+    fn missed(&self, key: u32, channel: &str, since: &Since) -> Option<Option<Result<Vec<Arc<Record>>, &'static str>>> {
+        Some(match since {
+            Since::Now => None,
+            _ if self.is_member(key, channel) => Some(Err("already_subscribed")),
+            Since::Unreadable => Some(Err("bad_position")),
+            Since::Latest => Some(self.window.latest(channel).map(|record| vec![record]).ok_or("no_message")),
+            Since::At(positions) => match self.window.recover(channel, positions) {
+                Recovery::Complete(records) => Some(Ok(records)),
+                Recovery::Lost(reason) => Some(Err(reason)),
+                Recovery::Ahead(_) => return None,
+            },
+        })
+    }
+
+    fn reconnect(&mut self, key: u32, offsets: &std::collections::HashMap<String, i64>, id: Option<Value>) {
+        let mut missed = Vec::new();
+        for membership in &self.connections[key as usize].subscriptions {
+            let channel = self.channels.name(membership.channel);
+            let reason = match self.window.recover_offsets(channel, offsets) {
+                Recovery::Complete(records) => {
+                    missed.extend(records);
+                    continue;
+                }
+                Recovery::Ahead(_) => "the offset is beyond what this shard has read",
+                Recovery::Lost("too_old") => "the offset is older than the messages that are kept",
+                Recovery::Lost("several_partitions") => "one offset cannot tell what was missed of several partitions",
+                Recovery::Lost(_) => "nothing is known of that offset",
+            };
+            let message = format!("{channel}: {reason}; fetch fresh state");
+            self.shared.metrics.errors.get_or_create(&Label("code", "reconnect")).inc();
+            self.send(key, reply::reconnect_error(&message, id));
+            return;
+        }
+        self.replay(key, &missed, Record::replayed_old);
+        self.send(key, reply::reconnect_ack(missed.len(), id));
+    }
+
+    /// Sends records that the client asked for: they may wait beyond the limit of its queue.
+    fn replay(&mut self, key: u32, records: &[Arc<Record>], frame: impl Fn(&Record) -> bytes::Bytes) {
+        let mut bytes = 0;
+        for record in records {
+            let frame = frame(record);
+            bytes += frame.len();
+            let channel = self.channels.find(&record.channel);
+            self.send_of(key, frame, channel);
+        }
+        self.flush(key);
+        let waiting = self.waiting(key);
+        if let Some(blocked) = &mut self.connections[key as usize].blocked {
+            blocked.allowance = (blocked.allowance + bytes).min(waiting);
+        }
+    }
+
+    fn is_member(&self, key: u32, channel: &str) -> bool {
+        let memberships = &self.connections[key as usize].subscriptions;
+        self.channels.find(channel).is_some_and(|id| memberships.iter().any(|membership| membership.channel == id))
+    }
+
+    fn leave(&mut self, key: u32, channel: &str) {
+        let Some(id) = self.channels.find(channel) else { return };
+        let memberships = &mut self.connections[key as usize].subscriptions;
+        if let Some(at) = memberships.iter().position(|membership| membership.channel == id) {
+            let membership = memberships.swap_remove(at);
+            self.leave_channel(membership);
+        }
+    }
+
+    /// Ends all subscriptions of a connection.
+    pub(super) fn leave_all(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        for membership in std::mem::take(&mut connection.subscriptions) {
+            self.leave_channel(membership);
+        }
+    }
+
+    fn leave_channel(&mut self, membership: super::channels::Membership) {
+        self.subscriptions -= 1;
+        if let Some((moved, new)) = self.channels.leave(membership) {
+            let memberships = &mut self.connections[moved as usize].subscriptions;
+            if let Some(old) = memberships.iter_mut().find(|old| old.channel == new.channel) {
+                *old = new;
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Slots: how many connections this shard holds, and the only way to hold one more.
+//!
+//! All workers share one [`Slots`]. A [`Slot`] is granted atomically and released exactly once, when it is dropped,
+//! whatever path led there: so the count can neither exceed the capacity nor leak (invariants A1 and A2).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Slots of one shard.
+#[derive(Debug)]
+pub struct Slots {
+    capacity: u32,
+    used: AtomicU32,
+}
+
+/// The right to hold one connection; returns when dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<Slots>);
+
+impl Slots {
+    /// `capacity` free slots.
+    pub fn new(capacity: u32) -> Arc<Self> {
+        Arc::new(Self { capacity, used: AtomicU32::new(0) })
+    }
+
+    /// A slot, unless all are taken.
+    pub fn grant(self: &Arc<Self>) -> Option<Slot> {
+        // Relaxed suffices: the count guards nothing but itself.
+        let free = |used: u32| (used < self.capacity).then_some(used + 1);
+        self.used.fetch_update(Relaxed, Relaxed, free).ok().map(|_| Slot(Arc::clone(self)))
+    }
+
+    /// Slots taken.
+    pub fn used(&self) -> u32 {
+        self.used.load(Relaxed)
+    }
+
+    /// All slots.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn grants_no_more_than_capacity_to_many_threads() {
+        let slots = Slots::new(100);
+        let (granted, most) = (AtomicUsize::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..2_000 {
+                        let mut held: Vec<Slot> = (0..40).map_while(|_| slots.grant()).collect();
+                        granted.fetch_add(held.len(), Relaxed);
+                        most.fetch_max(slots.used(), Relaxed);
+                        held.truncate(round % 7);
+                    }
+                });
+            }
+        });
+        assert!(granted.load(Relaxed) > 0);
+        assert!(most.load(Relaxed) <= 100);
+        assert_eq!(slots.used(), 0);
+    }
+
+    #[test]
+    fn refuses_until_one_returns() {
+        let slots = Slots::new(1);
+        let slot = slots.grant().unwrap();
+        assert!(slots.grant().is_none());
+        drop(slot);
+        assert!(slots.grant().is_some());
+    }
+}

@@ -1,0 +1,58 @@
+//! Clients that cannot follow: what happens above `maxQueueBytes` (the three policies of `slowClient`).
+//!
+//! No policy cuts a frame, drops an answer to a request, or touches a client whose socket still takes bytes.
+
+use wscluster_api::spec::SlowClient;
+
+use super::metrics::Label;
+use super::worker::Worker;
+use crate::ws::close::CloseCode;
+
+impl Worker {
+    /// Whether more waits for a connection than may.
+    pub(super) fn is_over(&self, key: u32) -> bool {
+        let connection = &self.connections[key as usize];
+        let allowance = connection.blocked.as_ref().map_or(0, |blocked| blocked.allowance);
+        !connection.due.is_none() && self.waiting(key) > self.shared.settings.max_queue() + allowance
+    }
+
+    /// Deals with a connection that was over its limit when a record was added.
+    pub(super) fn on_over(&mut self, key: u32) {
+        // A socket nobody tried to write to since is no slow client; one that has room by now is none either.
+        match self.connections[key as usize].blocked {
+            Some(_) => self.unblock(key),
+            None => self.flush(key),
+        }
+        if !self.is_over(key) {
+            return;
+        }
+        let delivery = &self.shared.settings.delivery;
+        let (policy, slow_client) = match delivery.slow_client {
+            SlowClient::Disconnect => ("disconnect", SlowClient::Disconnect),
+            SlowClient::DropOldest => ("drop_oldest", SlowClient::DropOldest),
+            SlowClient::Conflate => ("conflate", SlowClient::Conflate),
+        };
+        let before = self.waiting(key);
+        let due = self.connections[key as usize].due;
+        let (rest, dropped) = match slow_client {
+            SlowClient::Disconnect => (due, 0),
+            // A quarter at a time: rebuilding the list for each single message would cost its whole length each time.
+            SlowClient::DropOldest => {
+                let remainder = before - self.outbox.bytes(due);
+                self.outbox.drop_oldest(due, (self.shared.settings.max_queue() / 4 * 3).saturating_sub(remainder))
+            }
+            SlowClient::Conflate => self.outbox.conflate(due),
+        };
+        self.connections[key as usize].due = rest;
+        self.tally.dropped += u64::from(dropped);
+        self.blocked_bytes = self.blocked_bytes - before + self.waiting(key);
+        let policy = if self.is_over(key) {
+            // Also when one message for each channel, or answers alone, are too much.
+            self.begin_close(key, CloseCode::SlowClient, "slower than its messages: come back with the last position");
+            "disconnect"
+        } else {
+            policy
+        };
+        self.shared.metrics.slow_clients.get_or_create(&Label("policy", policy)).inc();
+    }
+}

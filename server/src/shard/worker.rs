@@ -1,0 +1,208 @@
+//! One worker: an event loop on a thread of its own, with its own listener, connections, channels and window.
+//!
+//! No socket crosses threads and nothing here is locked. State is borrowed for one synchronous step at a time, never
+//! across an `await`; each concern adds its methods to [`Worker`] in its own file.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::channels::Channels;
+use super::connection::{Connection, Phase, Reading, Writing};
+use super::drain::Order;
+use super::metrics::{CloseLabel, Tally};
+use super::outbox::{Due, Outbox};
+use super::session::Held;
+use super::shared::Shared;
+use super::slots::Slot;
+use super::wheel::{TICK, Wheel};
+use super::window::Window;
+use super::{accept, fanout};
+use crate::feed::Update;
+
+/// Bytes one read takes at most; the buffer is shared by all connections of a worker.
+const SCRATCH: usize = 64 << 10;
+
+/// State of a worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    me: Weak<RefCell<Self>>,
+    index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) connections: Slab<Connection>,
+    pub(super) channels: Channels,
+    pub(super) outbox: Outbox,
+    pub(super) window: Window,
+    pub(super) wheel: Wheel,
+    /// Requests that wait for the window to reach a position.
+    pub(super) held: Vec<Held>,
+    /// Connections with something due: of small channels, and of big ones.
+    pub(super) small: VecDeque<u32>,
+    pub(super) bulk: VecDeque<u32>,
+    /// Bytes due to connections that wait for their turn, and to those that are blocked.
+    pub(super) due_bytes: usize,
+    pub(super) blocked_bytes: usize,
+    pub(super) subscriptions: usize,
+    pub(super) open: u32,
+    pub(super) tally: Tally,
+    pub(super) scratch: Vec<u8>,
+    /// Where frames for one connection alone are put together.
+    pub(super) gathered: Vec<u8>,
+}
+
+/// What a worker runs on.
+pub(super) struct Start {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) listener: TcpListener,
+    pub(super) feed: mpsc::Receiver<Update>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// Runs a worker until its `orders` end.
+pub(super) fn run(start: Start) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let Start { index, shared, listener, feed, mut orders } = start;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let worker = Worker::new(index, shared);
+        tokio::task::spawn_local(accept::run(Rc::clone(&worker), listener));
+        tokio::task::spawn_local(ticks(Rc::clone(&worker)));
+        tokio::task::spawn_local(fanout::run(Rc::clone(&worker), feed));
+        while let Some(order) = orders.recv().await {
+            worker.borrow_mut().obey(order);
+        }
+        Ok(())
+    })
+}
+
+/// Turns the wheel in step with the clock, however late this task is run.
+async fn ticks(worker: Rc<RefCell<Worker>>) {
+    let start = Instant::now();
+    let mut at = start;
+    loop {
+        at += TICK;
+        tokio::time::sleep_until(at).await;
+        let mut worker = worker.borrow_mut();
+        worker.shared.metrics.loop_lag.observe(at.elapsed().as_secs_f64());
+        while at <= Instant::now() {
+            worker.tick();
+            at += TICK;
+        }
+        at -= TICK;
+        worker.publish();
+    }
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>) -> Rc<RefCell<Self>> {
+        Rc::new_cyclic(|me| {
+            RefCell::new(Self {
+                me: Weak::clone(me),
+                index,
+                window: Window::new(&shared.settings.history),
+                shared,
+                connections: Slab::new(),
+                channels: Channels::default(),
+                outbox: Outbox::default(),
+                wheel: Wheel::new(),
+                held: Vec::new(),
+                small: VecDeque::new(),
+                bulk: VecDeque::new(),
+                due_bytes: 0,
+                blocked_bytes: 0,
+                subscriptions: 0,
+                open: 0,
+                tally: Tally::default(),
+                scratch: vec![0; SCRATCH],
+                gathered: Vec::new(),
+            })
+        })
+    }
+
+    /// Takes over an upgraded socket, with the bytes that came behind its head, and greets it where it asked for that.
+    pub(super) fn add(&mut self, stream: TcpStream, slot: Slot, echo: bool, first: &[u8], hello: Option<bytes::Bytes>) {
+        let now = self.wheel.now();
+        let key = self.connections.insert(Connection::new(stream, slot, echo, now)) as u32;
+        self.open += 1;
+        self.start_liveness(key);
+        if let Some(hello) = hello {
+            self.send(key, hello);
+        }
+        if !first.is_empty() {
+            // The head fit into one buffer, but may have been collected outside of it.
+            if self.scratch.len() < first.len() {
+                self.scratch.resize(first.len(), 0);
+            }
+            self.scratch[..first.len()].copy_from_slice(first);
+            self.input(key, first.len());
+        } else {
+            self.flush(key);
+        }
+        if let Some(me) = self.me.upgrade() {
+            tokio::task::spawn_local(Reading::new(me, key));
+        }
+    }
+
+    /// Ends the connection of a task that ends.
+    pub(super) fn remove(&mut self, key: u32) {
+        self.leave_all(key);
+        let Some(mut connection) = self.connections.try_remove(key as usize) else { return };
+        let bytes = self.outbox.bytes(connection.due);
+        match connection.blocked.take() {
+            Some(blocked) => {
+                self.blocked_bytes -= bytes + blocked.remainder.len();
+                if let Some(writer) = blocked.writer {
+                    writer.abort();
+                }
+            }
+            None => self.due_bytes -= bytes,
+        }
+        self.outbox.release(std::mem::replace(&mut connection.due, Due::NONE));
+        if connection.phase == Phase::Open {
+            self.open -= 1;
+        }
+        self.held.retain(|held| held.key != key);
+        let code = connection.close_code;
+        // Applications may choose any code from 3000 on: a label for each would be theirs to flood.
+        let code = match code {
+            0..3000 | 4100 | 4101 => code,
+            3000..4000 => 3000,
+            _ => 4999,
+        };
+        self.shared.metrics.closes.get_or_create(&CloseLabel { code: code.into() }).inc();
+    }
+
+    /// Starts the task that waits for room in the socket of `key`.
+    pub(super) fn await_room(&mut self, key: u32) {
+        let Some(worker) = self.me.upgrade() else { return };
+        let writer = tokio::task::spawn_local(Writing { worker, key }).abort_handle();
+        if let Some(blocked) = &mut self.connections[key as usize].blocked {
+            blocked.writer = Some(writer);
+        }
+    }
+
+    /// Makes what was counted visible to others.
+    pub(super) fn publish(&mut self) {
+        let Self { tally, shared, .. } = self;
+        let queued = self.due_bytes + self.blocked_bytes;
+        tally.publish(&shared.metrics, self.subscriptions, self.channels.len(), queued);
+        shared.open[self.index].store(self.open, Relaxed);
+    }
+}
+
+/// Unix milliseconds.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
