@@ -1,4 +1,4 @@
-//! `wscluster-operator`: for now it prints the custom resource definition.
+//! `wscluster-operator`: for now it prints the custom resource definition and the reference of its fields.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -19,15 +19,20 @@ enum Command {
     #[command(after_help = "Examples:\n  wscluster-operator crd | kubectl apply --server-side -f -\n  \
                             wscluster-operator crd > crds/wscluster.yaml")]
     Crd,
+    /// Print the reference of all fields as Markdown.
+    Fields,
 }
 
 fn main() -> ExitCode {
-    let Command::Crd = Arguments::parse().command;
-    match io::stdout().lock().write_all(wscluster_operator::crd().as_bytes()) {
+    let text = match Arguments::parse().command {
+        Command::Crd => wscluster_operator::crd(),
+        Command::Fields => wscluster_operator::fields(),
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
         // Whoever reads has seen enough, as `head` does.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: failed to write the definition: {e}");
+            eprintln!("error: failed to write to standard output: {e}");
             ExitCode::FAILURE
         }
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The printed definition and the file that is committed.
+//! What is printed, and the files that are committed.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -6,12 +6,13 @@ use std::process::{Command, Stdio};
 const BINARY: &str = env!("CARGO_BIN_EXE_wscluster-operator");
 
 #[test]
-fn the_committed_file_is_what_crd_prints() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/wscluster.yaml");
-    let committed = std::fs::read_to_string(path).unwrap();
-    let printed = Command::new(BINARY).arg("crd").output().unwrap();
-    assert!(printed.status.success());
-    assert!(committed.as_bytes() == printed.stdout, "crds/wscluster.yaml is out of date; run `just generate`");
+fn the_committed_files_are_what_it_prints() {
+    for (command, file) in [("crd", "crds/wscluster.yaml"), ("fields", "docs/fields.md")] {
+        let committed = std::fs::read_to_string(format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let printed = Command::new(BINARY).arg(command).output().unwrap();
+        assert!(printed.status.success());
+        assert!(committed.as_bytes() == printed.stdout, "{file} is out of date; run `just generate`");
+    }
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn fails_when_the_definition_cannot_be_written() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let end = Command::new(BINARY).arg("crd").stdout(full).output().unwrap();
     assert!(!end.status.success());
-    assert!(String::from_utf8_lossy(&end.stderr).contains("failed to write the definition: No space left"));
+    assert!(String::from_utf8_lossy(&end.stderr).contains("failed to write to standard output: No space left"));
 }
 
 #[test]

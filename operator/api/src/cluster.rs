@@ -38,7 +38,7 @@ use crate::status::WsClusterStatus;
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WsClusterSpec {
     /// How many shards hold connections; `kubectl scale` and autoscalers write it.
     #[serde(default = "default_shards")]

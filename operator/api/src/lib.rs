@@ -4,6 +4,9 @@
 //! all read the same types, so a manifest means the same everywhere. Types and defaults live in
 //! [`spec`] and [`status`], units in [`units`]; [`validate`] repeats every schema and CEL rule for
 //! people who have no API server at hand.
+//!
+//! The types ignore fields they do not know, as Kubernetes asks for: an operator that is older than the definition must go on
+//! working. [`manifest`] is strict, and names them.
 
 pub mod channel;
 mod cluster;

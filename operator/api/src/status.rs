@@ -25,8 +25,10 @@ pub struct WsClusterStatus {
     /// One word for `kubectl get`.
     pub phase: Option<String>,
     /// `Ready`, `Progressing`, `Draining`, `Degraded`, `CapacityExhausted`, `Paused`.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// One entry a shard.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub members: Vec<Member>,
 }
 

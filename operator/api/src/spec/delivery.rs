@@ -7,7 +7,7 @@ use crate::units::{Size, Span};
 
 /// How messages reach clients, and what happens to those that cannot follow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Delivery {
     /// Bytes that may wait for one client before `slowClient` applies.
     pub max_queue_bytes: Size,

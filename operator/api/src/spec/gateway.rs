@@ -11,7 +11,7 @@ use crate::units::{Size, Span};
 
 /// The gateways, which route each upgrade to a shard with a free slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Gateway {
     /// Gateway processes.
     #[schemars(range(min = 1, max = 1000))]
@@ -32,7 +32,7 @@ pub struct Gateway {
 
 /// The Service in front of the gateways; `port` is also where `wscluster local` listens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct GatewayService {
     /// Kubernetes Service type.
     pub r#type: ServiceType,
@@ -58,7 +58,7 @@ pub enum ServiceType {
 
 /// A bounded queue, served in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Queue {
     /// Upgrades that may wait in one gateway; 0 refuses at once.
     #[schemars(range(max = 1_000_000))]
@@ -69,7 +69,7 @@ pub struct Queue {
 
 /// Size and time limits of a handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct GatewayLimits {
     /// Bytes of an upgrade request, request line and headers together (431 above).
     pub max_head_bytes: Size,

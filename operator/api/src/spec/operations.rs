@@ -7,7 +7,7 @@ use crate::units::Span;
 
 /// How connections are moved away from a shard that leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Drain {
     /// Connections that one shard closes per second.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -20,7 +20,7 @@ pub struct Drain {
 
 /// Range of a retry hint; each client gets its own value, drawn uniformly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct RetryAfter {
     /// Soonest.
     pub min: Span,
@@ -30,7 +30,7 @@ pub struct RetryAfter {
 
 /// Shard count from live connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Autoscale {
     /// Fewest shards.
     #[schemars(range(min = 1, max = 1000))]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Encryption and login towards the brokers. TLS with SASL is `SASL_SSL` in Kafka's words, TLS alone `SSL`, SASL alone
 /// `SASL_PLAINTEXT`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Security {
     /// Encryption. `{}` trusts the public certificate authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub struct Security {
 
 /// Encryption, and with `certificate` and `key` also login by a client certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Tls {
     /// Certificate authorities to trust, PEM. Absent: those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ impl Default for Tls {
 
 /// Login by SASL (RFC 4422).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Sasl {
     /// How to log in.
     pub mechanism: SaslMechanism,
@@ -99,7 +99,7 @@ impl SaslMechanism {
 
 /// Where OAUTHBEARER tokens come from: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct OAuth {
     /// A token that something else renews, such as a projected service account token; read again before each login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ pub struct OAuth {
 
 /// Client credentials of an identity provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct OAuthClient {
     /// Token endpoint, `https://…`.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/]+(/\S*)?$"))]
@@ -133,7 +133,7 @@ pub struct OAuthClient {
 
 /// Where a secret text is kept: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Credential {
     /// A key of a Secret in the namespace of the `WsCluster`; Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +150,7 @@ pub struct Credential {
 
 /// A key of a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret.
     #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]

@@ -12,7 +12,7 @@ use crate::units::{Size, Span};
 
 /// Where messages come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Source {
     /// Apache Kafka, or anything that speaks its protocol.
     pub kafka: Kafka,
@@ -20,7 +20,7 @@ pub struct Source {
 
 /// A Kafka cluster and the topics to read. Every shard reads every partition once, without a consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// Bootstrap addresses, `host:port`. Empty: `wscluster local` starts an embedded, memory-only broker.
     #[serde(default)]
@@ -58,7 +58,7 @@ pub struct Kafka {
 
 /// Rack (zone) of a shard: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Rack {
     /// The same rack for every shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ pub struct Rack {
 
 /// How much of the past a shard keeps in memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct History {
     /// Age of the oldest record kept; 0s keeps none.
     pub window: Span,

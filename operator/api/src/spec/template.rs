@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// What shard and gateway processes look like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Template {
     /// Shards.
     pub shard: PodTemplate,
@@ -20,7 +20,7 @@ pub struct Template {
 
 /// One kind of process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodTemplate {
     /// Container image.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One topic, or all topics whose name matches a pattern, and how their records become messages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Topic {
     /// Topic name. Exactly one of `name` and `pattern` is given; empty when it is `pattern`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -38,7 +38,7 @@ pub struct Topic {
 
 /// How a record is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct RecordOptions {
     /// What the value of a record is, hence how it stands in the message.
     pub value: ValueFormat,
