@@ -1,0 +1,173 @@
+//! One try: connect to a shard, hand it the request, read its answer.
+//!
+//! No timer here: the caller drops the future when time is up or the client has left, and with it the socket, so that
+//! the shard frees the slot it may have granted.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use tokio::net::TcpStream;
+
+use super::forward;
+use super::outcome::Retry;
+use super::socket::Socket as _;
+use super::table::Load;
+use super::tunnel::with_scratch;
+use crate::health::State;
+use crate::ws::upgrade::{Answer, Head, HeadLimits, parse_response};
+
+/// The most of a refusal's body that is relayed.
+const MAX_BODY: usize = 64 << 10;
+
+/// A shard's answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// A 101 that keeps every rule.
+    Upgraded {
+        /// The 101 as the client gets it, then the first frames.
+        bytes: Vec<u8>,
+        /// What the shard says it holds.
+        load: Option<Load>,
+    },
+    /// A final answer, as the client gets it.
+    Final {
+        /// HTTP status.
+        status: u16,
+        /// Head and body.
+        bytes: Vec<u8>,
+    },
+    /// No slot here.
+    Refused {
+        /// Why another shard is asked.
+        cause: Retry,
+        /// What the shard does with upgrades now.
+        state: Option<State>,
+        /// What the shard says it holds.
+        load: Option<Load>,
+    },
+}
+
+/// Connects to `addr` and sends `head`.
+///
+/// The head goes out right after `connect`: within a machine, and where the kernel is fast, the connection stands by
+/// then, and no wake-up is spent on learning it.
+pub async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStream> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut sent = match rustix::net::send(&socket, head, SendFlags::NOSIGNAL) {
+        Ok(sent) => sent,
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+    while sent < head.len() {
+        stream.writable().await?;
+        match stream.try_write(&head[sent..]) {
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stream)
+}
+
+/// Reads the answer to an upgrade whose key is answered by `accept`.
+pub async fn answer(stream: &TcpStream, limits: HeadLimits, accept: &str) -> Result<Reply, Retry> {
+    let mut before = Vec::new();
+    loop {
+        let ended = read_more(stream, &mut before, |bytes, ended| read_reply(bytes, ended, limits, accept).transpose());
+        if let Some(reply) = ended.await? {
+            return Ok(reply);
+        }
+    }
+}
+
+/// Reads once and shows `parse` all bytes so far; they are kept in `before` only if it needs more.
+async fn read_more(
+    stream: &TcpStream,
+    before: &mut Vec<u8>,
+    parse: impl Fn(&[u8], bool) -> Option<Result<Reply, Retry>>,
+) -> Result<Option<Reply>, Retry> {
+    poll_fn(|cx| stream.poll_readable(cx)).await.map_err(|_| Retry::Closed)?;
+    with_scratch(|space| {
+        let n = match stream.read(space) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(_) => return Err(Retry::Closed),
+        };
+        let parsed = if before.is_empty() {
+            parse(&space[..n], n == 0)
+        } else {
+            before.extend_from_slice(&space[..n]);
+            parse(before, n == 0)
+        };
+        match parsed {
+            Some(result) => result.map(Some),
+            None if n == 0 => Err(Retry::Closed),
+            None => {
+                if before.is_empty() {
+                    before.extend_from_slice(&space[..n]);
+                }
+                Ok(None)
+            }
+        }
+    })
+}
+
+/// What `bytes` say; `None` while more is needed. `ended`: there will be no more.
+fn read_reply(bytes: &[u8], ended: bool, limits: HeadLimits, accept: &str) -> Result<Option<Reply>, Retry> {
+    match parse_response(bytes, limits, accept).map_err(Retry::Answer)? {
+        None => Ok(None),
+        Some(Answer::Upgraded(head)) => {
+            let mut out = forward::switching(&head);
+            out.extend_from_slice(&bytes[head.len..]);
+            Ok(Some(Reply::Upgraded { bytes: out, load: load(&head) }))
+        }
+        Some(Answer::Refused(head)) => match head.status {
+            503 => Ok(Some(refused(&head))),
+            300..=499 => Ok(relayed(&head, &bytes[head.len..], ended)),
+            status => Err(Retry::Status(status)),
+        },
+    }
+}
+
+fn load(head: &Head<'_>) -> Option<Load> {
+    head.headers.get("X-Wscluster-Load")?.parse().ok()
+}
+
+fn refused(head: &Head<'_>) -> Reply {
+    let load = load(head);
+    let (cause, state) = match head.headers.get("X-Wscluster-Reason") {
+        Some("draining") => (Retry::Draining, Some(State::Draining)),
+        Some("starting") => (Retry::Starting, Some(State::Starting)),
+        Some("full") if load.is_some_and(|load| load.connections < load.capacity) => (Retry::Contradiction, None),
+        Some("full") if load.is_some() => (Retry::Full, None),
+        // Not one of our shards, or one that says nothing we could act on.
+        _ => (Retry::Status(503), None),
+    };
+    Reply::Refused { cause, state, load }
+}
+
+/// A final answer once its body is complete. A body without a length ends with the connection; chunks are not undone,
+/// our shards send none: such an answer is passed on without its body.
+fn relayed(head: &Head<'_>, rest: &[u8], ended: bool) -> Option<Reply> {
+    let length = match head.headers.get("Content-Length") {
+        _ if head.headers.get("Transfer-Encoding").is_some() => Some(0),
+        Some(length) => length.parse::<usize>().ok(),
+        None => None,
+    };
+    let wanted = length.unwrap_or(MAX_BODY).min(MAX_BODY);
+    if rest.len() < wanted && !ended {
+        return None;
+    }
+    let body = &rest[..rest.len().min(wanted)];
+    Some(Reply::Final { status: head.status, bytes: forward::refusal(head, body) })
+}

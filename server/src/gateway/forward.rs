@@ -1,0 +1,163 @@
+//! What of a head is passed on. Pure.
+//!
+//! Every field passes unchanged, in its order and spelling, except those that are between two neighbours only
+//! (RFC 9110 §7.6.1) and `X-Wscluster-*`, which is between gateway and shard. The client's address is added as one more
+//! `X-Forwarded-For` line behind those it sent: the last value is ours, earlier ones are as true as their sender.
+
+use std::net::IpAddr;
+
+use crate::ws::upgrade::{Head, Header, Headers, UpgradeRequest};
+
+/// Prefix of the fields between gateway and shard.
+const OURS: &str = "x-wscluster-";
+
+/// The request as the shard gets it.
+pub fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.len + 64);
+    for part in [b"GET ", request.target.as_bytes(), b" HTTP/1.1\r\n"] {
+        out.extend_from_slice(part);
+    }
+    copy_fields(&request.headers, &mut out);
+    // RFC 7239 §7.1 keeps the older field for this use; proxies around us all read it.
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    out.extend_from_slice(client.to_canonical().to_string().as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    out
+}
+
+/// A shard's 101 as the client gets it.
+pub fn switching(head: &Head<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len + 256);
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    copy_fields(&head.headers, &mut out);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// A shard's final answer as the client gets it, with the whole `body`.
+pub fn refusal(head: &Head<'_>, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len + body.len() + 64);
+    out.extend_from_slice(format!("HTTP/1.1 {} \r\nConnection: close\r\n", head.status).as_bytes());
+    let nominated = nominated(&head.headers);
+    for header in head.headers.iter().filter(|header| passes(header, &nominated)) {
+        if !header.is("Connection") && !header.is("Content-Length") {
+            out.extend_from_slice(header.line);
+        }
+    }
+    out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    out.extend_from_slice(body);
+    out
+}
+
+fn copy_fields(headers: &Headers<'_>, out: &mut Vec<u8>) {
+    let nominated = nominated(headers);
+    let (mut connection, mut upgrade) = (false, false);
+    for header in headers.iter().filter(|header| passes(header, &nominated)) {
+        if header.is("Connection") {
+            if !std::mem::replace(&mut connection, true) {
+                once(&header, b"Connection: Upgrade\r\n", b"upgrade", out);
+            }
+        } else if header.is("Upgrade") {
+            if !std::mem::replace(&mut upgrade, true) {
+                once(&header, b"Upgrade: websocket\r\n", b"websocket", out);
+            }
+        } else {
+            out.extend_from_slice(header.line);
+        }
+    }
+}
+
+/// The line as it was sent if it says exactly `value`, else `line`.
+fn once(header: &Header<'_>, line: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(if header.value.eq_ignore_ascii_case(value) { header.line } else { line });
+}
+
+/// Fields that a `Connection` names, so that they end here. Those that every WebSocket handshake, routing or login needs
+/// cannot be named: RFC 9110 §7.6.1 forbids it, and it would let a client take away what a proxy before us has set.
+fn nominated<'b>(headers: &Headers<'b>) -> Vec<&'b str> {
+    let kept = |name: &str| {
+        ["host", "upgrade", "origin", "cookie", "authorization", "forwarded", "close", "keep-alive"]
+            .iter()
+            .any(|kept| name.eq_ignore_ascii_case(kept))
+            || starts_with(name, "sec-websocket-")
+            || starts_with(name, "x-forwarded-")
+    };
+    headers.list("Connection").filter(|name| !kept(name)).collect()
+}
+
+fn passes(header: &Header<'_>, nominated: &[&str]) -> bool {
+    const HOP_BY_HOP: [&str; 7] = [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+    ];
+    let name = header.name;
+    let hop_by_hop = match name.as_bytes().first().map(u8::to_ascii_lowercase) {
+        Some(b'k' | b'p' | b't') => HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop)),
+        _ => false,
+    };
+    !hop_by_hop && !starts_with(name, OURS) && !nominated.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+fn starts_with(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::upgrade::{Answer, HeadLimits, parse_request, parse_response};
+
+    fn forwarded(fields: &str) -> String {
+        let head = format!(
+            "GET /ws?a=b HTTP/1.1\r\nHost: h\r\nupGrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n{fields}\r\n"
+        );
+        let parsed = parse_request(head.as_bytes(), HeadLimits::default()).unwrap().unwrap();
+        String::from_utf8(request(&parsed, "::ffff:192.0.2.7".parse().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn passes_fields_unchanged_in_order_and_adds_the_address() {
+        let fields = "connection: upgrade\r\nCOOKIE:a=b; c=d \r\nSec-WebSocket-Protocol: x\r\nSec-WebSocket-Extensions: \
+                      permessage-deflate; client_max_window_bits\r\nX-Forwarded-For: 10.0.0.1\r\n";
+        assert_eq!(
+            forwarded(fields),
+            format!(
+                "GET /ws?a=b HTTP/1.1\r\nHost: h\r\nupGrade: websocket\r\nSec-WebSocket-Key: \
+                 dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{fields}X-Forwarded-For: 192.0.2.7\r\n\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn keeps_back_what_is_between_neighbours() {
+        let sent = forwarded(
+            "Connection: keep-alive, Upgrade, X-Hop, Host, Cookie, Sec-WebSocket-Key\r\nConnection: close\r\nKeep-Alive: \
+             5\r\nProxy-Authorization: x\r\nTE: trailers\r\nX-Hop: 1\r\nX-WSCluster-Load: 0/9\r\nCookie: a\r\n",
+        );
+        for gone in ["Keep-Alive", "Proxy-", "TE:", "X-Hop", "X-WSCluster", "keep-alive", "close"] {
+            assert!(!sent.contains(gone), "{gone} in {sent}");
+        }
+        assert_eq!(sent.matches("Connection: Upgrade\r\n").count(), 1, "{sent}");
+        for kept in ["Host: h", "Cookie: a", "Sec-WebSocket-Key: dGhl"] {
+            assert!(sent.contains(kept), "{kept} not in {sent}");
+        }
+    }
+
+    #[test]
+    fn passes_a_101_without_what_is_ours() {
+        let bytes = "HTTP/1.1 101 OK\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nX-Wscluster-Load: 1/2\r\nSec-WebSocket-Accept: \
+                     s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSet-Cookie: a\r\n\r\n";
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        let Ok(Some(Answer::Upgraded(head))) = parse_response(bytes.as_bytes(), HeadLimits::default(), accept) else {
+            panic!("not upgraded")
+        };
+        let sent = String::from_utf8(switching(&head)).unwrap();
+        assert_eq!(sent, bytes.replace("X-Wscluster-Load: 1/2\r\n", "").replace("101 OK", "101 Switching Protocols"));
+    }
+}

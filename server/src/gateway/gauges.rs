@@ -1,0 +1,67 @@
+//! What `/metrics` tells about the present: queue, tunnels, bytes and the believed load of each shard. Read when asked
+//! for, so that the data path keeps no second copy.
+
+use std::fmt::Error;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType::{Counter, Gauge};
+
+use super::state::Gateway;
+
+/// Reads them.
+pub struct Gauges(pub Arc<Gateway>);
+
+impl std::fmt::Debug for Gauges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gauges")
+    }
+}
+
+type Value = fn(&super::shard::Shard, u64) -> f64;
+
+#[derive(Clone, Debug, EncodeLabelSet)]
+struct ShardLabel {
+    shard: String,
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let gateway = &*self.0;
+        let (attempts, ended) = gateway.metrics.totals();
+        let relayed = gateway.relayed();
+        for (name, help, value) in [
+            ("handshakes", "Handshakes on their way", attempts.saturating_sub(ended)),
+            ("queue_waiting", "Upgrades that wait for a slot", gateway.queue.len() as u64),
+            ("tunnels", "Open tunnels", u64::from(gateway.tunnels.load(Relaxed))),
+            ("open_files_limit", "Files this process may have open", gateway.fds.limit()),
+        ] {
+            encoder.encode_descriptor(name, help, None, Gauge)?.encode_gauge(&value)?;
+        }
+        let mut bytes = encoder.encode_descriptor("relayed_bytes", "Bytes relayed, by direction", None, Counter)?;
+        for (direction, value) in [("to_shard", relayed.0), ("to_client", relayed.1)] {
+            let labels = [("direction", direction)];
+            bytes.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        let now = gateway.table.now_ms();
+        let shards = gateway.table.shards();
+        let gauges: [(&str, &str, Value); 5] = [
+            ("shard_connections", "Connections of a shard as last heard", |shard, _| shard.load().connections.into()),
+            ("shard_capacity", "Connections a shard may hold", |shard, _| shard.load().capacity.into()),
+            ("shard_in_flight", "Own handshakes on the way to a shard", |shard, _| shard.load().in_flight.into()),
+            ("shard_age_seconds", "Time since a shard was heard", |shard, now| shard.view(now).age_ms as f64 / 1e3),
+            ("shard_open", "1 while a shard takes upgrades", |shard, now| {
+                f64::from(u8::from(shard.standing(now) != super::shard::Standing::Closed))
+            }),
+        ];
+        for (name, help, value) in gauges {
+            let mut gauge = encoder.encode_descriptor(name, help, None, Gauge)?;
+            for shard in shards.iter() {
+                let labels = ShardLabel { shard: shard.member().name.clone() };
+                gauge.encode_family(&labels)?.encode_gauge(&value(shard, now))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Asks every shard for its health, on a thread and runtime of its own, so that load on the tunnels never makes shards
+//! look silent, nor the other way round.
+//!
+//! From the answers it also learns that a shard is gone: its process was replaced, or it has been silent for
+//! [`GONE_MS`] on both ports. Then the tunnels it left behind are ended.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rand::RngExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::state::{Gateway, Order, Stage};
+use super::table::{GONE_MS, Shard, ShardId};
+use crate::health::ShardHealth;
+
+/// Between two polls of one shard, give or take a fifth so that gateways do not poll in step.
+const EVERY: Duration = Duration::from_millis(500);
+/// The same while clients wait for a slot.
+const EVERY_IN_NEED: Duration = Duration::from_millis(100);
+/// For one poll, with connecting.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The most of an answer that is read.
+const MAX_BODY: usize = 64 << 10;
+
+/// Starts polling; ends with the process.
+pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("poll".into()).spawn(move || runtime.block_on(run(gateway)))?;
+    Ok(())
+}
+
+/// Polls until the gateway closes, following changes of the table.
+pub async fn run(gateway: Arc<Gateway>) {
+    let mut polled: HashMap<ShardId, JoinHandle<()>> = HashMap::new();
+    while gateway.stage() < Stage::Closing {
+        let shards = gateway.table.shards();
+        polled.retain(|id, poller| {
+            let stays = shards.iter().any(|shard| shard.id() == *id);
+            if !stays {
+                poller.abort();
+            }
+            stays
+        });
+        for shard in shards.iter() {
+            polled.entry(shard.id()).or_insert_with(|| tokio::spawn(follow(Arc::clone(&gateway), Arc::clone(shard))));
+        }
+        // A penalty may have run out since somebody began to wait.
+        gateway.offer_slots();
+        pause(&gateway).await;
+    }
+}
+
+async fn pause(gateway: &Gateway) {
+    let every = if gateway.queue.is_empty() { EVERY } else { EVERY_IN_NEED };
+    let step = EVERY_IN_NEED.min(every);
+    let until = tokio::time::Instant::now() + every.mul_f64(rand::rng().random_range(0.8..1.2));
+    // In small steps, because need may arise meanwhile.
+    while tokio::time::Instant::now() < until {
+        tokio::time::sleep(step).await;
+        if every > step && !gateway.queue.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Polls one shard for as long as it is in the table.
+async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>) {
+    let mut connection = None;
+    let mut silence = Silence::default();
+    loop {
+        // A connection is kept between polls and given up with the first failure.
+        match tokio::time::timeout(TIMEOUT, ask(&shard, connection.take())).await {
+            Ok(Ok((health, kept))) => {
+                connection = Some(kept);
+                heard(&gateway, &shard, health, &mut silence);
+            }
+            Ok(Err(error)) => tracing::debug!(shard = shard.member().name, %error, "health poll failed"),
+            Err(_) => tracing::debug!(shard = shard.member().name, "health poll timed out"),
+        }
+        silence.check(&gateway, &shard);
+        pause(&gateway).await;
+    }
+}
+
+fn heard(gateway: &Gateway, shard: &Shard, health: ShardHealth, silence: &mut Silence) {
+    let before_ms = silence.last_poll_ms;
+    let now_ms = gateway.table.now_ms();
+    let first = shard.health().is_none();
+    let incarnation = health.incarnation.clone();
+    let replaced = shard.polled(health, now_ms);
+    if first {
+        tracing::info!(shard = shard.member().name, incarnation, "shard heard for the first time");
+    }
+    if let Some(old) = replaced {
+        tracing::warn!(shard = shard.member().name, old, new = incarnation, "shard was replaced");
+        // What was opened after the last poll may belong to the new one.
+        gateway.order(Order::EndTunnels(shard.id(), before_ms));
+    }
+    silence.last_poll_ms = now_ms;
+    gateway.offer_slots();
+}
+
+type Connection = SendRequest<Empty<Bytes>>;
+
+#[derive(Debug, thiserror::Error)]
+enum PollError {
+    #[error("failed to connect: {0}")]
+    Connect(#[from] io::Error),
+    #[error("failed to ask: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("failed to build the request: {0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("failed to read the answer: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("failed to understand the answer: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("failed to understand the answer: status {0}")]
+    Status(hyper::StatusCode),
+}
+
+async fn ask(shard: &Shard, connection: Option<Connection>) -> Result<(ShardHealth, Connection), PollError> {
+    let mut connection = match connection {
+        Some(connection) if !connection.is_closed() => connection,
+        _ => {
+            let stream = TcpStream::connect(shard.member().admin).await?;
+            let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(driver);
+            connection
+        }
+    };
+    connection.ready().await?;
+    let request = hyper::Request::get("/health")
+        .header(hyper::header::HOST, shard.member().admin.to_string())
+        .body(Empty::new())?;
+    let response = connection.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(PollError::Body)?.to_bytes();
+    // A shard that calls itself unhealthy may say so by its status too; the body decides.
+    match serde_json::from_slice(&body) {
+        Ok(health) => Ok((health, connection)),
+        Err(_) if !status.is_success() => Err(PollError::Status(status)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Watches for a shard that says nothing at all any more, as after a lost node or a SIGSTOP.
+#[derive(Default)]
+struct Silence {
+    last_poll_ms: u64,
+    /// Bytes that came from it, and when that number last changed.
+    received: u64,
+    changed_ms: u64,
+    ended: bool,
+}
+
+impl Silence {
+    /// Health polls and tunnels must both be silent: a shard whose admin port alone is stuck keeps its clients.
+    fn check(&mut self, gateway: &Gateway, shard: &Shard) {
+        let now_ms = gateway.table.now_ms();
+        let received = shard.relayed().1;
+        if received != self.received {
+            (self.received, self.changed_ms) = (received, now_ms);
+        }
+        let last_ms = shard.heard_ms().max(self.changed_ms);
+        let is_gone = last_ms > 0 && now_ms.saturating_sub(last_ms) > GONE_MS;
+        if is_gone {
+            // Again at each poll: a handshake may have ended in between.
+            gateway.order(Order::EndTunnels(shard.id(), now_ms + 1));
+        }
+        if is_gone != std::mem::replace(&mut self.ended, is_gone) {
+            let shard = shard.member().name.as_str();
+            if is_gone {
+                tracing::warn!(shard, silent_ms = now_ms - last_ms, "shard is unreachable, ending its tunnels");
+            } else {
+                tracing::info!(shard, "shard is back");
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! One shard as a gateway believes it to be. See [`super::table`] for where beliefs come from.
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::pick::Candidate;
+use super::registry::FlowBytes;
+use super::table::Member;
+use crate::health::{ShardHealth, ShardView, State, percent};
+
+/// A belief older than this is doubtful: four missed polls.
+pub const STALE_MS: u64 = 2_000;
+
+/// A shard not heard for this long is unreachable: it gets no upgrades, and its silent tunnels are ended.
+pub const GONE_MS: u64 = 10_000;
+
+/// First and longest time a failing shard is passed over while others can serve; doubles with each failure in a row.
+const PENALTY_MS: (u64, u64) = (100, 5_000);
+
+/// Names a shard in this process; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShardId(u32);
+
+impl ShardId {
+    /// Only the table gives ids out.
+    pub(super) const fn new(id: u32) -> Self {
+        Self(id)
+    }
+}
+
+/// How far a shard may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Takes upgrades.
+    Good,
+    /// Takes upgrades as far as we know, but failed lately or was not heard lately.
+    Doubtful,
+    /// Starting, draining, unreachable, or never heard.
+    Closed,
+}
+
+/// `CONNECTIONS/CAPACITY`, as in `X-Wscluster-Load`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Live connections.
+    pub connections: u32,
+    /// How many there may be.
+    pub capacity: u32,
+    /// Our own handshakes on the way.
+    pub in_flight: u32,
+}
+
+impl Load {
+    /// For [`super::pick`].
+    pub fn candidate(self) -> Candidate {
+        Candidate { used: self.connections.saturating_add(self.in_flight), capacity: self.capacity }
+    }
+}
+
+impl FromStr for Load {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (connections, capacity) = text.split_once('/').ok_or(())?;
+        let number = |text: &str| text.trim().parse().map_err(drop);
+        Ok(Self { connections: number(connections)?, capacity: number(capacity)?, in_flight: 0 })
+    }
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    member: Member,
+    connections: AtomicU32,
+    capacity: AtomicU32,
+    in_flight: AtomicU32,
+    state: AtomicU8,
+    heard_ms: AtomicU64,
+    failures: AtomicU32,
+    penalty_until_ms: AtomicU64,
+    removed: AtomicBool,
+    health: Mutex<Option<ShardHealth>>,
+    flows: Mutex<Vec<Arc<FlowBytes>>>,
+}
+
+impl Shard {
+    pub(super) fn new(id: ShardId, member: Member) -> Self {
+        Self {
+            id,
+            member,
+            connections: AtomicU32::new(0),
+            capacity: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            state: AtomicU8::new(code(State::Starting)),
+            heard_ms: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            penalty_until_ms: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
+            health: Mutex::new(None),
+            flows: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Its name and addresses.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Believed load.
+    pub fn load(&self) -> Load {
+        Load {
+            connections: self.connections.load(Relaxed),
+            capacity: self.capacity.load(Relaxed),
+            in_flight: self.in_flight.load(Relaxed),
+        }
+    }
+
+    /// When it was last heard, by any means; 0 for never.
+    pub fn heard_ms(&self) -> u64 {
+        self.heard_ms.load(Relaxed)
+    }
+
+    /// How far it may be used.
+    pub fn standing(&self, now_ms: u64) -> Standing {
+        let age = now_ms.saturating_sub(self.heard_ms());
+        let open = matches!(self.state(), State::Ready | State::Full) && self.heard_ms() > 0;
+        if !open || age > GONE_MS || self.is_removed() {
+            Standing::Closed
+        } else if age > STALE_MS || now_ms < self.penalty_until_ms.load(Relaxed) {
+            Standing::Doubtful
+        } else {
+            Standing::Good
+        }
+    }
+
+    fn state(&self) -> State {
+        [State::Starting, State::Ready, State::Full, State::Draining][usize::from(self.state.load(Relaxed) & 3)]
+    }
+
+    /// It said this in answer to an upgrade, and, where it refused, `state`.
+    pub fn answered(&self, load: Option<Load>, state: Option<State>, now_ms: u64) {
+        if let Some(load) = load {
+            self.connections.store(load.connections, Relaxed);
+            self.capacity.store(load.capacity, Relaxed);
+        }
+        if let Some(state) = state {
+            self.state.store(code(state), Relaxed);
+        }
+        self.heard_ms.store(now_ms, Relaxed);
+    }
+
+    /// It granted a slot and did not say its load.
+    pub fn granted_silently(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// One of our tunnels to it has ended. Only a guess until it is heard again: it may count the slot a little longer.
+    pub fn slot_left(&self) {
+        let _ = self.connections.fetch_update(Relaxed, Relaxed, |connections| connections.checked_sub(1));
+    }
+
+    /// It answered a health poll. Returns the incarnation that this one replaced.
+    pub fn polled(&self, health: ShardHealth, now_ms: u64) -> Option<String> {
+        self.connections.store(health.connections, Relaxed);
+        self.capacity.store(health.capacity, Relaxed);
+        self.state.store(code(health.state), Relaxed);
+        self.heard_ms.store(now_ms, Relaxed);
+        let mut last = lock(&self.health);
+        let incarnation = health.incarnation.clone();
+        let before = last.replace(health)?;
+        (before.incarnation != incarnation).then_some(before.incarnation)
+    }
+
+    /// It did its duty: failures are forgotten.
+    pub fn succeeded(&self) {
+        self.failures.store(0, Relaxed);
+        self.penalty_until_ms.store(0, Relaxed);
+    }
+
+    /// It failed an upgrade in a way that a full or draining shard does not: others are preferred for a while.
+    pub fn failed(&self, now_ms: u64) {
+        let failures = self.failures.fetch_add(1, Relaxed).min(16);
+        let penalty = (PENALTY_MS.0 << failures).min(PENALTY_MS.1);
+        self.penalty_until_ms.store(now_ms + penalty, Relaxed);
+    }
+
+    /// The last health answer.
+    pub fn health(&self) -> Option<ShardHealth> {
+        lock(&self.health).clone()
+    }
+
+    /// No longer in the table.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Relaxed)
+    }
+
+    pub(super) fn remove(&self) {
+        self.removed.store(true, Relaxed);
+    }
+
+    /// A worker's byte counts for this shard.
+    pub fn add_flow(&self, bytes: Arc<FlowBytes>) {
+        lock(&self.flows).push(bytes);
+    }
+
+    /// Bytes relayed (to the shard, to clients) over all workers.
+    pub fn relayed(&self) -> (u64, u64) {
+        lock(&self.flows).iter().fold((0, 0), |(up, down), flow| (up + flow.up.get(), down + flow.down.get()))
+    }
+
+    /// For `/health` and metrics.
+    pub fn view(&self, now_ms: u64) -> ShardView {
+        let load = self.load();
+        let age_ms = if self.heard_ms() == 0 { now_ms } else { now_ms.saturating_sub(self.heard_ms()) };
+        let unreachable = self.heard_ms() == 0 || age_ms > GONE_MS;
+        let state = if unreachable {
+            "unreachable"
+        } else {
+            match self.state() {
+                State::Starting => "starting",
+                State::Draining => "draining",
+                State::Ready | State::Full if load.connections >= load.capacity => "full",
+                State::Ready | State::Full => "ready",
+            }
+        };
+        let free = if state == "ready" { load.capacity - load.connections } else { 0 };
+        ShardView {
+            id: self.member.name.clone(),
+            address: self.member.ws.to_string(),
+            state: state.to_owned(),
+            connections: load.connections,
+            max_connections: load.capacity,
+            available_slots: free,
+            utilization: percent(load.connections, load.capacity),
+            age_ms,
+        }
+    }
+}
+
+const fn code(state: State) -> u8 {
+    match state {
+        State::Starting => 0,
+        State::Ready => 1,
+        State::Full => 2,
+        State::Draining => 3,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One handshake on its way to a shard; counted in its load until dropped.
+#[derive(Debug)]
+pub struct Lease(Arc<Shard>);
+
+impl Lease {
+    /// Takes one of the slots that are believed free.
+    pub fn take(shard: &Arc<Shard>) -> Option<Self> {
+        let in_flight = shard.in_flight.fetch_add(1, Relaxed);
+        let lease = Self(Arc::clone(shard));
+        let before = Load { in_flight, ..shard.load() };
+        before.candidate().has_room().then_some(lease)
+    }
+
+    /// Asks the shard although it is believed full.
+    pub fn force(shard: &Arc<Shard>) -> Self {
+        shard.in_flight.fetch_add(1, Relaxed);
+        Self(Arc::clone(shard))
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> &Arc<Shard> {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a gateway tells about itself and its shards: `/health` and `/readyz`.
+
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+
+use super::state::{Gateway, Stage};
+use crate::admin::Part;
+use crate::health::{
+    CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, Status, percent,
+};
+use crate::process::{CpuMeter, memory_limit_bytes, usage};
+
+/// The gateway as its admin server sees it.
+pub struct AdminPart {
+    gateway: Arc<Gateway>,
+    cpu: Mutex<CpuMeter>,
+    memory_limit: u64,
+}
+
+impl AdminPart {
+    /// From now on.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        let memory_limit = memory_limit_bytes().unwrap_or_default();
+        Self { gateway, cpu: Mutex::new(CpuMeter::start()), memory_limit }
+    }
+
+    /// The answer of `GET /health`.
+    pub fn report(&self) -> GatewayHealth {
+        let gateway = &*self.gateway;
+        let now = gateway.table.now_ms();
+        let table = gateway.table.shards();
+        let shards: Vec<ShardView> = table.iter().map(|shard| shard.view(now)).collect();
+        let said: Vec<ShardHealth> = table
+            .iter()
+            .zip(&shards)
+            .filter(|(_, view)| view.state != "unreachable")
+            .filter_map(|(shard, _)| shard.health())
+            .collect();
+        let status = status(&shards, &said, gateway.stage());
+        GatewayHealth {
+            status,
+            healthy: status != Status::Unhealthy,
+            incarnation: gateway.incarnation.clone(),
+            tunnels: gateway.tunnels.load(Relaxed),
+            queued: gateway.queue.len() as u32,
+            checks: Checks {
+                capacity: capacity(&shards),
+                cpu: self.cpu(&said),
+                memory: self.memory(&said),
+                kafka: kafka(&said),
+            },
+            imbalance_percent: imbalance(&shards),
+            shards,
+            uptime: gateway.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn cpu(&self, said: &[ShardHealth]) -> CpuCheck {
+        let own = self.cpu.lock().unwrap_or_else(PoisonError::into_inner).percentage();
+        CpuCheck { percentage: said.iter().map(|shard| shard.checks.cpu.percentage).sum::<f64>() + own }
+    }
+
+    /// Resident bytes add up; the percentage is that of the process nearest to its limit.
+    fn memory(&self, said: &[ShardHealth]) -> MemoryCheck {
+        let own = usage("self").unwrap_or_default().rss_bytes;
+        let share = if self.memory_limit == 0 { 0.0 } else { 100.0 * own as f64 / self.memory_limit as f64 };
+        MemoryCheck {
+            percentage: said.iter().map(|shard| shard.checks.memory.percentage).fold(share, f64::max),
+            bytes: said.iter().map(|shard| shard.checks.memory.bytes).sum::<u64>() + own,
+            limit_bytes: self.memory_limit,
+        }
+    }
+}
+
+impl Part for AdminPart {
+    fn health(&self) -> serde_json::Value {
+        serde_json::to_value(self.report()).unwrap_or_default()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.gateway.stage() {
+            Stage::Open if self.gateway.table.shards().iter().any(|shard| shard.heard_ms() > 0) => Ok(()),
+            Stage::Open => Err("no shard was heard yet".to_owned()),
+            _ => Err("draining".to_owned()),
+        }
+    }
+}
+
+fn status(shards: &[ShardView], said: &[ShardHealth], stage: Stage) -> Status {
+    let serves = |view: &ShardView| matches!(view.state.as_str(), "ready" | "full");
+    if !shards.iter().any(serves) {
+        Status::Unhealthy
+    } else if stage == Stage::Open
+        && shards.iter().all(|view| view.state == "ready")
+        && said.iter().all(|shard| shard.status == Status::Healthy)
+    {
+        Status::Healthy
+    } else {
+        Status::Degraded
+    }
+}
+
+fn capacity(shards: &[ShardView]) -> CapacityCheck {
+    let current = shards.iter().map(|view| view.connections).sum();
+    let max = shards.iter().map(|view| view.max_connections).sum();
+    CapacityCheck { current, max, percentage: percent(current, max) }
+}
+
+/// The worst of the shards.
+fn kafka(said: &[ShardHealth]) -> KafkaCheck {
+    let rank = |check: &KafkaCheck| ["none", "connected", "filling"].iter().position(|s| *s == check.status);
+    let worst = said.iter().map(|shard| &shard.checks.kafka).max_by_key(|check| rank(check).unwrap_or(3));
+    let Some(worst) = worst else { return KafkaCheck { status: "none".to_owned(), ..KafkaCheck::default() } };
+    let lag = said.iter().map(|shard| shard.checks.kafka.lag).max().unwrap_or_default();
+    KafkaCheck { lag, ..worst.clone() }
+}
+
+fn imbalance(shards: &[ShardView]) -> f64 {
+    let serving = shards.iter().filter(|view| matches!(view.state.as_str(), "ready" | "full"));
+    let (min, max) =
+        serving.fold((u32::MAX, 0), |(min, max), view| (min.min(view.connections), max.max(view.connections)));
+    if max == 0 { 0.0 } else { percent(max - min, max) }
+}

@@ -1,0 +1,127 @@
+//! One event loop on one thread: its own listener, its own tunnels. No socket crosses threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_local;
+
+use super::fds::Budget;
+use super::handshake;
+use super::outcome::{Outcome, Unavailable};
+use super::record::Record;
+use super::registry::Registry;
+use super::state::{Gateway, Order, Stage};
+
+/// After a failed accept the loop rests, because the reason (no descriptors) does not pass by trying again.
+const REST: Duration = Duration::from_millis(100);
+
+/// What the futures of one thread share.
+pub struct Worker {
+    /// The process.
+    pub gateway: Arc<Gateway>,
+    /// The tunnels of this thread.
+    pub registry: Registry,
+}
+
+/// Starts a worker on its own thread. The thread ends when the gateway has reached [`Stage::Closing`].
+pub fn start(
+    gateway: Arc<Gateway>,
+    listener: std::net::TcpListener,
+    index: usize,
+) -> io::Result<thread::JoinHandle<()>> {
+    let orders = gateway.enlist();
+    thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
+        let served = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .and_then(|runtime| runtime.block_on(run(gateway, listener, orders)));
+        if let Err(error) = served {
+            tracing::error!(%error, worker = index, "worker ended");
+        }
+    })
+}
+
+/// The event loop; for tests also on a thread that has one already.
+pub async fn run(
+    gateway: Arc<Gateway>,
+    listener: std::net::TcpListener,
+    mut orders: UnboundedReceiver<Order>,
+) -> io::Result<()> {
+    let worker = Rc::new(Worker { registry: Registry::new(Arc::clone(&gateway)), gateway: Arc::clone(&gateway) });
+    let listener = TcpListener::from_std(listener)?;
+    let accepting = spawn_local(accept(Rc::clone(&worker), listener));
+    let mut closing = std::pin::pin!(gateway.reached(Stage::Closing));
+    loop {
+        tokio::select! {
+            () = &mut closing => break,
+            order = orders.recv() => match order {
+                Some(Order::EndTunnels(shard, before_ms)) => {
+                    let ended = worker.registry.end(shard, before_ms);
+                    if ended > 0 {
+                        tracing::warn!(?shard, ended, "ended the tunnels of a shard that is gone");
+                    }
+                }
+                None => break,
+            }
+        }
+    }
+    accepting.abort();
+    worker.registry.end_all();
+    // Their sockets close when the runtime has dropped the tasks, which takes one more turn.
+    tokio::task::yield_now().await;
+    Ok(())
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let gateway = Arc::clone(&worker.gateway);
+    let mut draining = std::pin::pin!(gateway.reached(Stage::Draining));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut draining => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => welcome(&worker, stream, peer),
+            Err(error) => {
+                complain(&gateway, &error);
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+    // Those whom the kernel has accepted for us already would be reset with the listener.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        welcome(&worker, stream, peer);
+    }
+}
+
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let fds: &Arc<Budget> = &worker.gateway.fds;
+    if let Some(permit) = fds.take() {
+        spawn_local(handshake::serve(Rc::clone(worker), stream, peer, permit));
+    } else if let Some(permit) = fds.take_refusal() {
+        let refused = handshake::turn_away(Rc::clone(worker), stream, peer);
+        spawn_local(async move {
+            refused.await;
+            drop(permit);
+        });
+    } else {
+        // So many are being told already that this one only sees its connection closed.
+        Record::start(&worker.gateway, peer).end(Outcome::Unavailable(Unavailable::FdLimit), None);
+    }
+}
+
+fn complain(gateway: &Gateway, error: &io::Error) {
+    gateway.metrics.accept_errors.inc();
+    // One line for a thousand rests: about every two minutes while it lasts, and the first at once.
+    if gateway.metrics.accept_errors.get() % 1_000 == 1 {
+        tracing::error!(%error, open_files_limit = gateway.fds.limit(), "failed to accept; raise the limit of open files (ulimit -n)");
+    }
+}
