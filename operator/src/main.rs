@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 /// Turns a `WsCluster` into Kubernetes objects and keeps them so.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, about = "Turns a WsCluster into Kubernetes objects and keeps them so", max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -206,3 +206,33 @@ fn each_pair(
 fn path(index: usize) -> String {
     format!("spec.source.kafka.topics[{index}]")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn cel_knows_as_well_as_the_code_which_templates_tell_their_topic(
+            parts in prop::collection::vec(prop_oneof!["[a./ -]", Just("{key}".into()), Just("{topic}".into()), Just("{header:h}".into())], 1..6),
+        ) {
+            let text = parts.concat();
+            let in_cel = regex::Regex::new(&TELLS_TOPIC.replace(r"\\", r"\")).unwrap().is_match(&text);
+            prop_assert_eq!(in_cel, text.parse::<Template>().unwrap().tells_topic(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn denies_by_name_and_by_beginning() {
+        for name in
+            ["group.id", "group.instance.id", "ssl.ca.location", "sasl.password", "enable.auto.commit", "client.id"]
+        {
+            assert!(denied(name).is_some(), "{name}");
+        }
+        for name in ["fetch.wait.max.ms", "debug", "client.dns.lookup", "groups", "socket.timeout.ms"] {
+            assert!(denied(name).is_none(), "{name}");
+        }
+    }
+}
