@@ -42,7 +42,7 @@ pub fn run() -> ExitCode {
         Command::Shard(args) => shard::run(*args),
         Command::Gateway(args) => gateway::run(*args),
         Command::Load(args) => load::run(*args),
-        Command::Verify(args) => verify::run(*args),
+        Command::Verify(args) => verify::run(&args),
         Command::Publish(args) => publish::run(*args),
     }
 }

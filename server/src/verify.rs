@@ -1,13 +1,144 @@
-//! Not built yet.
+//! `wscluster verify`: did the deployment really start sharded, and does it do its job?
+//!
+//! Looks from outside only: at the health answer, at shards through their own ports, at the gateway as a client, at Kafka as
+//! a producer. [`checks`] has them in their order; each prints one line with numbers, and what would help when it fails.
 
+pub mod balance;
+pub mod checks;
+pub mod client;
+pub mod delivery;
+pub mod fields;
+pub mod full;
+pub mod members;
+pub mod refusal;
+pub mod report;
+pub mod target;
+
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use wscluster_api::units::Span;
+
+use self::report::Report;
+use self::target::Target;
+
+const EXAMPLES: &str = "\
+Examples:
+  wscluster local -f cluster.yaml --output json > run.json &
+  wscluster verify --local run.json -f cluster.yaml
+      Checks a local run against its manifest.
+  wscluster verify -f cluster.yaml --admin http://gateway:8081 --gateway ws://gateway:8080/ws
+      Checks any deployment, from where its shards can be reached.
+  wscluster verify --local run.json -f small.yaml --full
+      Takes every slot too, and looks at how the next client is refused.
+
+Exit codes: 0 nothing failed, 1 a check failed, 2 wrong command line or manifest.";
+
+/// For whom standard output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// One line a check.
+    Text,
+    /// One JSON object at the end.
+    Json,
+}
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The manifest: what is expected of shards, capacity and topics
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Output of `wscluster local --output json`: its first line has all addresses
+    #[arg(long, value_name = "FILE")]
+    pub local: Option<PathBuf>,
+    /// Admin address of a gateway or of `wscluster local`
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Address that clients connect to
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// Kafka bootstrap addresses to publish to [default: those of --local or of the manifest]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub kafka: Vec<String>,
+    /// Topic to publish one record to [default: the manifest's first whose channel needs no header]
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Channel template of that topic [default: the manifest's]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub channel: Option<String>,
+    /// Shards to expect [default: spec.shards]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u32>,
+    /// Capacity of a shard to expect [default: spec.capacity]
+    #[arg(long, value_name = "N")]
+    pub capacity: Option<u32>,
+    /// `Origin` to send [default: the first of spec.gateway.allowedOrigins]
+    #[arg(long)]
+    pub origin: Option<String>,
+    /// Imbalance of the shards that is allowed, in percent of the fullest
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    pub max_imbalance: f64,
+    /// Take every free slot and check that the next client is refused correctly; real clients are refused meanwhile
+    #[arg(long)]
+    pub full: bool,
+    /// Free slots that --full takes at most
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    pub full_limit: u32,
+    /// Time that an upgrade may wait in the gateway's queue (spec.gateway.queue.timeout)
+    #[arg(long, value_name = "TIME", default_value_t = Span::secs(30))]
+    pub queue_timeout: Span,
+    /// Time for each step of each check
+    #[arg(long, value_name = "TIME", default_value_t = Span::secs(10))]
+    pub timeout: Span,
+    /// What standard output is for
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Exit code when the command line or the manifest is wrong; that of clap too.
+const USAGE: u8 = 2;
 
 /// Runs the part.
-pub fn run(_: Args) -> ExitCode {
-    eprintln!("not built yet");
-    ExitCode::FAILURE
+pub fn run(args: &Args) -> ExitCode {
+    let target = match Target::new(args) {
+        Ok(target) => target,
+        Err(error) => {
+            eprintln!("wscluster verify: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("wscluster verify: failed to start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // --full holds many sockets.
+    crate::net::raise_open_files();
+    let started = Instant::now();
+    let mut findings = Vec::new();
+    runtime.block_on(checks::run(args, &target, &mut |finding| {
+        if args.output == Output::Text {
+            print(&finding.to_string());
+        }
+        findings.push(finding);
+    }));
+    let report = Report::new(target.admin, findings, started.elapsed());
+    match args.output {
+        Output::Text => print(&report.summary()),
+        Output::Json => print(&serde_json::to_string(&report).expect("it has text keys only")),
+    }
+    if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // A reader that went away has no use for the rest; the exit code still tells.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

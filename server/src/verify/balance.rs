@@ -1,0 +1,92 @@
+//! Whether clients that come through the gateway are spread over the shards.
+
+use std::collections::BTreeMap;
+
+use super::members::serves;
+use super::report::Finding;
+use crate::health::{GatewayHealth, percent};
+
+/// A difference of this many connections is no imbalance, however few there are.
+const ALLOWED: u32 = 3;
+
+/// Whether the shards hold about the same number of connections.
+pub fn spread(health: &GatewayHealth, most_percent: f64) -> Finding {
+    let ready: Vec<_> = health.shards.iter().filter(|shard| serves(shard)).collect();
+    let (Some(most), Some(least)) =
+        (ready.iter().max_by_key(|shard| shard.connections), ready.iter().min_by_key(|shard| shard.connections))
+    else {
+        return Finding::skipped("balance", "no shard is ready", "see the check `shards`");
+    };
+    let difference = most.connections - least.connections;
+    let imbalance = percent(difference, most.connections);
+    let numbers =
+        format!("{} on {}, {} on {}: {imbalance:.1} %", most.connections, most.id, least.connections, least.id);
+    if difference > ALLOWED && imbalance > most_percent {
+        let remedy = "connections stay where they are, so a shard that restarted is behind until new clients come; \
+                      if none restarted, compare what the gateways say of its state and age_ms";
+        return Finding::failed("balance", format!("{numbers}, allowed are {most_percent} %"), remedy);
+    }
+    Finding::ok("balance", numbers)
+}
+
+/// Whether clients that came one after the other reached every shard that was next in line for them.
+pub fn reached(before: &GatewayHealth, landed: &BTreeMap<String, u32>, clients: u32) -> Finding {
+    let list = landed.iter().map(|(shard, count)| format!("{count} on {shard}")).collect::<Vec<_>>().join(", ");
+    let numbers = format!("{clients} clients through the gateway: {list}");
+    if let Some(stranger) = landed.keys().find(|name| !before.shards.iter().any(|shard| shard.id == **name)) {
+        let remedy = "the gateway routes to other shards than the health answer lists: check both addresses";
+        return Finding::failed("gateway", format!("{numbers}; {stranger} is not in .shards"), remedy);
+    }
+    // A shard that was clearly fuller than another one may rightly get nobody.
+    let open = || before.shards.iter().filter(|shard| serves(shard) && shard.available_slots > clients);
+    let least = open().map(|shard| shard.connections).min().unwrap_or(0);
+    let due = |connections: u32| connections <= least + ALLOWED;
+    match open().find(|shard| due(shard.connections) && !landed.contains_key(&shard.id)) {
+        Some(shard) => Finding::failed(
+            "gateway",
+            format!("{numbers}; none on {}, which has {} free slots", shard.id, shard.available_slots),
+            "look at the gateway's log and metrics for that shard: is it dialled, does it refuse?",
+        ),
+        None => Finding::ok("gateway", numbers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::members::tests::deployment;
+    use crate::verify::report::Verdict;
+
+    fn landed(counts: &[u32]) -> BTreeMap<String, u32> {
+        let each = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        each.map(|(n, &count)| (format!("prices-{n}"), count)).collect()
+    }
+
+    #[test]
+    fn finds_an_imbalance_but_not_in_a_handful() {
+        assert_eq!(spread(&deployment(&[3, 0, 0]), 10.0).verdict, Verdict::Ok);
+        assert_eq!(spread(&deployment(&[40, 38, 37]), 10.0).verdict, Verdict::Ok);
+        let finding = spread(&deployment(&[40, 38, 30]), 10.0);
+        assert_eq!(finding.verdict, Verdict::Failed);
+        assert_eq!(finding.detail, "40 on prices-0, 30 on prices-2: 25.0 %, allowed are 10 %");
+    }
+
+    #[test]
+    fn finds_a_shard_that_gets_nobody() {
+        let finding = reached(&deployment(&[0, 0, 0]), &landed(&[12, 12, 0]), 24);
+        assert_eq!(finding.verdict, Verdict::Failed);
+        assert!(finding.detail.ends_with("none on prices-2, which has 100 free slots"), "{finding}");
+        assert_eq!(reached(&deployment(&[0, 0, 0]), &landed(&[9, 9, 6]), 24).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn asks_nobody_of_a_shard_that_was_fuller() {
+        assert_eq!(reached(&deployment(&[0, 0, 60]), &landed(&[12, 12, 0]), 24).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn finds_a_gateway_of_another_deployment() {
+        let other = BTreeMap::from([("news-0".to_owned(), 24)]);
+        assert!(reached(&deployment(&[0]), &other, 24).detail.ends_with("news-0 is not in .shards"));
+    }
+}

@@ -1,0 +1,141 @@
+//! Whether a record published to Kafka reaches a client on every shard, as the same message everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use futures_util::future::join_all;
+use rand::RngExt as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::report::Finding;
+use super::target::Source;
+
+/// A record that no other run publishes.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    key: String,
+    value: String,
+    /// Where it arrives.
+    pub channel: String,
+}
+
+impl Probe {
+    /// A new one for the topic of `source`.
+    pub fn new(source: &Source) -> Self {
+        let nonce: u64 = rand::rng().random();
+        let key = format!("wscluster-verify-{nonce:016x}");
+        let value = json!({ "verify": key }).to_string();
+        let channel = source.channel.replace("{topic}", &source.topic).replace("{key}", &key);
+        Self { key, value, channel }
+    }
+
+    /// Whether `message` is this record; its value may stand there as JSON, as a string or in base64.
+    fn is(&self, message: &Value) -> bool {
+        let binary = || base64::engine::general_purpose::STANDARD.encode(&self.value);
+        message["channel"] == *self.channel
+            && (message["data"].to_string().contains(&self.key) || message["data_base64"] == binary())
+    }
+
+    /// Publishes it, and waits until the broker has it; blocks.
+    fn publish(&self, source: &Source, within: Duration) -> Result<(), String> {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", source.kafka.brokers.join(",")).set("linger.ms", "0");
+        config.set("message.timeout.ms", within.as_millis().to_string());
+        let producer: BaseProducer = config.create().map_err(|error| error.to_string())?;
+        let record = BaseRecord::to(&source.topic).key(&self.key).payload(&self.value);
+        producer.send(record).map_err(|(error, _)| error.to_string())?;
+        producer.flush(within).map_err(|error| error.to_string())
+    }
+}
+
+/// Publishes one record and waits for it on every client; `clients` are subscribed to nothing yet.
+pub async fn check(source: &Source, clients: &mut [Client], within: Duration) -> Finding {
+    let probe = Probe::new(source);
+    let subscribed = join_all(clients.iter_mut().map(|client| client.subscribe(&probe.channel))).await;
+    if let Some(error) = subscribed.into_iter().find_map(Result::err) {
+        return Finding::failed("delivery", format!("failed to subscribe to {}: {error}", probe.channel), LOG);
+    }
+    let (published, to) = (probe.clone(), source.clone());
+    let started = Instant::now();
+    let sent = tokio::task::spawn_blocking(move || published.publish(&to, within)).await;
+    if let Err(error) = sent.unwrap_or_else(|error| Err(error.to_string())) {
+        let detail = format!("failed to publish to {} at {}: {error}", source.topic, source.kafka.brokers.join(","));
+        return Finding::failed("delivery", detail, "check --kafka, and that this machine reaches the brokers");
+    }
+    let answers = join_all(clients.iter_mut().map(async |client| {
+        let got = client.wait("message", |message| probe.is(message)).await;
+        (client.shard.clone(), got, started.elapsed())
+    }));
+    judge(source, &answers.await)
+}
+
+const LOG: &str = "look at that shard's log";
+
+type Answer = (String, Result<Value, super::client::ClientError>, Duration);
+
+fn judge(source: &Source, answers: &[Answer]) -> Finding {
+    let mut shards: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for (shard, got, _) in answers {
+        let (came, all) = shards.entry(shard).or_default();
+        *came += u32::from(got.is_ok());
+        *all += 1;
+    }
+    let list = shards.iter().map(|(shard, (came, all))| format!("{shard} {came}/{all}"));
+    let numbers = format!("{}: {}", source.topic, list.collect::<Vec<_>>().join(", "));
+    if let Some(error) = answers.iter().find_map(|(_, got, _)| got.as_ref().err()) {
+        let remedy = "look at checks.kafka of the shards without it: are they connected, and to these brokers?";
+        return Finding::failed("delivery", format!("{numbers}; {error}"), remedy);
+    }
+    let messages = answers.iter().filter_map(|(_, got, _)| got.as_ref().ok());
+    let distinct: BTreeSet<String> = messages.map(Value::to_string).collect();
+    if distinct.len() > 1 {
+        let remedy = "every shard must send the same bytes, with the same position; report this";
+        return Finding::failed("delivery", format!("{numbers}, as {} different messages", distinct.len()), remedy);
+    }
+    let slowest = answers.iter().map(|(.., took)| *took).max().unwrap_or_default();
+    Finding::ok("delivery", format!("{numbers}, same position everywhere, slowest {} ms", slowest.as_millis()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::client::ClientError;
+    use crate::verify::report::Verdict;
+
+    fn source() -> Source {
+        Source {
+            kafka: wscluster_api::spec::Kafka::default(),
+            topic: "odin.trades".into(),
+            channel: "{key}.trade".into(),
+        }
+    }
+
+    #[test]
+    fn knows_its_record_in_every_form_of_value() {
+        let probe = Probe::new(&source());
+        assert_ne!(probe.key, Probe::new(&source()).key);
+        let message = |name: &str, data: Value| json!({ "channel": probe.channel, "pos": "ab-0-1", name: data });
+        let value: Value = serde_json::from_str(&probe.value).unwrap();
+        assert!(probe.is(&message("data", value)));
+        assert!(probe.is(&message("data", json!(probe.value))));
+        let encoded = base64::engine::general_purpose::STANDARD.encode(&probe.value);
+        assert!(probe.is(&message("data_base64", json!(encoded))));
+        assert!(!probe.is(&message("data", json!({ "verify": "another" }))));
+        assert!(!probe.is(&json!({ "channel": "BTC.trade", "data": { "verify": probe.key } })));
+    }
+
+    #[test]
+    fn finds_a_shard_without_the_message_and_one_with_another() {
+        let took = Duration::from_millis(5);
+        let got = |shard: &str, pos: &str| (shard.to_owned(), Ok(json!({ "pos": pos })), took);
+        let finding = judge(&source(), &[got("a", "1"), got("b", "1")]);
+        assert_eq!(finding.detail, "odin.trades: a 1/1, b 1/1, same position everywhere, slowest 5 ms");
+        assert_eq!(judge(&source(), &[got("a", "1"), got("b", "2")]).verdict, Verdict::Failed);
+        let late = ("b".to_owned(), Err(ClientError::Late("b:1".into(), "message", took)), took);
+        let finding = judge(&source(), &[got("a", "1"), late]);
+        assert_eq!(finding.detail, "odin.trades: a 1/1, b 0/1; b:1: no message within 5ms");
+    }
+}

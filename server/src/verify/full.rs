@@ -1,0 +1,70 @@
+//! Fills a deployment to its last slot, looks at how it says no, and leaves it as it was. Asked for only, and bounded.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::client::{Client, Door};
+use super::refusal::{self, Who};
+use super::report::Finding;
+use crate::health::GatewayHealth;
+
+/// Clients that connect at the same time.
+const AT_ONCE: usize = 32;
+
+/// A full deployment that was looked at, and the clients that fill it.
+pub struct Full {
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// They hold the slots until they are closed.
+    pub clients: Vec<Client>,
+}
+
+/// Takes every free slot of the deployment of `health`, then asks for one more at the gateway and at every shard.
+pub async fn check(gateway: &Door, health: &GatewayHealth, patience: Duration) -> Full {
+    let free: u32 = health.shards.iter().map(|shard| shard.available_slots).sum();
+    let opened = stream::iter(0..free).map(|_| Client::open(gateway)).buffer_unordered(AT_ONCE);
+    let (clients, errors) = opened
+        .fold((Vec::new(), Vec::new()), async |(mut clients, mut errors), opened| {
+            match opened {
+                Ok(client) => clients.push(client),
+                Err(error) => errors.push(error.to_string()),
+            }
+            (clients, errors)
+        })
+        .await;
+    let filled = match errors.first() {
+        None => Finding::ok("fill", format!("all {free} free slots were granted through the gateway")),
+        Some(error) => Finding::failed(
+            "fill",
+            format!(
+                "{} of {free} free slots were granted; the first of {} errors: {error}",
+                clients.len(),
+                errors.len()
+            ),
+            "other clients may have come meanwhile: verify a quiet deployment; else look at the gateway's log",
+        ),
+    };
+    let mut findings = vec![filled];
+    findings.push(refused("refusal", gateway, Who::Gateway, patience).await);
+    for shard in &health.shards {
+        let door = Door { authority: shard.address.clone(), ..gateway.clone() };
+        findings.push(refused("refusal", &door, Who::Shard, patience).await);
+    }
+    Full { findings, clients }
+}
+
+async fn refused(check: &'static str, door: &Door, who: Who, patience: Duration) -> Finding {
+    let name = match who {
+        Who::Gateway => format!("one more client at the gateway {}", door.authority),
+        Who::Shard => format!("one more client straight at the shard {}", door.authority),
+    };
+    let judged = match refusal::ask(door, patience).await {
+        Ok(answer) => refusal::judge(&answer, who),
+        Err(error) => Err(error),
+    };
+    match judged {
+        Ok(reason) => Finding::ok(check, format!("{name}: 503 {reason} with Retry-After")),
+        Err(fault) => Finding::failed(check, format!("{name}: {fault}"), "a full deployment must say so: report this"),
+    }
+}

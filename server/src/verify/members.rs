@@ -1,0 +1,160 @@
+//! Whether the deployment is made of the shards that were declared, each with the declared capacity.
+
+use std::collections::BTreeSet;
+
+use super::report::Finding;
+use crate::health::{GatewayHealth, ShardView};
+
+/// What was declared; where nothing was, the deployment is only described.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Shards.
+    pub shards: Option<u32>,
+    /// Connections a shard may hold.
+    pub capacity: Option<u32>,
+}
+
+/// Whether a shard takes part: grants slots, or would if it had one.
+pub fn serves(shard: &ShardView) -> bool {
+    matches!(shard.state.as_str(), "ready" | "full")
+}
+
+/// All shards there, distinct, and ready.
+pub fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
+    let all = &health.shards;
+    let list = all.iter().map(|shard| format!("{} {}", shard.id, shard.state)).collect::<Vec<_>>().join(", ");
+    if let Some(declared) = expected.shards
+        && u32::try_from(all.len()) != Ok(declared)
+    {
+        let detail = format!("{} shards where {declared} are declared: {list}", all.len());
+        return Finding::failed("shards", detail, "compare spec.shards with what was started");
+    }
+    // Two names for one process would look like a sharded deployment and be none.
+    for (what, distinct) in [
+        ("names", all.iter().map(|shard| &*shard.id).collect::<BTreeSet<_>>().len()),
+        ("addresses", all.iter().map(|shard| &*shard.address).collect::<BTreeSet<_>>().len()),
+    ] {
+        if distinct != all.len() {
+            let detail = format!("{} shards have only {distinct} different {what}: {list}", all.len());
+            return Finding::failed("shards", detail, "give every shard a process, a name and an address of its own");
+        }
+    }
+    let ready = all.iter().filter(|shard| serves(shard)).count();
+    if ready < all.len() || all.is_empty() {
+        let detail = format!("{ready} of {} ready: {list}", all.len());
+        return Finding::failed("shards", detail, "look at the log and the /health of those that are not ready");
+    }
+    let declared = if expected.shards.is_some() { " as declared" } else { " (none declared: give --file)" };
+    Finding::ok("shards", format!("{ready} of {} ready{declared}: {list}", all.len()))
+}
+
+/// Every shard has the declared capacity, and the sum is told right.
+pub fn capacity(health: &GatewayHealth, expected: Expected) -> Finding {
+    let sum: u64 = health.shards.iter().map(|shard| u64::from(shard.max_connections)).sum();
+    let told = u64::from(health.checks.capacity.max);
+    if sum != told {
+        let detail = format!(".checks.capacity.max is {told}, the shards hold {sum}");
+        return Finding::failed("capacity", detail, "ask again: a gateway may not have seen every shard yet");
+    }
+    let over: Vec<_> = health.shards.iter().filter(|shard| shard.connections > shard.max_connections).collect();
+    if let Some(shard) = over.first() {
+        let detail = format!("{} holds {} of {} connections", shard.id, shard.connections, shard.max_connections);
+        return Finding::failed("capacity", detail, "a shard must never hold more: report this");
+    }
+    if let Some(declared) = expected.capacity
+        && let Some(shard) = health.shards.iter().find(|shard| shard.max_connections != declared)
+    {
+        let detail =
+            format!("{} may hold {} connections where {declared} are declared", shard.id, shard.max_connections);
+        return Finding::failed("capacity", detail, "restart that shard with the manifest that is in force");
+    }
+    Finding::ok("capacity", format!("{sum} connections, {} each", each(health)))
+}
+
+fn each(health: &GatewayHealth) -> String {
+    let distinct: BTreeSet<u32> = health.shards.iter().map(|shard| shard.max_connections).collect();
+    distinct.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+#[expect(missing_docs, reason = "tests")]
+pub mod tests {
+    use super::*;
+    use crate::health::{Checks, Status};
+    use crate::verify::report::Verdict;
+
+    /// A healthy deployment of shards with these connections, 100 slots each.
+    pub fn deployment(connections: &[u32]) -> GatewayHealth {
+        let view = |(n, &connections): (usize, &u32)| ShardView {
+            id: format!("prices-{n}"),
+            address: format!("127.0.0.1:{}", 9_000 + n),
+            state: "ready".into(),
+            connections,
+            max_connections: 100,
+            available_slots: 100 - connections,
+            utilization: f64::from(connections),
+            age_ms: 1,
+        };
+        let shards: Vec<_> = connections.iter().enumerate().map(view).collect();
+        let mut checks = Checks::default();
+        checks.capacity.max = 100 * shards.len() as u32;
+        checks.capacity.current = connections.iter().sum();
+        GatewayHealth {
+            status: Status::Healthy,
+            healthy: true,
+            incarnation: "1".into(),
+            tunnels: 0,
+            queued: 0,
+            checks,
+            shards,
+            imbalance_percent: 0.0,
+            uptime: 1.0,
+        }
+    }
+
+    const DECLARED: Expected = Expected { shards: Some(3), capacity: Some(100) };
+
+    #[test]
+    fn accepts_the_declared_deployment() {
+        let health = deployment(&[1, 2, 3]);
+        assert_eq!(shards(&health, DECLARED).verdict, Verdict::Ok);
+        assert_eq!(capacity(&health, DECLARED), Finding::ok("capacity", "300 connections, 100 each"));
+    }
+
+    #[test]
+    fn finds_a_deployment_that_did_not_start_sharded() {
+        let finding = shards(&deployment(&[0]), DECLARED);
+        assert_eq!(finding.verdict, Verdict::Failed);
+        assert!(finding.detail.starts_with("1 shards where 3 are declared"), "{finding}");
+    }
+
+    #[test]
+    fn finds_one_process_under_several_names() {
+        let mut health = deployment(&[0, 0, 0]);
+        health.shards[2].address = health.shards[1].address.clone();
+        let finding = shards(&health, DECLARED);
+        assert!(finding.detail.starts_with("3 shards have only 2 different addresses"), "{finding}");
+    }
+
+    #[test]
+    fn finds_a_shard_that_is_not_ready() {
+        let mut health = deployment(&[0, 0, 0]);
+        health.shards[1].state = "starting".into();
+        let finding = shards(&health, DECLARED);
+        assert!(finding.detail.starts_with("2 of 3 ready") && finding.verdict == Verdict::Failed, "{finding}");
+        health.shards.clear();
+        assert_eq!(shards(&health, Expected::default()).verdict, Verdict::Failed, "no shard at all");
+    }
+
+    #[test]
+    fn finds_capacity_that_was_not_declared_or_is_exceeded() {
+        let other = Expected { capacity: Some(6_000), ..DECLARED };
+        assert_eq!(capacity(&deployment(&[0; 3]), other).verdict, Verdict::Failed);
+        let mut health = deployment(&[0; 3]);
+        health.shards[0].connections = 101;
+        assert!(capacity(&health, DECLARED).detail.contains("holds 101 of 100"));
+        health = deployment(&[0; 3]);
+        health.checks.capacity.max = 200;
+        assert!(capacity(&health, DECLARED).detail.contains("the shards hold 300"));
+    }
+}

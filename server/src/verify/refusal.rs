@@ -1,0 +1,127 @@
+//! Whether a full deployment says no as it should: `503` with `Retry-After`, a reason, and a JSON body.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::client::Door;
+
+/// An answer is at most this long.
+const MAX_BYTES: u64 = 64 << 10;
+
+/// The reasons a gateway may give for having no slot.
+const GATEWAY_REASONS: [&str; 3] = ["no_capacity", "queue_full", "timeout"];
+/// And a shard.
+const SHARD_REASONS: [&str; 1] = ["full"];
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A gateway.
+    Gateway,
+    /// A shard, asked without a gateway.
+    Shard,
+}
+
+/// Sends an upgrade through `door` and returns the whole answer; an error text when there is none.
+pub async fn ask(door: &Door, within: Duration) -> Result<Vec<u8>, String> {
+    let exchange = async {
+        let mut tcp = TcpStream::connect(&door.authority).await?;
+        let origin = door.origin.as_ref().map_or_else(String::new, |origin| format!("Origin: {origin}\r\n"));
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{origin}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            door.path, door.authority
+        );
+        tcp.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        // A 101 does not end the connection: its first line is enough.
+        while !answer.starts_with(b"HTTP/1.1 101") && (answer.len() as u64) < MAX_BYTES {
+            if tcp.read_buf(&mut answer).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(answer)
+    };
+    match tokio::time::timeout(within, exchange).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {within:?}")),
+    }
+}
+
+/// What is wrong with a refusal; its reason when nothing is.
+pub fn judge(answer: &[u8], who: Who) -> Result<String, String> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(length)) = head.parse(answer) else {
+        return Err("the answer is no complete HTTP head".into());
+    };
+    let status = head.code.unwrap_or(0);
+    if status != 503 {
+        return Err(format!("answered {status} where 503 is due"));
+    }
+    let header = |name: &str| {
+        let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
+    };
+    let retry_after = header("retry-after").ok_or("the 503 has no Retry-After")?;
+    if !retry_after.parse::<u64>().is_ok_and(|seconds| seconds >= 1) {
+        return Err(format!("Retry-After is {retry_after:?}, not a number of seconds of 1 or more"));
+    }
+    let reason = header("x-wscluster-reason").ok_or("the 503 has no X-Wscluster-Reason")?;
+    let known: &[&str] = if who == Who::Gateway { &GATEWAY_REASONS } else { &SHARD_REASONS };
+    if !known.contains(&reason) {
+        return Err(format!("X-Wscluster-Reason is {reason:?}, not one of {}", known.join(", ")));
+    }
+    if who == Who::Gateway && header("x-wscluster-load").is_some() {
+        return Err("the gateway leaks X-Wscluster-Load of a shard".into());
+    }
+    let body: Value = serde_json::from_slice(&answer[length..])
+        .map_err(|error| format!("the body of the 503 is no JSON: {error}"))?;
+    if body["error"].as_str().is_none_or(str::is_empty) {
+        return Err(format!("the body of the 503 has no \"error\": {body}"));
+    }
+    Ok(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nX-Wscluster-Reason: no_capacity\r\n\
+                        Connection: close\r\n\r\n{\"error\":\"unavailable\"}";
+
+    #[test]
+    fn accepts_an_honest_refusal() {
+        assert_eq!(judge(GOOD.as_bytes(), Who::Gateway), Ok("no_capacity".into()));
+    }
+
+    #[test]
+    fn names_what_a_refusal_lacks() {
+        for (from, to, fault) in [
+            ("503 Service Unavailable", "101 Switching Protocols", "answered 101 where 503 is due"),
+            ("Retry-After: 3\r\n", "", "no Retry-After"),
+            ("Retry-After: 3", "Retry-After: 0", "not a number of seconds of 1 or more"),
+            ("X-Wscluster-Reason: no_capacity\r\n", "", "no X-Wscluster-Reason"),
+            ("no_capacity", "overloaded", "not one of no_capacity"),
+            ("Connection: close", "X-Wscluster-Load: 5/5", "leaks X-Wscluster-Load"),
+            ("{\"error\":\"unavailable\"}", "busy", "no JSON"),
+            ("{\"error\":\"unavailable\"}", "{}", "has no \"error\""),
+        ] {
+            let answer = GOOD.replace(from, to);
+            let found = judge(answer.as_bytes(), Who::Gateway).unwrap_err();
+            assert!(found.contains(fault), "{found}");
+        }
+        assert!(judge(b"HTTP/1.1 503 Serv", Who::Gateway).is_err());
+    }
+
+    #[test]
+    fn expects_a_shard_to_say_that_it_is_full() {
+        assert!(judge(GOOD.as_bytes(), Who::Shard).unwrap_err().contains("not one of full"));
+        let full = GOOD.replace("no_capacity", "full").replace("Connection: close", "X-Wscluster-Load: 5/5");
+        assert_eq!(judge(full.as_bytes(), Who::Shard), Ok("full".into()));
+    }
+}

@@ -1,0 +1,108 @@
+//! What a check found, as one line for people and one object for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Not as it should be.
+    Failed,
+    /// Not looked at.
+    Skipped,
+}
+
+/// One check and what it found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was checked.
+    pub check: &'static str,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// The numbers.
+    pub detail: String,
+    /// What would help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, detail: detail.into(), remedy: None }
+    }
+
+    /// Something is wrong.
+    pub fn failed(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// Not looked at, and how it would be.
+    pub fn skipped(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Skipped, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Failed => "FAIL",
+            Verdict::Skipped => "skip",
+        };
+        write!(f, "{mark:<5} {:<9} {}", self.check, self.detail)?;
+        self.remedy.iter().try_for_each(|remedy| write!(f, "\n                {remedy}"))
+    }
+}
+
+/// All findings of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Nothing failed.
+    pub ok: bool,
+    /// What the deployment was verified through.
+    pub admin: String,
+    /// In the order they were made.
+    pub checks: Vec<Finding>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+impl Report {
+    /// Sums up.
+    pub fn new(admin: String, checks: Vec<Finding>, took: Duration) -> Self {
+        let ok = checks.iter().all(|finding| finding.verdict != Verdict::Failed);
+        Self { ok, admin, checks, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// The last line for people.
+    pub fn summary(&self) -> String {
+        let count = |verdict| self.checks.iter().filter(|finding| finding.verdict == verdict).count();
+        format!(
+            "{} ok, {} failed, {} skipped in {:.1} s",
+            count(Verdict::Ok),
+            count(Verdict::Failed),
+            count(Verdict::Skipped),
+            self.took_ms as f64 / 1_000.0
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fails_as_a_whole_for_one_failure_and_not_for_a_skip() {
+        let report = |checks| Report::new("127.0.0.1:1".into(), checks, Duration::from_millis(1_500));
+        let good = report(vec![Finding::ok("shards", "3 of 3"), Finding::skipped("full", "not asked", "give --full")]);
+        assert!(good.ok);
+        assert_eq!(good.summary(), "1 ok, 0 failed, 1 skipped in 1.5 s");
+        assert!(!report(vec![Finding::ok("a", ""), Finding::failed("b", "", "")]).ok);
+    }
+}
