@@ -59,10 +59,10 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
     /// Port that clients connect to; 0 for any free one [default: spec.gateway.service.port]
-    #[arg(long, value_name = "PORT", env = "WSCLUSTER_PORT")]
+    #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// Port of `/health`, `/metrics` and the page for browsers; 0 for any free one [default: one above --port]
-    #[arg(long, value_name = "PORT", env = "WSCLUSTER_ADMIN_PORT")]
+    #[arg(long, value_name = "PORT")]
     pub admin_port: Option<u16>,
     /// Address to listen on; 0.0.0.0 lets other machines in. Shards and embedded broker stay on 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
