@@ -1,13 +1,106 @@
-//! Not built yet.
+//! `wscluster load`: tests a deployment with many clients and audits what they receive.
+//!
+//! An open loop: each client has its planned instant and latency counts from it, so that a slow server cannot slow
+//! the load down and look better. Every failure is counted under its own name, and a 101 alone is no success. The
+//! audit compares positions, and where it can the topic itself. It promises to say when it was itself the bottleneck.
+
+mod args;
+mod audit;
+mod backoff;
+mod capacity;
+mod channels;
+mod client;
+mod conductor;
+mod dial;
+mod failure;
+mod fleet;
+mod inbox;
+mod latency;
+mod message;
+mod order;
+mod progress;
+mod report;
+mod schedule;
+mod session;
+mod settings;
+mod source;
+mod stats;
+mod table;
+mod target;
+#[cfg(test)]
+mod tests;
+mod threshold;
+mod topic;
+mod truth;
+mod worker;
 
 use std::process::ExitCode;
 
-/// Arguments.
-#[derive(clap::Args, Debug)]
-pub struct Args {}
+pub use args::Args;
+use args::Output;
+use report::Report;
+
+/// A threshold was crossed.
+const CROSSED: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// The run could not be done.
+const COULD_NOT_RUN: u8 = 3;
 
 /// Runs the part.
-pub fn run(_: Args) -> ExitCode {
-    eprintln!("not built yet");
-    ExitCode::FAILURE
+#[allow(clippy::needless_pass_by_value)] // the shape of every part
+pub fn run(args: Args) -> ExitCode {
+    if args.member {
+        return match fleet::be_member() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(COULD_NOT_RUN, &error),
+        };
+    }
+    let files = crate::net::raise_open_files();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(COULD_NOT_RUN, &format!("failed to start an event loop: {error}")),
+    };
+    if args.find_capacity {
+        return runtime.block_on(capacity::run(&args, files));
+    }
+    let run = match settings::run(&args, files) {
+        Ok(run) => run,
+        Err(error) => return fail(USAGE, &error),
+    };
+    if run.processes > 1 && args.processes == 0 && !args.quiet {
+        eprintln!("{} clients need more than one process: using {}", args.connections, run.processes);
+    }
+    match runtime.block_on(conductor::conduct(&run, |_| {})) {
+        Ok(report) => finish(&args, &report),
+        Err(error) => fail(COULD_NOT_RUN, &error),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(code)
+}
+
+/// Prints the result and checks it against the thresholds.
+fn finish(args: &Args, report: &Report) -> ExitCode {
+    let value = match serde_json::to_value(report) {
+        Ok(value) => value,
+        Err(error) => return fail(COULD_NOT_RUN, &error),
+    };
+    let text = match args.output {
+        Output::Text => table::render(report),
+        Output::Json => format!("{value}\n"),
+    };
+    // Whoever reads the result may have gone; the exit code still says how it went.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    let mut code = ExitCode::SUCCESS;
+    for threshold in &args.fail_on {
+        let (crossed, value) = threshold.crossed(&value);
+        if crossed {
+            eprintln!("crossed: {threshold} (it is {value})");
+            code = ExitCode::from(CROSSED);
+        }
+    }
+    code
 }

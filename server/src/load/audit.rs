@@ -1,0 +1,172 @@
+//! What one client saw of one partition of one channel, checked as it comes: each message names its position and that
+//! of the one before it, so that a hole shows without knowing the topic. [`super::truth`] then says what was in the
+//! holes. Costs a few words per client while all is well.
+
+use serde::{Deserialize, Serialize};
+
+use crate::feed::{Epoch, Partition};
+
+/// What a message was, compared with those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The first one, or the one that had to come next.
+    InOrder,
+    /// It names a predecessor that did not come.
+    Gap,
+    /// It jumps over a hole that the server announced (`recovered: false`, or a `gap` message).
+    DeclaredGap,
+    /// It names no predecessor: whether something is missing, only the topic tells.
+    Unlinked,
+    /// It names a predecessor that cannot be: something came since that the server does not know of.
+    WrongLink,
+    /// It came late: others that follow it came before.
+    Reordered,
+    /// It came before.
+    Duplicate,
+}
+
+/// Offsets between two messages that came one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hole {
+    /// The offset before it.
+    pub(super) after: i64,
+    /// The offset behind it.
+    pub(super) before: i64,
+    /// The server said so.
+    pub(super) declared: bool,
+    /// Offsets inside that came late.
+    pub(super) filled: Vec<i64>,
+}
+
+/// The state of one partition of one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Track {
+    /// Index of the channel in the run's list.
+    pub(super) channel: u32,
+    epoch: u32,
+    partition: i32,
+    /// Smallest offset that came.
+    pub(super) first: i64,
+    /// Largest offset that came.
+    pub(super) last: i64,
+    /// Different offsets that came.
+    pub(super) received: u32,
+    /// Sum of [`fingerprint`] of them.
+    pub(super) fingerprint: u64,
+    /// Holes, ascending.
+    pub(super) holes: Vec<Hole>,
+    /// The server announced that what follows is not the successor of `last`.
+    pub(super) forgiven: bool,
+}
+
+/// A number for an offset such that sums of them differ when the sets do.
+pub(super) fn fingerprint(offset: i64) -> u64 {
+    // The finaliser of SplitMix64.
+    let mut x = (offset as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Track {
+    /// Begins with the first message of `channel` from `partition`.
+    pub(super) fn begin(channel: u32, partition: Partition, offset: i64) -> Self {
+        Self {
+            channel,
+            epoch: partition.epoch.0,
+            partition: partition.number,
+            first: offset,
+            last: offset,
+            received: 1,
+            fingerprint: fingerprint(offset),
+            holes: Vec::new(),
+            forgiven: false,
+        }
+    }
+
+    /// The partition.
+    pub(super) fn partition(&self) -> Partition {
+        Partition { epoch: Epoch(self.epoch), number: self.partition }
+    }
+
+    /// Takes the next message as it came; `prev` is the predecessor it names.
+    pub(super) fn observe(&mut self, offset: i64, prev: Option<i64>) -> Verdict {
+        if offset <= self.last {
+            return self.observe_old(offset);
+        }
+        let last = std::mem::replace(&mut self.last, offset);
+        self.count(offset);
+        let declared = std::mem::take(&mut self.forgiven);
+        if prev == Some(last) {
+            return Verdict::InOrder;
+        }
+        self.holes.push(Hole { after: last, before: offset, declared, filled: Vec::new() });
+        match prev {
+            _ if declared => Verdict::DeclaredGap,
+            Some(prev) if prev > last => Verdict::Gap,
+            Some(_) => Verdict::WrongLink,
+            None => Verdict::Unlinked,
+        }
+    }
+
+    fn observe_old(&mut self, offset: i64) -> Verdict {
+        if offset < self.first {
+            let before = std::mem::replace(&mut self.first, offset);
+            self.holes.insert(0, Hole { after: offset, before, declared: false, filled: Vec::new() });
+            self.count(offset);
+            return Verdict::Reordered;
+        }
+        let hole = self.holes.iter_mut().find(|hole| hole.after < offset && offset < hole.before);
+        match hole {
+            Some(hole) if !hole.filled.contains(&offset) => {
+                hole.filled.push(offset);
+                self.count(offset);
+                Verdict::Reordered
+            }
+            _ => Verdict::Duplicate,
+        }
+    }
+
+    fn count(&mut self, offset: i64) {
+        self.received = self.received.saturating_add(1);
+        self.fingerprint = self.fingerprint.wrapping_add(fingerprint(offset));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTITION: Partition = Partition { epoch: Epoch(1), number: 0 };
+
+    fn verdicts(messages: &[(i64, Option<i64>)]) -> Vec<Verdict> {
+        let mut track = Track::begin(0, PARTITION, 10);
+        messages.iter().map(|(offset, prev)| track.observe(*offset, *prev)).collect()
+    }
+
+    #[test]
+    fn follows_the_chain_over_foreign_offsets() {
+        assert_eq!(verdicts(&[(13, Some(10)), (14, Some(13))]), [Verdict::InOrder, Verdict::InOrder]);
+    }
+
+    #[test]
+    fn sees_a_gap_then_its_late_filler_then_a_duplicate() {
+        let seen = verdicts(&[(13, Some(12)), (12, Some(10)), (12, Some(10)), (13, Some(12)), (10, None)]);
+        assert_eq!(seen[..2], [Verdict::Gap, Verdict::Reordered]);
+        assert_eq!(seen[2..], [Verdict::Duplicate; 3]);
+    }
+
+    #[test]
+    fn forgives_what_the_server_announced_but_only_once() {
+        let mut track = Track::begin(0, PARTITION, 10);
+        track.forgiven = true;
+        assert_eq!(track.observe(20, Some(19)), Verdict::DeclaredGap);
+        assert_eq!(track.observe(22, Some(21)), Verdict::Gap);
+        assert!(track.holes[0].declared && !track.holes[1].declared);
+    }
+
+    #[test]
+    fn does_not_trust_a_link_to_before_what_it_has() {
+        assert_eq!(verdicts(&[(12, Some(9)), (14, None)]), [Verdict::WrongLink, Verdict::Unlinked]);
+    }
+}

@@ -1,0 +1,191 @@
+//! Runs a plan from start to result: starts the workers and the topic's reader and publisher, says when the hold
+//! begins, ends early on Ctrl-C, and puts the report together.
+
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::interval;
+
+use super::fleet::{Fleet, FleetError};
+use super::order::{Control, Order, unix_now};
+use super::progress::Progress;
+use super::report::{AuditReport, BUSY_PERCENT, GeneratorReport, Report};
+use super::stats::ThreadTime;
+use super::topic::{Follower, Publisher, Topic, TopicError};
+use super::truth::{Findings, Truth};
+use super::worker::{Outcome, Snapshot};
+
+/// A checked run.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// What workers do; `start` is filled in here.
+    pub(super) order: Order,
+    /// Processes.
+    pub(super) processes: u32,
+    /// The topic behind the channels.
+    pub(super) topic: Option<Topic>,
+    /// Records published a second; 0: none.
+    pub(super) publish_rate: f64,
+    /// What was published less than this before a client left is not required of it.
+    pub(super) tail: Duration,
+    /// No progress.
+    pub(super) quiet: bool,
+}
+
+/// Why a run cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RunError {
+    /// Workers.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The topic.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Signals.
+    #[error("failed to listen for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Time to start threads, and for each member process to start.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// Does `run`; `on_hold` is called when all clients have connected or failed, and again at the end of the hold.
+pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<Report, RunError> {
+    let mut signals = Signals::listen().map_err(RunError::Signals)?;
+    let follower = run.topic.as_ref().map(Topic::follow).transpose()?;
+    let head_start = HEAD_START * (1 + run.processes);
+    let order = Order { start: unix_now() + head_start.as_nanos() as u64, ..run.order.clone() };
+    let mut fleet = Fleet::start(&order, run.processes)?;
+    let started = Instant::now() + head_start;
+    let publishing = run.topic.as_ref().filter(|_| run.publish_rate > 0.0);
+    let publisher = publishing.map(|topic| topic.publish(run.publish_rate, run.order.payload)).transpose()?;
+
+    let mut control = Control::default();
+    let mut progress = Progress::start(order.schedule.clients, run.quiet);
+    let mut load = Load::new(run);
+    let mut ticks = interval(Duration::from_millis(200));
+    let mut sum = Outcome::default();
+    let (mut held, mut hold_over) = (None, false);
+    loop {
+        tokio::select! {
+            done = fleet.next_done() => match done {
+                Some(outcome) => sum.merge(outcome?),
+                None => break,
+            },
+            () = signals.next() => {
+                if control.stop {
+                    // The second signal: at once, without a result.
+                    std::process::exit(3);
+                }
+                control.stop = true;
+                fleet.tell(control);
+            }
+            _ = ticks.tick() => {
+                let snapshot = fleet.snapshot();
+                load.watch(&snapshot);
+                if held.is_none() && snapshot.counts.resolved >= u64::from(order.schedule.clients) {
+                    held = Some(Instant::now());
+                    control.hold = Some(unix_now());
+                    fleet.tell(control);
+                    on_hold(Mark::Begin);
+                }
+                if !hold_over && (control.stop || held.is_some_and(|held| held.elapsed() >= order.schedule.hold)) {
+                    hold_over = true;
+                    publisher.iter().for_each(Publisher::stop);
+                    on_hold(Mark::End);
+                }
+                let phase = match (control.stop, held, hold_over) {
+                    (true, ..) => "stopping",
+                    (_, None, _) => "connecting",
+                    (_, _, false) => "holding",
+                    (_, _, true) => "leaving",
+                };
+                progress.show(&snapshot, phase, publisher.as_ref().map(Publisher::counts));
+            }
+        }
+    }
+    progress.finish();
+    let ended = Instant::now();
+    let publisher = publisher.map(Publisher::finish).transpose()?;
+    let truth = follower.map(Follower::finish).transpose()?;
+    let audit = AuditReport::new(&sum.stats, truth.map(|truth| compare(&truth, &sum, run.tail)));
+    let late = sum.stats.latencies.late.summary();
+    let report = Report {
+        targets: order.targets.iter().map(|target| format!("ws://{}{}", target.host, target.path)).collect(),
+        seconds: ended.saturating_duration_since(started).as_secs_f64(),
+        ramp_seconds: held.unwrap_or(ended).saturating_duration_since(started).as_secs_f64(),
+        interrupted: control.stop,
+        planned: u64::from(order.schedule.clients),
+        audit,
+        publisher,
+        generator: GeneratorReport::judge(run.processes, &sum.threads, late, load.saturated.as_secs()),
+        ..Report::default()
+    };
+    Ok(report.count(sum.stats))
+}
+
+/// Marks in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// All clients have connected or failed.
+    Begin,
+    /// The hold is over; clients still wait for the last records.
+    End,
+}
+
+fn compare(truth: &Truth, sum: &Outcome, tail: Duration) -> (Findings, u64) {
+    let mut all = Findings::default();
+    for log in &sum.logs {
+        let found = truth.compare(log, tail);
+        all.expected += found.expected;
+        all.lost += found.lost;
+        all.declared_lost += found.declared_lost;
+        all.mismatched += found.mismatched;
+    }
+    (all, truth.len())
+}
+
+/// How busy this tester is, second by second.
+struct Load {
+    workers: u32,
+    last: (Instant, ThreadTime),
+    saturated: Duration,
+}
+
+impl Load {
+    fn new(run: &Run) -> Self {
+        let workers = run.order.threads * run.processes.max(1);
+        Self { workers, last: (Instant::now(), ThreadTime::default()), saturated: Duration::ZERO }
+    }
+
+    fn watch(&mut self, snapshot: &Snapshot) {
+        let window = self.last.0.elapsed();
+        if window < Duration::from_secs(1) {
+            return;
+        }
+        let busy = snapshot.time.busy.saturating_sub(self.last.1.busy);
+        if 100.0 * busy.as_secs_f64() >= BUSY_PERCENT * window.as_secs_f64() * f64::from(self.workers) {
+            self.saturated += window;
+        }
+        self.last = (Instant::now(), snapshot.time);
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The workers of a run: threads of this process, or of member processes that run the same code with their own file
+//! descriptors. A member gets its order and the phases as JSON lines on standard input (whose end stops it, however
+//! this process dies) and answers with snapshots and its outcome on standard output.
+
+use std::io::{BufRead as _, Write as _};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::Command;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::order::{Control, Order};
+use super::worker::{self, Outcome, Snapshot, WorkerError};
+
+/// Why a fleet cannot run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FleetError {
+    /// A worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// No thread.
+    #[error("failed to start a thread: {0}")]
+    Thread(std::io::Error),
+    /// No member process.
+    #[error("failed to start a member process: {0}")]
+    Spawn(std::io::Error),
+    /// A member process broke off.
+    #[error("failed to hear from a member process: {0}")]
+    Member(String),
+    /// This is a member, and what it was told makes no sense.
+    #[error("failed to read the order: {0}")]
+    Order(String),
+}
+
+/// A line from a member process.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Snapshot(Box<Snapshot>),
+    Outcome(Box<Outcome>),
+}
+
+/// Running workers.
+pub(super) struct Fleet {
+    control: watch::Sender<Control>,
+    shown: Vec<Arc<Mutex<Snapshot>>>,
+    tasks: JoinSet<Result<Outcome, FleetError>>,
+}
+
+impl Fleet {
+    /// Starts `order.threads` workers in each of `processes` processes; one process means this one.
+    pub(super) fn start(order: &Order, processes: u32) -> Result<Self, FleetError> {
+        let control = watch::Sender::new(Control::default());
+        let mut fleet = Self { control, shown: Vec::new(), tasks: JoinSet::new() };
+        if processes <= 1 {
+            let order = Arc::new(order.clone());
+            for slot in order.slot..order.slot + order.threads {
+                fleet.start_thread(&order, slot)?;
+            }
+        } else {
+            for process in 0..processes {
+                fleet.start_process(&Order { slot: process * order.threads, ..order.clone() })?;
+            }
+        }
+        Ok(fleet)
+    }
+
+    fn start_thread(&mut self, order: &Arc<Order>, slot: u32) -> Result<(), FleetError> {
+        let shown = Arc::<Mutex<Snapshot>>::default();
+        let (done, outcome) = oneshot::channel();
+        let (order, control, show) = (Arc::clone(order), self.control.subscribe(), Arc::clone(&shown));
+        std::thread::Builder::new()
+            .name(format!("load-{slot}"))
+            .spawn(move || {
+                // Nobody waits any more when the run was given up.
+                let _ = done.send(worker::run(&order, slot, &control, &show));
+            })
+            .map_err(FleetError::Thread)?;
+        self.shown.push(shown);
+        self.tasks.spawn(async { Ok(outcome.await.unwrap_or(Err(WorkerError::Fault))?) });
+        Ok(())
+    }
+
+    fn start_process(&mut self, order: &Order) -> Result<(), FleetError> {
+        let program = std::env::current_exe().map_err(FleetError::Spawn)?;
+        let mut command = Command::new(program);
+        command.args(["load", "--member"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(FleetError::Spawn)?;
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(FleetError::Member("it has no pipes".to_owned()));
+        };
+        let shown = Arc::<Mutex<Snapshot>>::default();
+        self.shown.push(Arc::clone(&shown));
+        let first = line(order);
+        let mut control = self.control.subscribe();
+        self.tasks.spawn(async move {
+            let broken = |error: std::io::Error| FleetError::Member(error.to_string());
+            stdin.write_all(first.as_bytes()).await.map_err(broken)?;
+            let mut lines = BufReader::new(stdout).lines();
+            loop {
+                tokio::select! {
+                    Ok(()) = control.changed() => {
+                        let line = line(&*control.borrow_and_update());
+                        stdin.write_all(line.as_bytes()).await.map_err(broken)?;
+                    }
+                    text = lines.next_line() => match text.map_err(broken)? {
+                        None => {
+                            let status = child.wait().await.map_err(broken)?;
+                            return Err(FleetError::Member(format!("it ended with {status} before its outcome")));
+                        }
+                        Some(text) => match serde_json::from_str(&text) {
+                            Err(error) => return Err(FleetError::Member(error.to_string())),
+                            Ok(Line::Outcome(outcome)) => {
+                                drop(stdin);
+                                child.wait().await.map_err(broken)?;
+                                return Ok(*outcome);
+                            }
+                            Ok(Line::Snapshot(snapshot)) => if let Ok(mut shown) = shown.lock() {
+                                *shown = *snapshot;
+                            },
+                        }
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Tells all workers where the run stands.
+    pub(super) fn tell(&self, control: Control) {
+        self.control.send_replace(control);
+    }
+
+    /// Where all workers together stand.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
+        for shown in self.shown.iter().filter_map(|shown| shown.lock().ok()) {
+            sum.counts.add(&shown.counts);
+            sum.messages.add(&shown.messages);
+            sum.chain.add(&shown.chain);
+            sum.time.busy += shown.time.busy;
+            sum.time.waiting += shown.time.waiting;
+        }
+        sum
+    }
+
+    /// The next worker or process that is done; `None` after the last one.
+    pub(super) async fn next_done(&mut self) -> Option<Result<Outcome, FleetError>> {
+        let done = self.tasks.join_next().await?;
+        Some(done.unwrap_or(Err(FleetError::Worker(WorkerError::Fault))))
+    }
+}
+
+fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("orders have only string keys") + "\n"
+}
+
+/// Takes part in another process's run.
+pub(super) fn be_member() -> Result<(), FleetError> {
+    let mut first = String::new();
+    std::io::stdin().lock().read_line(&mut first).map_err(|e| FleetError::Order(e.to_string()))?;
+    let order: Order = serde_json::from_str(&first)
+        .map_err(|e| FleetError::Order(format!("{e}; --member is for processes started by a load run")))?;
+    crate::net::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Runtime)?;
+    runtime.block_on(async {
+        // Ctrl-C reaches the whole process group: the parent decides when members stop.
+        let _interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+        let mut fleet = Fleet::start(&order, 1)?;
+        let control = fleet.control.clone();
+        std::thread::spawn(move || {
+            for text in std::io::stdin().lock().lines() {
+                let Some(told) = text.ok().and_then(|text| serde_json::from_str(&text).ok()) else { break };
+                control.send_replace(told);
+            }
+            control.send_modify(|control| control.stop = true);
+        });
+        let mut sum = Outcome::default();
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            let say = |told: &Line| std::io::stdout().lock().write_all(line(told).as_bytes());
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let _ = say(&Line::Snapshot(Box::new(fleet.snapshot())));
+                }
+                done = fleet.next_done() => {
+                    let Some(outcome) = done else {
+                        let _ = say(&Line::Outcome(Box::new(sum)));
+                        return Ok(());
+                    };
+                    sum.merge(outcome?);
+                }
+            }
+        }
+    })
+}

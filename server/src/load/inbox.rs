@@ -1,0 +1,221 @@
+//! What a connection does with each thing that arrives: answers, records, pings, Close. No I/O here: answers go to
+//! `out`, and the end of the connection to `end`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::audit::{Track, Verdict};
+use super::backoff::Advice;
+use super::failure::{Failure, Phase};
+use super::message::{Delivery, Message, Reader};
+use super::order::unix_now;
+use super::stats::{Stats, count};
+use super::truth::{ClientLog, Nanos};
+use crate::ws::decode::{Event, Flow};
+use crate::ws::frame::{Opcode, client_frame};
+
+/// One client's side of one connection.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// What the client knows, over all its connections.
+    pub(super) log: ClientLog,
+    /// Reads slowly: counted apart.
+    pub(super) slow: bool,
+    /// How far it has come: [`Phase::Subscribe`], [`Phase::Settle`] or [`Phase::Hold`].
+    pub(super) phase: Phase,
+    /// Frames to send.
+    pub(super) out: Vec<u8>,
+    /// Why the connection is over.
+    pub(super) end: Option<Failure>,
+    /// When heartbeats or echoes without an answer were sent.
+    pub(super) unanswered: VecDeque<Instant>,
+    echo: bool,
+    opened: Instant,
+    first: bool,
+    now: Instant,
+    unix: Nanos,
+}
+
+impl Inbox {
+    /// For a connection opened at `opened`.
+    pub(super) fn new(log: ClientLog, opened: Instant, echo: bool, slow: bool) -> Self {
+        Self {
+            phase: if log.channels.is_empty() { Phase::Settle } else { Phase::Subscribe },
+            log,
+            slow,
+            out: Vec::new(),
+            end: None,
+            unanswered: VecDeque::new(),
+            echo,
+            opened,
+            first: true,
+            now: opened,
+            unix: 0,
+        }
+    }
+
+    /// Takes the time for what is about to be decoded: once a read.
+    pub(super) fn tick(&mut self) {
+        (self.now, self.unix) = (Instant::now(), unix_now());
+    }
+
+    /// Takes an event.
+    pub(super) fn take(&mut self, event: &Event<'_>, reader: &mut Reader, stats: &mut Stats) -> Flow {
+        match event {
+            Event::Text(text) => {
+                self.message(stats);
+                if self.echo {
+                    self.reply(stats);
+                } else {
+                    self.text(reader.read(text), reader, stats);
+                }
+            }
+            Event::Binary(_) => {
+                self.message(stats);
+                if self.echo {
+                    self.reply(stats);
+                }
+            }
+            Event::Ping(payload) => {
+                stats.messages.pings += 1;
+                self.out.extend_from_slice(&client_frame(Opcode::Pong, payload, rand::random()));
+            }
+            Event::Pong(_) => {}
+            Event::Close(code, reason) => {
+                self.end = Some(Failure::Close(self.phase, *code, Advice::of_close(*code, reason)));
+            }
+        }
+        if self.end.is_some() { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn message(&mut self, stats: &mut Stats) {
+        stats.messages.received += 1;
+        if std::mem::take(&mut self.first) {
+            stats.latencies.first_message.record(self.now.duration_since(self.opened));
+        }
+    }
+
+    fn reply(&mut self, stats: &mut Stats) {
+        if let Some(sent) = self.unanswered.pop_front() {
+            stats.messages.replies += 1;
+            stats.latencies.reply.record(self.now.duration_since(sent));
+        }
+    }
+
+    fn text(&mut self, message: Message, reader: &Reader, stats: &mut Stats) {
+        match message {
+            Message::Delivery(delivery) => self.delivery(&delivery, stats),
+            Message::Pong => self.reply(stats),
+            Message::Subscribed { recovered, unrecovered } => {
+                if self.phase == Phase::Subscribe {
+                    self.phase = Phase::Settle;
+                    self.log.sessions.push((self.unix, Nanos::MAX));
+                }
+                stats.chain.recovered += u64::from(recovered);
+                stats.chain.unrecovered += unrecovered.len() as u64;
+                for channel in &unrecovered {
+                    self.forgive(channel, reader);
+                }
+            }
+            Message::Gap(channel) => {
+                stats.chain.server_gaps += 1;
+                self.forgive(&channel, reader);
+            }
+            Message::Error(code) => {
+                stats.messages.errors += 1;
+                if self.phase == Phase::Subscribe {
+                    self.end = Some(Failure::SubscribeRejected(code.clone()));
+                }
+                count(&mut stats.errors, super::failure::word(&code));
+            }
+            Message::Other => {}
+        }
+    }
+
+    fn forgive(&mut self, channel: &str, reader: &Reader) {
+        let channel = reader.channel(channel);
+        self.log
+            .tracks
+            .iter_mut()
+            .filter(|track| Some(track.channel) == channel)
+            .for_each(|track| track.forgiven = true);
+    }
+
+    fn delivery(&mut self, delivery: &Delivery, stats: &mut Stats) {
+        stats.messages.deliveries += 1;
+        stats.messages.replayed += u64::from(delivery.replayed);
+        if self.slow {
+            return;
+        }
+        // Replayed ones waited for the client, not on the way.
+        if let (Some((published, exact)), false) = (delivery.published, delivery.replayed) {
+            stats.latencies.delivery.record(Duration::from_nanos(self.unix.saturating_sub(published)));
+            stats.coarse |= !exact;
+        }
+        let Some(channel) = delivery.channel.filter(|channel| self.log.channels.contains(channel)) else {
+            stats.chain.misrouted += 1;
+            return;
+        };
+        let position = delivery.position;
+        let track = self.log.tracks.iter_mut().find(|t| t.channel == channel && t.partition() == position.partition);
+        let Some(track) = track else {
+            self.log.tracks.push(Track::begin(channel, position.partition, position.offset));
+            stats.verdict(Verdict::InOrder);
+            return;
+        };
+        let prev = delivery.prev.filter(|prev| prev.partition == position.partition).map(|prev| prev.offset);
+        stats.verdict(track.observe(position.offset, prev));
+    }
+
+    /// The connection is over: nothing published from now on is required of it.
+    pub(super) fn left(&mut self) {
+        if let Some((_, leave)) = self.log.sessions.last_mut()
+            && *leave == Nanos::MAX
+        {
+            *leave = unix_now();
+        }
+    }
+}
+
+/// The subscription of a client, with the positions it has: `{"type":"subscribe","data":{…}}`.
+pub(super) fn subscription(log: &ClientLog, channels: &[String]) -> String {
+    let names: Vec<&str> = log.channels.iter().map(|channel| channels[*channel as usize].as_str()).collect();
+    let mut data = serde_json::json!({ "channels": names });
+    let mut since = serde_json::Map::new();
+    for (channel, name) in log.channels.iter().zip(&names) {
+        let of_channel = || log.tracks.iter().filter(|track| track.channel == *channel);
+        // Positions of a topic's earlier life are of no use in its present one.
+        let Some(epoch) = of_channel().next_back().map(|track| track.partition().epoch) else { continue };
+        let position = |track: &Track| crate::feed::Position { partition: track.partition(), offset: track.last };
+        let tracks = of_channel().filter(|track| track.partition().epoch == epoch);
+        let mut tokens: Vec<_> = tracks.map(|track| position(track).to_string().into()).collect();
+        let value = if tokens.len() == 1 { tokens.remove(0) } else { serde_json::Value::Array(tokens) };
+        since.insert((*name).to_owned(), value);
+    }
+    if !since.is_empty() {
+        data["since"] = since.into();
+    }
+    serde_json::json!({ "type": "subscribe", "data": data }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::{Epoch, Partition};
+
+    #[test]
+    fn says_what_it_last_saw_of_the_present_life_of_a_topic() {
+        let at = |epoch, number| Partition { epoch: Epoch(epoch), number };
+        let tracks = vec![
+            Track::begin(0, at(1, 0), 70),
+            Track::begin(0, at(2, 0), 5),
+            Track::begin(0, at(2, 1), 6),
+            Track::begin(2, at(2, 0), 9),
+        ];
+        let log = ClientLog { channels: vec![0, 1, 2], sessions: Vec::new(), tracks };
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let message: serde_json::Value = serde_json::from_str(&subscription(&log, &names)).unwrap();
+        assert_eq!(message["data"]["channels"], serde_json::json!(["a", "b", "c"]));
+        assert_eq!(message["data"]["since"], serde_json::json!({ "a": ["2-0-5", "2-1-6"], "c": "2-0-9" }));
+    }
+}

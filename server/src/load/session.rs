@@ -1,0 +1,314 @@
+//! The life of one upgraded connection: read, answer pings, send on time, leave when the plan says so. Owns no read
+//! buffer: a thread's connections share one.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+use super::failure::{Failure, Phase};
+use super::inbox::{Inbox, subscription};
+use super::order::{Control, Sending};
+use super::truth::ClientLog;
+use super::worker::Worker;
+use crate::ws::close::CloseCode;
+use crate::ws::decode::{Decoder, Role};
+use crate::ws::frame::{Opcode, client_frame, close_payload};
+
+/// Largest message accepted.
+const MAX_MESSAGE: u32 = 16 << 20;
+
+/// How long a closing handshake may take.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By plan: its time was over.
+    Finished,
+    /// By plan, at this instant: another client takes its place.
+    Churned(Instant),
+    /// By plan, at this instant: cut by a storm.
+    Stormed(Instant),
+    /// Everything ends early.
+    Stopped,
+    /// Against the plan.
+    Lost(Failure),
+}
+
+/// An upgraded connection.
+pub(super) struct Session {
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    decoder: Decoder,
+    /// What it knows.
+    pub(super) inbox: Inbox,
+    k: u32,
+    opened: Instant,
+    next_send: Option<Instant>,
+    next_slow_read: Option<Instant>,
+    control: watch::Receiver<Control>,
+}
+
+impl Session {
+    /// Takes over client `k`'s upgraded socket.
+    pub(super) fn new(worker: Rc<Worker>, k: u32, stream: TcpStream, inbox: Inbox, opened: Instant) -> Self {
+        let order = &worker.order;
+        // Clients send at different points of the interval: the golden ratio spreads any number of them.
+        let next_send =
+            order.sending.interval().map(|i| opened + i.mul_f64(((f64::from(k) + 1.0) * 0.618_033_988_75).fract()));
+        let next_slow_read = inbox.slow.then_some(opened);
+        let decoder = Decoder::new(Role::Client, MAX_MESSAGE);
+        let control = worker.control.clone();
+        Self { worker, stream, decoder, inbox, k, opened, next_send, next_slow_read, control }
+    }
+
+    /// Lives until the plan or the server ends it; `settled` is called once it has lived through the settle time.
+    pub(super) async fn run(&mut self, mut rest: Vec<u8>, mut settled: impl FnMut(&mut Inbox)) -> End {
+        if self.inbox.phase == Phase::Subscribe {
+            let message = subscription(&self.inbox.log, &self.worker.order.channels);
+            self.push(Opcode::Text, message.as_bytes());
+        }
+        self.inbox.tick();
+        self.decode(&mut rest);
+        let mut changed = pin!(next_change(self.control.clone()));
+        let mut timer = pin!(sleep_until(Instant::now().into()));
+        loop {
+            if let Some(end) = self.inbox.end.take() {
+                return End::Lost(end);
+            }
+            if !self.inbox.out.is_empty()
+                && let Err(failure) = self.flush().await
+            {
+                return End::Lost(failure);
+            }
+            let (due, cause) = self.next_due();
+            timer.as_mut().reset(due.into());
+            tokio::select! {
+                biased;
+                mut control = &mut changed => {
+                    if control.borrow_and_update().stop {
+                        return End::Stopped;
+                    }
+                    changed.set(next_change(control));
+                }
+                () = &mut timer => match self.on_time(due, cause) {
+                    Some(end) => return end,
+                    None if cause == Cause::Settled => settled(&mut self.inbox),
+                    None => {}
+                },
+                result = poll_fn(|cx| self.poll_input(cx)) => {
+                    if let Err(error) = result {
+                        return End::Lost(Failure::of_io(&error, self.inbox.phase));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has to be done next, and when.
+    fn next_due(&self) -> (Instant, Cause) {
+        let order = &self.worker.order;
+        let control = *self.control.borrow();
+        let hold = control.hold.map(|at| self.worker.clock.instant(at));
+        let in_hold = hold.map(|hold| (hold, self.opened.saturating_duration_since(hold)));
+        let storm = in_hold.and_then(|(hold, from)| Some(hold + order.schedule.next_storm(from)?));
+        let churn = in_hold.and_then(|(hold, from)| Some(hold + order.schedule.next_churn(self.k, from)?));
+        [
+            (hold.map(|hold| hold + order.schedule.hold + order.linger), Cause::Finished),
+            ((self.inbox.phase == Phase::Subscribe).then(|| self.opened + order.timeout), Cause::NotSubscribed),
+            ((self.inbox.phase == Phase::Settle).then(|| self.opened + order.settle), Cause::Settled),
+            (churn, Cause::Churned),
+            (storm, Cause::Stormed),
+            (self.next_send, Cause::Send),
+            (self.next_slow_read, Cause::SlowRead),
+        ]
+        .into_iter()
+        .filter_map(|(at, cause)| Some((at?, cause)))
+        .min_by_key(|(at, _)| *at)
+        .unwrap_or_else(|| (Instant::now() + Duration::from_hours(1), Cause::Nothing))
+    }
+
+    fn on_time(&mut self, due: Instant, cause: Cause) -> Option<End> {
+        match cause {
+            Cause::Nothing => None,
+            Cause::Finished => Some(End::Finished),
+            Cause::NotSubscribed if self.inbox.phase != Phase::Subscribe => None,
+            Cause::NotSubscribed => Some(End::Lost(Failure::Timeout(Phase::Subscribe))),
+            Cause::Churned => Some(End::Churned(due)),
+            Cause::Stormed => Some(End::Stormed(due)),
+            Cause::Settled => {
+                self.inbox.phase = Phase::Hold;
+                None
+            }
+            Cause::Send => {
+                self.send();
+                None
+            }
+            Cause::SlowRead => match self.read_slowly() {
+                Ok(()) => None,
+                Err(error) => Some(End::Lost(Failure::of_io(&error, self.inbox.phase))),
+            },
+        }
+    }
+
+    fn send(&mut self) {
+        let order = &self.worker.order;
+        let text = match order.sending {
+            Sending::Nothing => return,
+            Sending::Echoes(_) => "x".repeat(order.payload),
+            Sending::Heartbeats(_) => {
+                const FRAME: usize = r#"{"type":"heartbeat","data":{"pad":""}}"#.len();
+                let pad = "x".repeat(order.payload.saturating_sub(FRAME));
+                format!(r#"{{"type":"heartbeat","data":{{"pad":"{pad}"}}}}"#)
+            }
+        };
+        // An open loop here too: the next one is due an interval after this one was, and is timed from then.
+        if let (Some(due), Some(interval)) = (self.next_send, order.sending.interval()) {
+            self.inbox.unanswered.push_back(due);
+            self.next_send = Some(due + interval);
+        }
+        self.worker.stats.borrow_mut().messages.sent += 1;
+        self.push(Opcode::Text, text.as_bytes());
+    }
+
+    fn push(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.inbox.out.extend_from_slice(&client_frame(opcode, payload, rand::random()));
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let out = std::mem::take(&mut self.inbox.out);
+        let phase = self.inbox.phase;
+        let written = timeout(self.worker.order.timeout, self.stream.write_all(&out)).await;
+        written.map_err(|_| Failure::Timeout(phase))?.map_err(|error| Failure::of_io(&error, phase))
+    }
+
+    /// Reads whatever is there; ready at the end, when there is something to send, or when what is due has changed.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.next_slow_read.is_some() {
+            return Poll::Pending;
+        }
+        let phase = self.inbox.phase;
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let mut buf = ReadBuf::new(scratch);
+                // Tokio clears readiness after a short read: no second system call finds the socket empty.
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+                self.input(buf.filled_mut());
+                if self.inbox.end.is_some() || !self.inbox.out.is_empty() || self.inbox.phase != phase {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+    }
+
+    fn input(&mut self, bytes: &mut [u8]) {
+        if bytes.is_empty() {
+            self.inbox.end = Some(Failure::Eof(self.inbox.phase));
+            return;
+        }
+        self.inbox.tick();
+        self.decode(bytes);
+    }
+
+    fn decode(&mut self, bytes: &mut [u8]) {
+        let Self { worker, decoder, inbox, .. } = self;
+        let (mut reader, mut stats) = (worker.reader.borrow_mut(), worker.stats.borrow_mut());
+        stats.messages.received_bytes += bytes.len() as u64;
+        if let Err(_violation) = decoder.decode(bytes, &mut |event| inbox.take(&event, &mut reader, &mut stats)) {
+            inbox.end = Some(Failure::Protocol(inbox.phase));
+        }
+    }
+
+    /// A second's share of a slow client; all that is left once the server has closed, to learn why.
+    fn read_slowly(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        self.next_slow_read = Some(now + Duration::from_secs(1));
+        let mut left = self.worker.order.slow_rate;
+        SCRATCH.with_borrow_mut(|scratch| {
+            while left > 0 && self.inbox.end.is_none() {
+                let most = scratch.len().min(left);
+                match self.stream.try_read(&mut scratch[..most]) {
+                    Ok(n) => {
+                        left -= n;
+                        self.input(&mut scratch[..n]);
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) => return Err(e),
+                }
+                let mut look = pin!(self.stream.ready(Interest::READABLE));
+                let ready = look.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()));
+                if matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed()) {
+                    left = usize::MAX;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Leaves by a closing handshake; the server ends TCP (RFC 6455 §7.1.1), so that `TIME_WAIT` is not on this side.
+    ///
+    /// A slow client says nothing and reads what has piled up: only behind it stands whether it was ended, and why.
+    pub(super) async fn leave(mut self) -> (ClientLog, Option<Failure>) {
+        let slow = self.next_slow_read.take().is_some();
+        if !slow {
+            self.push(Opcode::Close, &close_payload(CloseCode::Normal, ""));
+        }
+        let goodbye = async {
+            let out = std::mem::take(&mut self.inbox.out);
+            self.stream.write_all(&out).await?;
+            // Records under way still count; the answer to our Close, or the end of TCP, ends the wait.
+            while self.inbox.end.is_none() {
+                poll_fn(|cx| self.poll_input(cx)).await?;
+                self.inbox.out.clear();
+            }
+            if matches!(self.inbox.end, Some(Failure::Close(..))) {
+                let mut byte = [0];
+                while tokio::io::AsyncReadExt::read(&mut self.stream, &mut byte).await? > 0 {}
+            }
+            Ok::<_, io::Error>(())
+        };
+        if let Ok(Err(error)) = timeout(CLOSE_TIME, goodbye).await
+            && self.inbox.end.is_none()
+        {
+            self.inbox.end = Some(Failure::of_io(&error, self.inbox.phase));
+        }
+        (self.inbox.log, self.inbox.end.filter(|_| slow))
+    }
+
+    /// Cuts the connection like a lost network: a reset, no goodbye.
+    pub(super) fn cut(self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+async fn next_change(mut control: watch::Receiver<Control>) -> watch::Receiver<Control> {
+    // The sender outlives all clients; were it gone, there would be nothing to wait for.
+    let _ = control.changed().await;
+    control
+}
+
+/// Why the timer fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Nothing,
+    Finished,
+    NotSubscribed,
+    Settled,
+    Churned,
+    Stormed,
+    Send,
+    SlowRead,
+}

@@ -1,0 +1,180 @@
+//! From what was typed to a checked run. What is wrong is said with the argument, its value and what would be right.
+
+use super::args::Args;
+use super::backoff::Backoff;
+use super::channels::{ChannelError, Template, expand};
+use super::conductor::Run;
+use super::order::{Order, Sending};
+use super::schedule::{Rate, Schedule};
+use super::source;
+use super::target::{Target, TargetError};
+use super::topic::Topic;
+
+/// Clients per process from which on there are several.
+const CLIENTS_PER_PROCESS: u32 = 9_000;
+
+/// File descriptors a process needs beside its clients.
+const SPARE_FILES: u64 = 200;
+
+/// What is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UsageError {
+    /// No endpoint.
+    #[error("there is nothing to connect to; name a URL, e.g. ws://127.0.0.1:3005/ws, or --shard HOST:PORT")]
+    NoTarget,
+    /// An endpoint.
+    #[error("target: {0}")]
+    Target(#[from] TargetError),
+    /// Channels.
+    #[error("--channels or --topic: {0}")]
+    Channels(#[from] ChannelError),
+    /// A number out of range.
+    #[error("{name} {value} is out of range; {remedy}")]
+    Range {
+        /// The argument.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        remedy: &'static str,
+    },
+    /// A header.
+    #[error("--header {0:?} is no header line; write e.g. 'Cookie: a=b'")]
+    Header(String),
+    /// A librdkafka property.
+    #[error("--kafka-property {0:?} is no property; write e.g. security.protocol=SSL")]
+    Property(String),
+    /// A topic without channels.
+    #[error("--topic needs --channels: the channels of its records that clients subscribe to")]
+    TopicWithoutChannels,
+    /// Too many clients for one process.
+    #[error(
+        "--processes {processes} leaves {clients} clients in each, but a process may open {files} files; take {need} or more, or 0 for as many as needed"
+    )]
+    Files {
+        /// Processes asked for.
+        processes: u32,
+        /// Clients in each.
+        clients: u32,
+        /// The limit.
+        files: u64,
+        /// Processes needed.
+        need: u64,
+    },
+}
+
+#[allow(clippy::needless_pass_by_value)] // numbers and short texts
+fn range(name: &'static str, value: impl ToString, good: bool, remedy: &'static str) -> Result<(), UsageError> {
+    if good { Ok(()) } else { Err(UsageError::Range { name, value: value.to_string(), remedy }) }
+}
+
+/// The run that `args` describes; `files` is how many a process may open.
+pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
+    let mut targets = args.shard.iter().map(|shard| Target::of_shard(shard)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(url) = &args.url {
+        targets.push(Target::of_url(url)?);
+    }
+    let first = targets.first().ok_or(UsageError::NoTarget)?.addr.ip();
+    check_numbers(args)?;
+    let processes = processes(args, files)?;
+    let slots = processes * args.threads;
+    let channels = expand(&args.channels)?;
+    let topic = topic(args, &channels)?;
+    let per_target = args.connections.div_ceil(targets.len() as u32);
+    let mut storms: Vec<_> = args.storm_at.iter().map(|at| at.0).collect();
+    storms.sort_unstable();
+    let sending = match args.send_interval {
+        None => Sending::Nothing,
+        Some(interval) if args.echo => Sending::Echoes(interval.0),
+        Some(interval) => Sending::Heartbeats(interval.0),
+    };
+    let order = Order {
+        sources: source::choose(&args.source, per_target, first),
+        targets,
+        headers: headers(&args.header)?,
+        schedule: Schedule { clients: args.connections, rate: args.rate, hold: args.hold.0, churn: args.churn, storms },
+        in_flight: args.in_flight.div_ceil(slots),
+        settle: args.settle.0,
+        timeout: args.timeout.0,
+        backoff: Backoff { retries: args.retry, base: args.retry_base.0, max: args.retry_max.0 },
+        channels,
+        per_client: args.subscribe_per_client,
+        sending,
+        payload: args.payload.0 as usize,
+        slow: args.slow,
+        slow_rate: args.slow_rate.0.max(1) as usize,
+        linger: if topic.is_some() { args.tail.0 } else { std::time::Duration::ZERO },
+        logs: topic.is_some(),
+        slots,
+        slot: 0,
+        threads: args.threads,
+        start: 0,
+    };
+    Ok(Run { order, processes, topic, publish_rate: args.publish_rate, tail: args.tail.0, quiet: args.quiet })
+}
+
+fn check_numbers(args: &Args) -> Result<(), UsageError> {
+    range("--connections", args.connections, (1..=1_000_000).contains(&args.connections), "1 to 1000000")?;
+    range("--in-flight", args.in_flight, args.in_flight > 0, "1 or more")?;
+    range("--threads", args.threads, (1..=256).contains(&args.threads), "1 to 256")?;
+    range("--processes", args.processes, args.processes <= 256, "0 to 256")?;
+    let rate = |value: f64| value >= 0.0 && value.is_finite();
+    range("--churn", args.churn, rate(args.churn), "clients a second, 0 or more")?;
+    range("--publish-rate", args.publish_rate, rate(args.publish_rate), "records a second, 0 or more")?;
+    range("--payload", args.payload, args.payload.0 <= 16 << 20, "at most 16Mi")?;
+    range("--timeout", args.timeout, !args.timeout.0.is_zero(), "1ms or more")?;
+    let interval = args.send_interval.is_none_or(|interval| !interval.0.is_zero());
+    range("--send-interval", args.send_interval.map_or(String::new(), |i| i.to_string()), interval, "1ms or more")?;
+    range("--echo", "without --send-interval", !args.echo || args.send_interval.is_some(), "say how often to send")?;
+    range("--echo", "with --channels", !args.echo || args.channels.is_empty(), "an echo has no channels")?;
+    if let Rate::PerSecond(rate) = args.rate {
+        range("--rate", rate, rate >= 0.001, "0.001 or more clients a second, or max")?;
+    }
+    range("--slow", args.slow, args.slow <= args.connections, "at most --connections")
+}
+
+fn processes(args: &Args, files: u64) -> Result<u32, UsageError> {
+    let processes = match args.processes {
+        0 => args.connections.div_ceil(CLIENTS_PER_PROCESS.min(files.saturating_sub(SPARE_FILES).max(1) as u32)),
+        processes => processes,
+    };
+    let clients = args.connections.div_ceil(processes);
+    if u64::from(clients) + SPARE_FILES > files {
+        let need = u64::from(args.connections).div_ceil(files.saturating_sub(SPARE_FILES).max(1));
+        return Err(UsageError::Files { processes, clients, files, need });
+    }
+    Ok(processes)
+}
+
+fn headers(lines: &[String]) -> Result<String, UsageError> {
+    lines.iter().try_fold(String::new(), |text, line| {
+        let name = line.split_once(':').map(|(name, _)| name);
+        let token =
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !name.is_some_and(token) || line.contains(['\r', '\n']) {
+            return Err(UsageError::Header(line.clone()));
+        }
+        Ok(text + line + "\r\n")
+    })
+}
+
+fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> {
+    let Some(text) = &args.topic else { return Ok(None) };
+    let first = channels.first().ok_or(UsageError::TopicWithoutChannels)?;
+    let (name, template) = match text.split_once('=') {
+        Some((name, template)) => (name, Template::parse(template, name)?),
+        None => (text.as_str(), Template::of_channel(first)),
+    };
+    template.check(channels)?;
+    let property = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(UsageError::Property(text.clone())),
+    };
+    Ok(Some(Topic {
+        brokers: args.kafka.join(","),
+        properties: args.kafka_property.iter().map(property).collect::<Result<_, _>>()?,
+        name: name.to_owned(),
+        template,
+        channels: channels.to_vec(),
+    }))
+}

@@ -1,0 +1,96 @@
+//! Runs against servers that misbehave, one way each: every way must come out under its own name.
+
+mod failures;
+mod lives;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::conductor::{Run, conduct};
+use super::order::{Order, tests::order};
+use super::report::Report;
+use crate::ws::frame::{Opcode, server_frame};
+use crate::ws::upgrade::{HeadLimits, accept_key, parse_request};
+
+/// A server that does `serve` with each connection, in a thread of its own.
+fn server(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let serve = std::sync::Arc::new(serve);
+    std::thread::spawn(move || {
+        for (i, stream) in listener.incoming().enumerate() {
+            let serve = std::sync::Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream.unwrap(), i));
+        }
+    });
+    addr
+}
+
+/// Reads the head of an upgrade and returns its key.
+fn key(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0; 512];
+    loop {
+        let n = stream.read(&mut byte).unwrap();
+        assert!(n > 0, "the client left");
+        head.extend_from_slice(&byte[..n]);
+        if let Some(request) = parse_request(&head, HeadLimits::default()).expect("our own upgrade is good") {
+            return request.key.to_owned();
+        }
+    }
+}
+
+fn switching(key: &str) -> String {
+    let accept = accept_key(key);
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+}
+
+/// Waits until the client is gone.
+fn wait(mut stream: TcpStream) {
+    let mut buf = [0; 1_024];
+    while matches!(stream.read(&mut buf), Ok(1..)) {}
+}
+
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+    let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+    server_frame(Opcode::Close, &payload).to_vec()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    server_frame(Opcode::Text, text.as_bytes()).to_vec()
+}
+
+const ACK: &str = r#"{"type":"subscription_ack","subscribed":["A.trade"],"count":1}"#;
+
+fn run(order: Order) -> Report {
+    let run = Run { order, processes: 1, topic: None, publish_rate: 0.0, tail: Duration::ZERO, quiet: true };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_mins(1), conduct(&run, |_| {})).await.expect("the run ends").unwrap()
+    })
+}
+
+/// The only failure of one client against `serve`.
+fn failure(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
+    failure_of(order(server(move |stream, _| serve(stream)), 1))
+}
+
+fn failure_of(order: Order) -> String {
+    let report = run(order);
+    assert_eq!((report.started, report.connected, report.failed, report.failed_attempts), (1, 0, 1, 1), "{report:?}");
+    let names: Vec<_> = report.failures.into_iter().collect();
+    let [(name, 1)] = &names[..] else { panic!("one failure: {names:?}") };
+    name.clone()
+}
+
+fn short(order: Order) -> Order {
+    Order { timeout: Duration::from_millis(200), ..order }
+}

@@ -1,0 +1,193 @@
+//! What comes after the 101: closes, retries, storms, churn, echoes, slow readers.
+
+use super::super::order::Sending;
+use super::*;
+
+/// A server for which connection number `i` may end after its 101 by `bytes(i)`; without them it stays.
+fn closing(bytes: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
+    server(move |mut s, i| {
+        let head = switching(&key(&mut s));
+        s.write_all(head.as_bytes()).unwrap();
+        if let Some(bytes) = bytes(i) {
+            s.write_all(&bytes).unwrap();
+        }
+        wait(s);
+    })
+}
+
+fn with_retries(addr: SocketAddr, retries: u32) -> Order {
+    let mut order = order(addr, 1);
+    order.backoff.retries = retries;
+    order
+}
+
+#[test]
+fn comes_back_after_a_drain_but_not_after_a_ban() {
+    let hint = r#"{"retry_after_ms":5}"#;
+    let drained = run(with_retries(closing(move |i| (i == 0).then(|| close_frame(1012, hint))), 2));
+    assert_eq!((drained.connected, drained.failed, drained.retries), (1, 0, 1));
+    assert_eq!(drained.failures["close_1012_in_settle"], 1);
+    let banned = run(with_retries(closing(|_| Some(close_frame(4001, ""))), 9));
+    assert_eq!((banned.connected, banned.failed, banned.retries), (0, 1, 0));
+}
+
+#[test]
+fn gives_up_after_its_retries() {
+    let report = run(with_retries(closing(|_| Some(close_frame(4200, ""))), 3));
+    assert_eq!((report.failed, report.attempts, report.retries, report.failures["close_4200_in_settle"]), (1, 4, 3, 4));
+}
+
+#[test]
+fn takes_the_hint_of_a_503_in_milliseconds_from_its_body() {
+    let addr = server(|mut s, i| {
+        let key = key(&mut s);
+        if i == 0 {
+            let body = r#"{"error":"unavailable","retry_after_ms":3}"#;
+            // An hour by the header: the test would not end.
+            let len = body.len();
+            write!(s, "HTTP/1.1 503 x\r\nRetry-After: 3600\r\nContent-Length: {len}\r\n\r\n{body}").unwrap();
+            return;
+        }
+        s.write_all(switching(&key).as_bytes()).unwrap();
+        wait(s);
+    });
+    let report = run(with_retries(addr, 1));
+    assert_eq!((report.connected, report.failures["http_503"]), (1, 1));
+}
+
+#[test]
+fn counts_a_connection_lost_in_the_hold_and_its_return() {
+    let addr = server(|mut s, i| {
+        let head = switching(&key(&mut s));
+        s.write_all(head.as_bytes()).unwrap();
+        if i == 0 {
+            // Only after the client counts as connected; it says so by its first heartbeat.
+            let mut byte = [0; 64];
+            assert!(s.read(&mut byte).unwrap() > 0);
+            s.write_all(&close_frame(4200, "")).unwrap();
+        }
+        wait(s);
+    });
+    let mut order = with_retries(addr, 1);
+    order.schedule.hold = Duration::from_secs(1);
+    order.settle = Duration::from_millis(10);
+    order.sending = Sending::Heartbeats(Duration::from_millis(500));
+    let report = run(order);
+    assert_eq!((report.connected, report.failed, report.failed_attempts), (1, 0, 0), "{report:?}");
+    assert_eq!((report.dropped, report.reconnected, report.retries), (1, 1, 1));
+    assert_eq!(report.drops["close_4200_in_hold"], 1);
+    assert_eq!(report.latency_ms.reconnect.count, 1);
+}
+
+#[test]
+fn sends_its_positions_after_a_storm_and_audits_across_it() {
+    let message = |offset: u32| {
+        format!(
+            r#"{{"type":"price:update","seq":{offset},"ts":1,"channel":"A.trade","pos":"1-0-{offset}","prev":"1-0-{}","data":1}}"#,
+            offset - 1
+        )
+    };
+    let addr = server(move |mut s, i| {
+        let head = switching(&key(&mut s));
+        s.write_all(head.as_bytes()).unwrap();
+        let mut subscribe = Vec::new();
+        let mut decoder = crate::ws::decode::Decoder::new(crate::ws::decode::Role::Server, 4_096);
+        while subscribe.is_empty() {
+            let mut buf = [0; 4_096];
+            let n = s.read(&mut buf).unwrap();
+            decoder
+                .decode(&mut buf[..n], &mut |event| {
+                    if let crate::ws::decode::Event::Text(text) = event {
+                        subscribe = text.as_bytes().to_vec();
+                    }
+                    crate::ws::decode::Flow::Continue
+                })
+                .unwrap();
+        }
+        let subscribe: serde_json::Value = serde_json::from_slice(&subscribe).unwrap();
+        let since = &subscribe["data"]["since"]["A.trade"];
+        // 5, 6, storm; then 7 is missing, 8 comes, and 8 again.
+        let (expected, offsets) =
+            if i == 0 { (serde_json::Value::Null, vec![5, 6]) } else { ("1-0-6".into(), vec![8, 8]) };
+        assert_eq!(*since, expected);
+        s.write_all(&text(ACK)).unwrap();
+        for offset in offsets {
+            s.write_all(&text(&message(offset))).unwrap();
+        }
+        wait(s);
+    });
+    let mut order = order(addr, 1);
+    order.channels = vec!["A.trade".into()];
+    order.settle = Duration::from_millis(10);
+    order.schedule.hold = Duration::from_millis(600);
+    order.schedule.storms = vec![Duration::from_millis(200)];
+    let report = run(order);
+    assert_eq!((report.connected, report.failed, report.stormed, report.settled), (1, 0, 1, 2), "{report:?}");
+    let chain = report.audit.chain;
+    assert_eq!((report.audit.basis, report.audit.lost, chain.duplicated, chain.in_order), ("chain", 1, 1, 2));
+}
+
+#[test]
+fn replaces_clients_by_plan() {
+    let mut order = order(closing(|_| None), 4);
+    order.settle = Duration::from_millis(10);
+    order.schedule.churn = 20.0;
+    order.schedule.hold = Duration::from_millis(520);
+    let report = run(order);
+    assert_eq!((report.churned, report.failed, report.dropped), (10, 0, 0), "{report:?}");
+    assert_eq!(report.opened, 14);
+}
+
+#[test]
+fn measures_echoes() {
+    let addr = server(|mut s, _| {
+        let head = switching(&key(&mut s));
+        s.write_all(head.as_bytes()).unwrap();
+        let mut out = s.try_clone().unwrap();
+        let mut decoder = crate::ws::decode::Decoder::new(crate::ws::decode::Role::Server, 4_096);
+        let mut buf = [0; 4_096];
+        while let Ok(n @ 1..) = s.read(&mut buf) {
+            let _ = decoder.decode(&mut buf[..n], &mut |event| {
+                if let crate::ws::decode::Event::Text(echo) = event {
+                    out.write_all(&text(echo)).unwrap();
+                }
+                crate::ws::decode::Flow::Continue
+            });
+        }
+    });
+    let mut order = order(addr, 3);
+    order.schedule.hold = Duration::from_millis(300);
+    order.sending = Sending::Echoes(Duration::from_millis(50));
+    order.payload = 128;
+    let report = run(order);
+    assert!(report.messages.replies >= 9, "{report:?}");
+    assert!(report.messages.sent - report.messages.replies <= 3, "{report:?}");
+    assert_eq!(report.latency_ms.reply.count, report.messages.replies);
+}
+
+#[test]
+fn learns_why_a_slow_client_was_ended() {
+    let addr = server(|mut s, _| {
+        let head = switching(&key(&mut s));
+        s.write_all(head.as_bytes()).unwrap();
+        // Far above what the client reads in its first second, then the verdict.
+        let _ = s.write_all(&text(&"x".repeat(30_000)));
+        let _ = s.write_all(&close_frame(4100, ""));
+    });
+    let mut order = order(addr, 1);
+    order.slow = 1;
+    order.settle = Duration::from_millis(10);
+    order.schedule.hold = Duration::from_millis(1_200);
+    let report = run(order);
+    assert_eq!((report.failed, report.slow.opened, report.slow.ended), (0, 1, 1), "{report:?}");
+    assert_eq!(report.slow.ends["close_4100_in_hold"], 1);
+}
+
+#[test]
+fn runs_a_closed_loop_with_several_threads() {
+    let mut order = order(closing(|_| None), 50);
+    order.schedule.rate = crate::load::schedule::Rate::Max;
+    (order.threads, order.slots, order.in_flight) = (2, 2, 3);
+    let report = run(order);
+    assert_eq!((report.connected, report.failed, report.generator.threads), (50, 0, 2));
+}

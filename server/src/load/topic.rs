@@ -1,0 +1,151 @@
+//! The topic behind the channels: [`publisher`] writes to it on schedule, [`follower`] reads it beside the clients, so
+//! that the audit has the truth from Kafka and not from the server under test.
+
+mod follower;
+mod publisher;
+
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use super::channels::Template;
+use super::truth::Nanos;
+
+pub(super) use follower::Follower;
+pub(super) use publisher::{Publisher, PublisherReport};
+
+/// Limit of a question to the broker.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// A topic and how to reach it.
+#[derive(Clone, Debug)]
+pub(super) struct Topic {
+    /// Bootstrap addresses.
+    pub(super) brokers: String,
+    /// Further librdkafka properties.
+    pub(super) properties: Vec<(String, String)>,
+    /// Name.
+    pub(super) name: String,
+    /// From key to channel.
+    pub(super) template: Template,
+    /// Channels of the run.
+    pub(super) channels: Vec<String>,
+}
+
+/// Why the topic cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TopicError {
+    /// A client of Kafka.
+    #[error("failed to {what} at {brokers}: {source}")]
+    Kafka {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        brokers: String,
+        /// Why.
+        source: KafkaError,
+    },
+    /// No such topic.
+    #[error("failed to read topic {topic:?}: it has no partition at {brokers}; create it first, or check --topic")]
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// Where.
+        brokers: String,
+    },
+    /// A thread of ours is gone.
+    #[error("failed to follow the topic: its thread ended by a fault of the tester")]
+    Fault,
+    /// The end of the topic was not reached.
+    #[error("failed to read the topic to its end within {ANSWER_TIME:?}: the audit cannot be completed")]
+    Incomplete,
+}
+
+impl Topic {
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("client.id", "wscluster-load");
+        self.properties.iter().for_each(|(name, value)| {
+            config.set(name, value);
+        });
+        config
+    }
+
+    fn error(&self, what: &'static str) -> impl FnOnce(KafkaError) -> TopicError {
+        let brokers = self.brokers.clone();
+        move |source| TopicError::Kafka { what, brokers, source }
+    }
+}
+
+/// The value of a record: `{"sent_ns":…,"n":…,"pad":"…"}`, `size` bytes if that is enough for the first two.
+fn record(sent: Nanos, n: u64, size: usize) -> String {
+    let head = format!(r#"{{"sent_ns":{sent},"n":{n},"pad":""#);
+    let pad = size.saturating_sub(head.len() + 2);
+    format!("{head}{}\"}}", "x".repeat(pad))
+}
+
+fn stamp(value: &[u8]) -> Option<Nanos> {
+    #[derive(serde::Deserialize)]
+    struct Stamp {
+        sent_ns: Nanos,
+    }
+    serde_json::from_slice::<Stamp>(value).ok().map(|stamp| stamp.sent_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[test]
+    fn writes_records_of_the_size_it_is_asked_for() {
+        assert_eq!(record(1_700_000_000_000_000_000, 7, 128).len(), 128);
+        assert_eq!(stamp(record(17, 7, 0).as_bytes()), Some(17));
+        assert_eq!(stamp(b"[]"), None);
+    }
+
+    #[test]
+    fn knows_every_record_it_published_and_only_those_of_its_channels() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 3, 1).unwrap();
+        let channels: Vec<String> = (0..5).map(|i| format!("K{i}.trade")).collect();
+        let topic = |channels: &[String]| Topic {
+            brokers: cluster.bootstrap_servers(),
+            properties: Vec::new(),
+            name: "t".to_owned(),
+            template: Template::parse("{key}.trade", "t").unwrap(),
+            channels: channels.to_vec(),
+        };
+        let (all, one) = (topic(&channels).follow().unwrap(), topic(&channels[..1]).follow().unwrap());
+        let publisher = topic(&channels).publish(500.0, 64).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while publisher.counts().0 < 50 {
+            assert!(Instant::now() < deadline, "the broker acknowledges nothing");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let report = publisher.finish().unwrap();
+        assert_eq!(report.failed, 0);
+        assert_eq!(all.finish().unwrap().len(), report.published);
+        assert_eq!(one.finish().unwrap().len(), report.published.div_ceil(5));
+    }
+
+    #[test]
+    fn says_what_is_missing_when_there_is_no_such_topic() {
+        let cluster = MockCluster::new(1).unwrap();
+        let topic = Topic {
+            brokers: cluster.bootstrap_servers(),
+            properties: vec![("allow.auto.create.topics".to_owned(), "false".to_owned())],
+            name: "absent".to_owned(),
+            template: Template::parse("{key}", "absent").unwrap(),
+            channels: Vec::new(),
+        };
+        // The in-process broker may create it on demand, as a real one may be told to; then there is nothing to say.
+        if let Err(error) = topic.follow() {
+            assert!(error.to_string().contains("absent") || error.to_string().contains("topic"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Reads a topic from now on to what is the end when it is told to stop.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{ANSWER_TIME, Topic, TopicError, stamp};
+use crate::load::truth::Truth;
+
+/// Reads the topic in its own thread.
+pub(in crate::load) struct Follower {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Truth, TopicError>>,
+}
+
+impl Follower {
+    /// Reads up to what is now the end. Blocks.
+    pub(in crate::load) fn finish(self) -> Result<Truth, TopicError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or(Err(TopicError::Fault))
+    }
+}
+
+impl Topic {
+    /// Reads everything from now on, until told to stop at what is then the end.
+    pub(in crate::load) fn follow(&self) -> Result<Follower, TopicError> {
+        let mut config = self.config();
+        // A group is needed by librdkafka, not used: partitions are assigned by hand, nothing is committed.
+        config.set("group.id", "wscluster-load").set("enable.auto.commit", "false");
+        config.set("fetch.wait.max.ms", "50").set("auto.offset.reset", "error");
+        let consumer: BaseConsumer = config.create().map_err(self.error("create a consumer"))?;
+        let metadata =
+            consumer.fetch_metadata(Some(&self.name), ANSWER_TIME).map_err(self.error("ask for the topic"))?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.name);
+        let partitions: Vec<i32> =
+            topic.iter().flat_map(|t| t.partitions()).map(rdkafka::metadata::MetadataPartition::id).collect();
+        if partitions.is_empty() {
+            return Err(TopicError::NoTopic { topic: self.name.clone(), brokers: self.brokers.clone() });
+        }
+        let mut truth = Truth::default();
+        let mut assignment = TopicPartitionList::new();
+        for partition in &partitions {
+            let (_, high) = consumer
+                .fetch_watermarks(&self.name, *partition, ANSWER_TIME)
+                .map_err(self.error("ask for the end of the topic"))?;
+            truth.begin(*partition, high);
+            assignment
+                .add_partition_offset(&self.name, *partition, Offset::Offset(high))
+                .map_err(self.error("assign the topic"))?;
+        }
+        consumer.assign(&assignment).map_err(self.error("assign the topic"))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (topic, stopped) = (self.clone(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || topic.read(&consumer, &partitions, truth, &stopped));
+        Ok(Follower { stop, thread })
+    }
+
+    fn read(
+        &self,
+        consumer: &BaseConsumer,
+        partitions: &[i32],
+        mut truth: Truth,
+        stop: &AtomicBool,
+    ) -> Result<Truth, TopicError> {
+        let channels = self.channels.iter().map(String::as_str).zip(0_u32..).collect::<HashMap<_, _>>();
+        let mut next = BTreeMap::<i32, i64>::new();
+        let mut goal: Option<(Instant, Vec<(i32, i64)>)> = None;
+        loop {
+            if stop.load(Ordering::Relaxed) && goal.is_none() {
+                let ends: Result<Vec<_>, KafkaError> = partitions
+                    .iter()
+                    .map(|partition| {
+                        Ok((*partition, consumer.fetch_watermarks(&self.name, *partition, ANSWER_TIME)?.1))
+                    })
+                    .collect();
+                goal = Some((Instant::now() + ANSWER_TIME, ends.map_err(self.error("ask for the end of the topic"))?));
+            }
+            if let Some((deadline, ends)) = &goal {
+                let done = |(partition, end): &(i32, i64)| {
+                    truth.starts_at(*partition).is_some_and(|from| from >= *end)
+                        || next.get(partition).is_some_and(|next| next >= end)
+                };
+                if ends.iter().all(done) {
+                    return Ok(truth);
+                }
+                if Instant::now() > *deadline {
+                    return Err(TopicError::Incomplete);
+                }
+            }
+            // Transport errors pass by themselves; what is final shows as an end that is not reached.
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+            next.insert(message.partition(), message.offset() + 1);
+            let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+            let channel = self.template.channel(key);
+            if let Some(channel) = channels.get(channel.as_str()) {
+                let published = message.payload().and_then(stamp).unwrap_or_else(|| {
+                    message.timestamp().to_millis().and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default()
+                        * 1_000_000
+                });
+                truth.add(*channel, message.partition(), message.offset(), published);
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One thread with one event loop that lives its share of the clients, each as a small task.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{interval, sleep_until};
+
+use super::client::{early, live};
+use super::failure::Failure;
+use super::message::Reader;
+use super::order::{Clock, Control, Order};
+use super::session::Session;
+use super::stats::{Chain, Counts, Messages, Stats, ThreadTime, count};
+use super::truth::ClientLog;
+
+/// How often a worker shows where it stands.
+const SNAPSHOT: Duration = Duration::from_millis(200);
+
+/// What a worker shows while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Snapshot {
+    /// Connections.
+    pub(super) counts: Counts,
+    /// Messages.
+    pub(super) messages: Messages,
+    /// Audit.
+    pub(super) chain: Chain,
+    /// CPU.
+    pub(super) time: ThreadTime,
+}
+
+/// What a worker hands in at its end.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// Counted.
+    pub(super) stats: Stats,
+    /// Per client, when asked for.
+    pub(super) logs: Vec<ClientLog>,
+    /// CPU of this worker, and how long it ran.
+    pub(super) threads: Vec<(ThreadTime, Duration)>,
+}
+
+/// Why a worker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorkerError {
+    /// No event loop.
+    #[error("failed to start an event loop: {0}")]
+    Runtime(std::io::Error),
+    /// A client task panicked: a fault of this tester.
+    #[error("failed to finish: a client ended by a fault of the tester")]
+    Fault,
+}
+
+/// A client's log, and how the server had ended a slow client's connection.
+type Left = (ClientLog, Option<Failure>);
+
+/// What the clients of one thread share.
+pub(super) struct Worker {
+    /// The run.
+    pub(super) order: Arc<Order>,
+    /// Counters.
+    pub(super) stats: RefCell<Stats>,
+    /// Reads messages.
+    pub(super) reader: RefCell<Reader>,
+    /// Phases of the run.
+    pub(super) control: watch::Receiver<Control>,
+    /// Shared time.
+    pub(super) clock: Clock,
+    logs: RefCell<Vec<ClientLog>>,
+    /// Connections that say goodbye while their replacements already dial.
+    leaving: RefCell<JoinSet<Left>>,
+}
+
+impl Worker {
+    /// Sleeps; `false` when the run was stopped or over before.
+    pub(super) async fn sleep_until(&self, at: Instant) -> bool {
+        let mut control = self.control.clone();
+        let over = control.wait_for(|control| control.stop);
+        tokio::select! {
+            biased;
+            _ = over => false,
+            () = sleep_until(at.into()) => !self.is_over(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let end = self.control.borrow().hold.map(|hold| self.clock.instant(hold) + self.order.schedule.hold);
+        end.is_some_and(|end| Instant::now() >= end + self.order.linger)
+    }
+
+    /// Ends `session` by a closing handshake, beside whatever comes next.
+    pub(super) fn let_go(&self, session: Session) {
+        let mut leaving = self.leaving.borrow_mut();
+        while let Some(Ok(left)) = leaving.try_join_next() {
+            self.left(left);
+        }
+        leaving.spawn_local(session.leave());
+    }
+
+    /// Takes what a connection knew at its end.
+    pub(super) fn left(&self, (log, slow_end): Left) {
+        self.keep(log);
+        if let Some(failure) = slow_end {
+            count(&mut self.stats.borrow_mut().slow_ends, failure.to_string());
+        }
+    }
+
+    /// Keeps a client's log for the comparison with the topic.
+    pub(super) fn keep(&self, log: ClientLog) {
+        if self.order.logs && !log.sessions.is_empty() {
+            self.logs.borrow_mut().push(log);
+        }
+    }
+}
+
+/// Runs worker number `slot` of the run on this thread until its clients are done.
+pub(super) fn run(
+    order: &Arc<Order>,
+    slot: u32,
+    control: &watch::Receiver<Control>,
+    shown: &Arc<Mutex<Snapshot>>,
+) -> Result<Outcome, WorkerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Runtime)?;
+    let began = Instant::now();
+    let worker = Rc::new(Worker {
+        order: Arc::clone(order),
+        stats: RefCell::default(),
+        reader: RefCell::new(Reader::new(&order.channels)),
+        control: control.clone(),
+        clock: Clock::start(),
+        logs: RefCell::default(),
+        leaving: RefCell::default(),
+    });
+    let show = || {
+        let stats = worker.stats.borrow();
+        let time = ThreadTime::of_this_thread().unwrap_or_default();
+        let snapshot = Snapshot { counts: stats.counts, messages: stats.messages, chain: stats.chain, time };
+        if let Ok(mut shown) = shown.lock() {
+            *shown = snapshot;
+        }
+    };
+    let finished = LocalSet::new().block_on(&runtime, async {
+        let mut ticks = interval(SNAPSHOT);
+        let mut clients = std::pin::pin!(clients(&worker, slot));
+        loop {
+            tokio::select! {
+                finished = &mut clients => break finished,
+                _ = ticks.tick() => show(),
+            }
+        }
+    });
+    show();
+    drop(runtime);
+    let time = ThreadTime::of_this_thread().unwrap_or_default();
+    let worker = Rc::into_inner(worker).ok_or(WorkerError::Fault)?;
+    finished.then_some(()).ok_or(WorkerError::Fault)?;
+    Ok(Outcome {
+        stats: worker.stats.into_inner(),
+        logs: worker.logs.into_inner(),
+        threads: vec![(time, began.elapsed())],
+    })
+}
+
+/// Starts each client of this worker at its instant, then waits for all; whether none of them panicked.
+async fn clients(worker: &Rc<Worker>, slot: u32) -> bool {
+    let order = &worker.order;
+    let start = worker.clock.instant(order.start);
+    let in_flight = Arc::new(Semaphore::new(order.in_flight.max(1) as usize));
+    let mut tasks = JoinSet::new();
+    for k in (slot..order.schedule.clients).step_by(order.slots as usize) {
+        let (due, permit) = if let Some(offset) = order.schedule.arrival(k) {
+            (start + offset, None)
+        } else {
+            let permit = Arc::clone(&in_flight).acquire_owned().await.ok();
+            (start.max(Instant::now()), permit)
+        };
+        if !worker.sleep_until(early(due)).await {
+            break;
+        }
+        tasks.spawn_local(live(Rc::clone(worker), k, due, permit));
+    }
+    let mut sound = true;
+    while let Some(result) = tasks.join_next().await {
+        sound &= result.is_ok();
+    }
+    let mut leaving = worker.leaving.take();
+    while let Some(result) = leaving.join_next().await {
+        match result {
+            Ok(left) => worker.left(left),
+            Err(_) => sound = false,
+        }
+    }
+    sound
+}
+
+impl Outcome {
+    /// Adds another worker's.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.stats.merge(&other.stats);
+        self.logs.extend(other.logs);
+        self.threads.extend(other.threads);
+    }
+}
