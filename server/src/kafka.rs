@@ -1,1 +1,151 @@
 //! Kafka: the source of a shard, and the embedded broker of `wscluster local`.
+//!
+//! [`start`] reads every partition of the manifest's topics without a consumer group, so that each shard sees each record
+//! exactly once and in order, and tells every worker the same [`Update`]s. A slow worker makes the source wait, so lag
+//! grows and is seen; nothing is dropped. A broker that goes away costs time only: reading goes on where it stopped.
+
+mod config;
+mod context;
+pub mod embedded;
+mod encode;
+mod identity;
+mod metrics;
+mod names;
+mod offsets;
+mod read;
+mod security;
+#[cfg(test)]
+mod tests;
+mod track;
+mod trouble;
+mod watch;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use prometheus_client::registry::Registry;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use tokio::sync::mpsc::Sender;
+use wscluster_api::spec::Kafka;
+
+pub use self::config::{ConfigError, Connect};
+pub use self::context::Context;
+use self::metrics::Metrics;
+use self::trouble::Troubles;
+use crate::feed::Update;
+use crate::health::KafkaCheck;
+
+/// What a source needs beside the manifest.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Brokers to use instead of the manifest's, when not empty.
+    pub brokers: Vec<String>,
+    /// Name of this client towards the brokers, when the manifest gives none.
+    pub client: String,
+    /// Largest value that is published; a larger one is skipped and counted, since no client could take it.
+    pub max_value_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { brokers: Vec::new(), client: "wscluster".into(), max_value_bytes: 256 << 10 }
+    }
+}
+
+/// Why there is no source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// What the manifest says cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A topic pattern.
+    #[error("failed to read topic pattern {pattern:?}: {source}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        source: Box<regex::Error>,
+    },
+    /// A channel template.
+    #[error("failed to read channel {channel:?}: {source}")]
+    Channel {
+        /// The template.
+        channel: String,
+        /// Why.
+        source: wscluster_api::channel::TemplateError,
+    },
+    /// librdkafka, e.g. an unknown property.
+    #[error("failed to set up the Kafka client: {0}")]
+    Client(#[from] KafkaError),
+    /// A thread.
+    #[error("failed to start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running source; stops when dropped.
+#[derive(Debug)]
+pub struct Source {
+    shared: Arc<Shared>,
+}
+
+/// What the threads of a source have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    troubles: Troubles,
+    metrics: Metrics,
+    stop: AtomicBool,
+    /// The brokers answered when they were last asked.
+    reachable: AtomicBool,
+    filled: AtomicBool,
+    lag: AtomicU64,
+    /// A partition asked for an offset that Kafka does not have.
+    out_of_range: AtomicBool,
+}
+
+impl Shared {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Source {
+    /// As `/health` shows it.
+    pub fn status(&self) -> KafkaCheck {
+        let Shared { troubles, reachable, filled, lag, .. } = &*self.shared;
+        let status = match (reachable.load(Ordering::Relaxed), filled.load(Ordering::Relaxed)) {
+            (false, _) => "disconnected",
+            (true, false) => "filling",
+            (true, true) => "connected",
+        };
+        KafkaCheck { status: status.to_owned(), lag: lag.load(Ordering::Relaxed), error: troubles.summary() }
+    }
+
+    /// Adds the source's metrics to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts reading what `spec` asks for. Returns at once: brokers and topics that are not there yet are waited for, and
+/// [`Source::status`] says so.
+pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> Result<Source, SourceError> {
+    let connect = Connect { spec, brokers: &options.brokers, client: &options.client };
+    let (config, context) = connect.consumer()?;
+    let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
+    let shared = Arc::new(Shared::default());
+    let (orders, inbox) = mpsc::channel();
+    let (wake, woken) = mpsc::sync_channel(1);
+    let watch = watch::Watch::new(spec, options, Arc::clone(&consumer), Arc::clone(&shared), orders, woken)?;
+    let reader = read::Reader::new(consumer, Arc::clone(&shared), inbox, wake, workers);
+    thread::Builder::new().name("kafka-watch".into()).spawn(move || watch.run())?;
+    thread::Builder::new().name("kafka-read".into()).spawn(move || reader.run())?;
+    Ok(Source { shared })
+}

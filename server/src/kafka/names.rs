@@ -1,0 +1,85 @@
+//! Channel names as shared text, and where each channel stood last: what `prev` of a message is made of.
+//!
+//! Bounded: channels that are silent for longest are forgotten, and their next message carries no `prev`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::feed::{Partition, Position};
+
+/// The channels seen lately, in two generations: the older one goes when the younger one is full.
+#[derive(Debug)]
+pub(super) struct Names {
+    young: HashMap<Arc<str>, Last>,
+    old: HashMap<Arc<str>, Last>,
+    generation: usize,
+}
+
+/// Last position of a channel in each partition that feeds it; nearly always one.
+type Last = Vec<(Partition, i64)>;
+
+impl Names {
+    /// Channels a generation: up to twice as many are known, at about 150 bytes each.
+    pub(super) const GENERATION: usize = 100_000;
+
+    pub(super) fn new(generation: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), generation }
+    }
+
+    /// The shared name of `channel`, and its position before `at`, which becomes its last one. Positions below `begun` are of
+    /// no use: the thread was lost since.
+    pub(super) fn advance(&mut self, channel: &str, at: Position, begun: i64) -> (Arc<str>, Option<Position>) {
+        if !self.young.contains_key(channel) {
+            let (name, last) =
+                self.old.remove_entry(channel).unwrap_or_else(|| (channel.into(), Vec::with_capacity(1)));
+            if self.young.len() >= self.generation {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(name, last);
+        }
+        let Some((name, _)) = self.young.get_key_value(channel) else { return (channel.into(), None) };
+        let name = Arc::clone(name);
+        let Some(last) = self.young.get_mut(channel) else { return (name, None) };
+        let Position { partition, offset } = at;
+        if let Some((_, before)) = last.iter_mut().find(|(known, _)| *known == partition) {
+            let prev = std::mem::replace(before, offset);
+            return (name, (prev >= begun).then_some(Position { partition, offset: prev }));
+        }
+        // Partitions of an earlier life of the topic would pile up here.
+        if last.len() >= 256 {
+            last.clear();
+        }
+        last.push((partition, offset));
+        (name, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::Epoch;
+
+    fn at(number: i32, offset: i64) -> Position {
+        Position { partition: Partition { epoch: Epoch(1), number }, offset }
+    }
+
+    #[test]
+    fn links_a_channel_within_a_partition() {
+        let mut names = Names::new(10);
+        assert_eq!(names.advance("a", at(0, 1), 0).1, None);
+        assert_eq!(names.advance("a", at(1, 7), 0).1, None);
+        assert_eq!(names.advance("a", at(0, 5), 0).1, Some(at(0, 1)));
+        assert_eq!(names.advance("a", at(1, 9), 8).1, None, "lost the thread at 8");
+    }
+
+    #[test]
+    fn forgets_the_longest_silent_first() {
+        let mut names = Names::new(2);
+        for (offset, channel) in (0..).zip(["a", "b", "c", "a", "d", "e", "f"]) {
+            let (_, prev) = names.advance(channel, at(0, offset), 0);
+            assert_eq!(prev.map(|prev| prev.offset), (offset == 3).then_some(0), "{channel}");
+        }
+        assert!(names.young.len() + names.old.len() <= 4);
+        assert_eq!(names.advance("b", at(0, 9), 0).1, None);
+    }
+}

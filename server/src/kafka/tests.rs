@@ -1,0 +1,296 @@
+//! The source against the embedded broker, also while that one fails.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
+use tokio::sync::mpsc;
+use wscluster_api::spec::{Kafka, Topic};
+
+use super::embedded::Embedded;
+use super::{Options, Source, start};
+use crate::feed::{Record, Update};
+
+type Producer = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A broker, a producer, and a source with one worker.
+struct Rig {
+    broker: Embedded,
+    producer: Producer,
+    source: Source,
+    updates: mpsc::Receiver<Update>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn topics() -> Vec<Topic> {
+    vec![Topic { partitions: 2, ..Topic::named("trades", "{key}.trade") }]
+}
+
+fn producer(broker: &Embedded) -> Producer {
+    ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap())
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "100")
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap()
+}
+
+impl Rig {
+    fn new(topics: Vec<Topic>, before: impl FnOnce(&Producer)) -> Self {
+        let named = topics.iter().filter(|topic| !topic.name.starts_with("later")).cloned().collect::<Vec<_>>();
+        let broker = Embedded::start(&named).unwrap();
+        let producer = producer(&broker);
+        before(&producer);
+        producer.flush(DEADLINE).unwrap();
+        let (worker, updates) = mpsc::channel(64);
+        let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
+        let spec = Kafka { topics, ..Kafka::default() };
+        let source = start(&spec, &options, vec![worker]).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { broker, producer, source, updates, runtime }
+    }
+
+    fn next(&mut self) -> Update {
+        let update = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.updates.recv()).await });
+        update.unwrap_or_else(|_| panic!("nothing came: {:?}", self.source.status())).unwrap()
+    }
+
+    /// Everything up to and including the n-th record, and what else came.
+    fn records(&mut self, n: usize) -> (Vec<String>, Vec<Update>) {
+        let (mut records, mut others) = (Vec::new(), Vec::new());
+        while records.len() < n {
+            match self.next() {
+                Update::Records(batch) => records.extend(batch.iter().map(|record| text(record))),
+                other => others.push(other),
+            }
+        }
+        (records, others)
+    }
+
+    fn until_filled(&mut self) -> (Vec<String>, usize) {
+        let (mut records, mut begun) = (Vec::new(), 0);
+        loop {
+            match self.next() {
+                Update::Records(batch) => records.extend(batch.iter().map(|record| text(record))),
+                Update::Begin { lost, .. } => {
+                    assert!(!lost);
+                    begun += 1;
+                }
+                Update::Filled => return (records, begun),
+            }
+        }
+    }
+
+    fn wait_for(&self, what: &str, condition: impl Fn(&super::KafkaCheck) -> bool) {
+        let end = std::time::Instant::now() + DEADLINE;
+        while !condition(&self.source.status()) {
+            assert!(std::time::Instant::now() < end, "{what}: {:?}", self.source.status());
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn text(record: &Record) -> String {
+    let json: serde_json::Value = serde_json::from_slice(record.payload()).unwrap();
+    format!("{} {}", record.channel, json["data"])
+}
+
+fn send(producer: &Producer, topic: &str, key: Option<&str>, value: &str) {
+    let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(value);
+    if let Some(key) = key {
+        record = record.key(key);
+    }
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+}
+
+#[test]
+fn fills_the_window_before_it_says_so_then_goes_on_live() {
+    let mut rig = Rig::new(topics(), |producer| {
+        for n in 0..100 {
+            send(producer, "trades", Some(["BTC", "ETH"][n % 2]), &n.to_string());
+        }
+    });
+    let (records, begun) = rig.until_filled();
+    assert_eq!((records.len(), begun), (100, 2));
+    rig.wait_for("connected", |status| status.status == "connected" && status.lag == 0 && status.error.is_none());
+    for n in 100..110 {
+        send(&rig.producer, "trades", Some("BTC"), &n.to_string());
+    }
+    let (live, _) = rig.records(10);
+    assert_eq!(live, (100..110).map(|n| format!("BTC.trade {n}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn links_each_message_to_the_one_before() {
+    let mut rig = Rig::new(topics(), |_| {});
+    rig.until_filled();
+    for n in 0..20 {
+        send(&rig.producer, "trades", Some(["BTC", "ETH", "SOL"][n % 3]), "{}");
+    }
+    let mut last = std::collections::HashMap::new();
+    let mut seen = 0;
+    while seen < 20 {
+        let Update::Records(batch) = rig.next() else { panic!("no record") };
+        for record in batch {
+            assert_eq!(record.prev, last.insert(record.channel.clone(), record.position), "{}", record.channel);
+            seen += 1;
+        }
+    }
+}
+
+#[test]
+fn tells_several_workers_the_same() {
+    let broker = Embedded::start(&topics()).unwrap();
+    let producer = producer(&broker);
+    let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
+    let (workers, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(64)).unzip();
+    let _source = start(&Kafka { topics: topics(), ..Kafka::default() }, &options, workers).unwrap();
+    for n in 0..500 {
+        send(&producer, "trades", Some(&format!("k{}", n % 7)), &n.to_string());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let heard: Vec<Vec<String>> = receivers
+        .into_iter()
+        .map(|mut updates| {
+            let mut heard = Vec::new();
+            while heard.iter().filter(|line: &&String| line.contains("trade ")).count() < 500 {
+                let update = runtime.block_on(async { tokio::time::timeout(DEADLINE, updates.recv()).await });
+                match update.unwrap().unwrap() {
+                    Update::Records(batch) => heard.extend(batch.iter().map(|record| text(record))),
+                    other => heard.push(format!("{other:?}")),
+                }
+            }
+            heard
+        })
+        .collect();
+    assert!(heard[0] == heard[1] && heard[1] == heard[2]);
+}
+
+#[test]
+fn skips_bad_records_and_says_so_while_the_rest_flows() {
+    let mut rig = Rig::new(topics(), |_| {});
+    rig.until_filled();
+    send(&rig.producer, "trades", None, "no key");
+    send(&rig.producer, "trades", Some(&"x".repeat(65_536)), "long channel");
+    send(&rig.producer, "trades", Some("BTC"), &"x".repeat(300_000));
+    let headers = OwnedHeaders::new().insert(Header { key: "h", value: Some(&[0xff_u8][..]) });
+    rig.producer
+        .send(BaseRecord::<str, str>::to("trades").key("BTC").payload("good").headers(headers))
+        .map_err(|(error, _)| error)
+        .unwrap();
+    assert_eq!(rig.records(1).0, ["BTC.trade \"good\""]);
+    rig.wait_for("complaints", |status| {
+        let error = status.error.clone().unwrap_or_default();
+        ["no key", "above 256 bytes", "larger than"].iter().all(|text| error.contains(text))
+    });
+}
+
+#[test]
+fn goes_on_exactly_where_it_was_when_the_broker_comes_back() {
+    let mut rig = Rig::new(topics(), |_| {});
+    rig.until_filled();
+    send(&rig.producer, "trades", Some("BTC"), "0");
+    rig.records(1);
+    for round in 1..=3 {
+        rig.broker.set_up(false).unwrap();
+        rig.wait_for("disconnected", |status| status.status == "disconnected" && status.error.is_some());
+        for n in 0..10 {
+            send(&rig.producer, "trades", Some("BTC"), &(round * 10 + n).to_string());
+        }
+        rig.broker.set_up(true).unwrap();
+        let (records, others) = rig.records(10);
+        assert_eq!(records, (0..10).map(|n| format!("BTC.trade {}", round * 10 + n)).collect::<Vec<_>>());
+        assert!(others.is_empty(), "{others:?}");
+        rig.wait_for("connected", |status| status.status == "connected" && status.error.is_none());
+    }
+}
+
+#[test]
+fn survives_errors_that_the_broker_answers() {
+    let mut rig = Rig::new(topics(), |_| {});
+    rig.until_filled();
+    let errors = [
+        E::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        E::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+        E::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+        E::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+        E::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        E::RD_KAFKA_RESP_ERR__TRANSPORT,
+    ];
+    for (at, error) in errors.into_iter().enumerate() {
+        rig.broker.fail_next(RDKafkaApiKey::Fetch, &[error, error]);
+        let values: Vec<String> = (0..5).map(|n| (at * 5 + n).to_string()).collect();
+        for value in &values {
+            send(&rig.producer, "trades", Some("BTC"), value);
+        }
+        let expected: Vec<String> = values.iter().map(|value| format!("BTC.trade {value}")).collect();
+        assert_eq!(rig.records(5).0, expected, "{error:?}");
+    }
+}
+
+#[test]
+fn starts_when_the_broker_does() {
+    let broker = Embedded::start(&topics()).unwrap();
+    broker.set_up(false).unwrap();
+    let (worker, updates) = mpsc::channel(64);
+    let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
+    let source = start(&Kafka { topics: topics(), ..Kafka::default() }, &options, vec![worker]).unwrap();
+    let producer = producer(&broker);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut rig = Rig { broker, producer, source, updates, runtime };
+    rig.wait_for("an error", |status| status.status == "disconnected" && status.error.is_some());
+    rig.broker.set_up(true).unwrap();
+    assert_eq!(rig.until_filled(), (vec![], 2));
+}
+
+#[test]
+fn reads_a_topic_from_its_beginning_when_it_is_created_later() {
+    let mut topics = topics();
+    topics.push(Topic { partitions: 1, ..Topic::named("later", "{topic}") });
+    topics.push(Topic { pattern: Some("lat.*ly".into()), ..Topic::named("", "{topic}/{key}") });
+    let mut rig = Rig::new(topics, |_| {});
+    assert_eq!(rig.until_filled().1, 2);
+    rig.wait_for("missing", |status| status.error.as_deref().is_some_and(|e| e.contains("topic later does not exist")));
+    rig.broker.create_topic("later", 1).unwrap();
+    send(&rig.producer, "later", None, "first");
+    let (records, others) = rig.records(1);
+    assert_eq!(records, ["later \"first\""]);
+    assert!(matches!(&others[..], [Update::Begin { from: 0, lost: false, .. }]), "{others:?}");
+    rig.wait_for("over", |status| status.error.is_none());
+    rig.broker.create_topic("lately", 1).unwrap();
+    send(&rig.producer, "lately", Some("k"), "1");
+    assert_eq!(rig.records(1).0, ["lately/k 1"]);
+}
+
+#[test]
+fn makes_lag_grow_rather_than_lose_when_a_worker_is_slow() {
+    let mut rig = Rig::new(topics(), |_| {});
+    rig.until_filled();
+    let mut sent = 0;
+    // Until the channel of 64 updates is full and the log runs ahead.
+    while rig.source.status().lag < 100 {
+        for _ in 0..100 {
+            send(&rig.producer, "trades", Some("BTC"), &sent.to_string());
+            sent += 1;
+        }
+        rig.producer.flush(DEADLINE).unwrap();
+        assert!(sent < 1_000_000, "no lag");
+    }
+    let (records, _) = rig.records(sent);
+    assert!(records.iter().enumerate().all(|(n, text)| *text == format!("BTC.trade {n}")));
+    rig.wait_for("caught up", |status| status.lag == 0);
+}
+
+#[test]
+fn refuses_what_cannot_be_read() {
+    let refused = |spec: Kafka| start(&spec, &Options::default(), vec![]).unwrap_err().to_string();
+    assert!(refused(Kafka::default()).contains("source.kafka.brokers is empty"));
+    let properties = [("no.such.property".to_owned(), "1".to_owned())].into();
+    let error = refused(Kafka { brokers: vec!["127.0.0.1:1".into()], properties, ..Kafka::default() });
+    assert!(error.contains("no.such.property"), "{error}");
+}

@@ -1,0 +1,125 @@
+//! Where reading of a partition begins: with the window's oldest record at start, with the first record of what is new, and
+//! with the oldest that is left after a loss.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::super::encode::Mold;
+use super::super::identity::Described;
+use super::super::offsets::{Ask, OffsetsError, ask};
+use super::super::track::{Start, epoch};
+use super::super::trouble::Kind;
+use super::{Known, Watch};
+use crate::feed::Partition;
+
+impl Watch {
+    /// What is new about a topic: all of it, more partitions, or another life.
+    pub(super) fn examine(&mut self, name: &str, entry: usize, found: &Described) -> Result<Vec<Start>, OffsetsError> {
+        self.shared.troubles.clear(&Kind::Topic(name.to_owned()));
+        let known = self.known.get(name);
+        let recreated = known.is_some_and(|known| known.id != found.id);
+        let have = known.filter(|_| !recreated).map_or(0, |known| known.next.len());
+        let new: Vec<(&str, i32)> = (0..found.partitions).skip(have).map(|number| (name, number)).collect();
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let until = ask(&*self.consumer, &new, Ask::End, Self::TIMEOUT)?;
+        let from = if self.began || recreated {
+            // All of it is new to the clients.
+            ask(&*self.consumer, &new, Ask::Beginning, Self::TIMEOUT)?
+        } else {
+            self.history(&new, &until)?
+        };
+        let known = if have > 0 {
+            self.known.get_mut(name).expect("a known topic has partitions")
+        } else {
+            let epoch = epoch(name, found.id.as_deref());
+            if self.known.iter().any(|(other, known)| other != name && known.epoch == epoch) {
+                return Err(OffsetsError::Epoch { topic: name.to_owned() });
+            }
+            let mold = Mold::new(name.into(), &self.entries[entry].topic, self.max_value_bytes)
+                .map_err(|error| OffsetsError::Topic { topic: name.to_owned(), reason: error.to_string() })?;
+            let known = Known { id: found.id.clone(), epoch, mold: Arc::new(mold), next: Vec::new() };
+            tracing::info!(topic = name, partitions = found.partitions, recreated, "reading topic");
+            self.known.insert(name.to_owned(), known);
+            self.known.get_mut(name).expect("was inserted just now")
+        };
+        let topic: Arc<str> = name.into();
+        let starts = new.iter().zip(from.into_iter().zip(until)).map(|(&(_, number), (from, until))| {
+            let next = Arc::new(AtomicI64::new(from));
+            known.next.push(Arc::clone(&next));
+            Start {
+                topic: Arc::clone(&topic),
+                id: known.id.clone(),
+                mold: Arc::clone(&known.mold),
+                partition: Partition { epoch: known.epoch, number },
+                from,
+                until,
+                lost: recreated,
+                next,
+            }
+        });
+        Ok(starts.collect())
+    }
+
+    /// Offsets from which the window is filled.
+    fn history(&self, new: &[(&str, i32)], ends: &[i64]) -> Result<Vec<i64>, OffsetsError> {
+        /// Records a partition to read again from a broker that does not know offsets by time.
+        const COUNTED_BACK: i64 = 20_000;
+        if self.window.is_zero() {
+            return Ok(ends.to_vec());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = i64::try_from(now.saturating_sub(self.window).as_millis()).unwrap_or(0);
+        let by_time = ask(&*self.consumer, new, Ask::Time(at_ms), Self::TIMEOUT)?;
+        let from: Vec<i64> = by_time.iter().zip(ends).map(|(at, end)| if *at < 0 { *end } else { *at }).collect();
+        // The embedded broker says "none" whatever the time is; what is read too far back, the window itself leaves out.
+        if by_time.iter().all(|at| *at < 0) {
+            let beginning = ask(&*self.consumer, new, Ask::Beginning, Self::TIMEOUT)?;
+            let since_ever = ask(&*self.consumer, new, Ask::Time(0), Self::TIMEOUT)?;
+            let records = beginning.iter().zip(ends).any(|(from, end)| from < end);
+            if records && since_ever.iter().all(|at| *at < 0) {
+                return Ok(beginning.iter().zip(ends).map(|(from, end)| (end - COUNTED_BACK).max(*from)).collect());
+            }
+        }
+        Ok(from)
+    }
+
+    /// Partitions whose next record is no longer there, or not yet: begun anew, with a loss.
+    pub(super) fn overtaken(&self) -> Result<Vec<Start>, OffsetsError> {
+        let all = self.partitions();
+        let beginning = ask(&*self.consumer, &all, Ask::Beginning, Self::TIMEOUT)?;
+        let end = ask(&*self.consumer, &all, Ask::End, Self::TIMEOUT)?;
+        let mut starts = Vec::new();
+        for (&(topic, number), (beginning, end)) in all.iter().zip(beginning.into_iter().zip(end)) {
+            let Some((known, next)) = self.known.get(topic).and_then(|k| Some((k, k.next.get(number as usize)?)))
+            else {
+                continue;
+            };
+            let at = next.load(Ordering::Relaxed);
+            if (beginning..=end).contains(&at) {
+                continue;
+            }
+            let from = if at < beginning { beginning } else { end };
+            tracing::warn!(
+                topic,
+                partition = number,
+                next = at,
+                from,
+                "records were missed: the log no longer holds them"
+            );
+            starts.push(Start {
+                topic: topic.into(),
+                id: known.id.clone(),
+                mold: Arc::clone(&known.mold),
+                partition: Partition { epoch: known.epoch, number },
+                from,
+                until: end,
+                lost: true,
+                next: Arc::clone(next),
+            });
+        }
+        Ok(starts)
+    }
+}
