@@ -2,7 +2,9 @@
 // objects: strict decoding, pruning, defaulting, schema, CEL with its cost limits.
 //
 //	crd DEFINITION CASES MANIFEST…
+//	crd URL CASES MANIFEST…
 //
+// With a URL it is a running API server that says what it makes of them: URL is that of a `kubectl proxy`.
 // CASES is operator/api/tests/cases.yaml; a case marked `here` must be accepted, since only our own validation can refuse it.
 package main
 
@@ -11,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/install"
@@ -29,6 +32,9 @@ import (
 
 type object = map[string]any
 
+// judge says what becomes of an object on creation.
+type judge interface{ admit(object) error }
+
 // server holds what an API server derives from a definition.
 type server struct {
 	schema    *structuralschema.Structural
@@ -38,7 +44,7 @@ type server struct {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: crd DEFINITION CASES MANIFEST...")
+		fmt.Fprintln(os.Stderr, "usage: crd {DEFINITION|URL} CASES MANIFEST...")
 		os.Exit(2)
 	}
 	if err := run(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
@@ -48,8 +54,11 @@ func main() {
 }
 
 func run(definition, cases string, manifests []string) error {
-	server, err := installed(definition)
-	if err != nil {
+	var server judge
+	var err error
+	if strings.HasPrefix(definition, "http://") {
+		server = &remote{url: strings.TrimSuffix(definition, "/")}
+	} else if server, err = installed(definition); err != nil {
 		return fmt.Errorf("%s: %w", definition, err)
 	}
 	for _, path := range manifests {
@@ -72,6 +81,9 @@ func run(definition, cases string, manifests []string) error {
 		merged := runtime.DeepCopyJSON(table["base"].(object))
 		merge(merged["spec"].(object), c["spec"].(object))
 		err := server.admit(merged)
+		if errors.As(err, &unreachable{}) {
+			return fmt.Errorf("case %q: %w", c["name"], err)
+		}
 		fields, _ := c["refused"].([]any)
 		if refuse := len(fields) > 0 && c["here"] != true; refuse != (err != nil) {
 			wrong = errors.Join(wrong, fmt.Errorf("case %q: refused should be %v, the answer is: %v", c["name"], refuse, err))
