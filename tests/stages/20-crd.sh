@@ -8,9 +8,4 @@ if ((${go_minor:-0} < 24)); then
     echo "skipped: needs Go 1.24 or later"
     exit 77
 fi
-crd=${XDG_CACHE_HOME:-$HOME/.cache}/wscluster/crd-$(cat tests/crd/* | sha256sum | cut -c1-12)
-if [[ ! -x $crd ]]; then
-    (cd tests/crd && go build -trimpath -o "$crd.new" .)
-    mv "$crd.new" "$crd"
-fi
-"$crd" crds/wscluster.yaml operator/api/tests/cases.yaml manifests/*.yaml
+"$(tests/crd/build)" crds/wscluster.yaml operator/api/tests/cases.yaml manifests/*.yaml

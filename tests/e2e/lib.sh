@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# What the end-to-end tests share. Sourced; run sets $namespace.
+
+set -euo pipefail
+: "${namespace:?tests are run by tests/e2e/run}"
+
+k() { kubectl --namespace "$namespace" "$@"; }
+
+fail() { echo "failed: $*" >&2 && exit 1; }
+
+# wait_for SECONDS WHAT COMMAND…: polls until it succeeds.
+wait_for() {
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || fail "$what: not seen in time"
+        sleep 0.2
+    done
+}
+
+# same WANTED FOUND WHAT
+same() { [[ $1 == "$2" ]] || fail "$3 should be \"$1\", found \"$2\""; }
+
+# local_port LOG COMMAND…: starts a kubectl command that listens on a free local port, and sets $port once it does. It
+# ends with the test.
+local_port() {
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 &
+    children+=($!)
+    wait_for 20 "a port in $log" grep -qE '127\.0\.0\.1:[0-9]+' "$log"
+    # shellcheck disable=SC2034 # the answer
+    port=$(sed -nE 's/.*127\.0\.0\.1:([0-9]+).*/\1/p' "$log" | head -n 1)
+}
+children=()
+scratch=$(mktemp -d)
+at_end() {
+    ((${#children[@]} == 0)) || kill "${children[@]}" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap at_end EXIT

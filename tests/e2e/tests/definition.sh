@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# The definition in a real API server: it is accepted, every case of the table gets the verdict that our own code gives,
+# and kubectl finds what it is used to.
+. tests/e2e/lib.sh
+
+kubectl apply --server-side --force-conflicts -f crds/wscluster.yaml
+kubectl wait --for=condition=Established crd/wsclusters.wscluster.dev --timeout=30s
+conditions=$(kubectl get crd wsclusters.wscluster.dev -o jsonpath='{.status.conditions[?(@.type=="NonStructuralSchema")].message}')
+same "" "$conditions" "what is not structural in the schema"
+
+local_port "$scratch/proxy" kubectl proxy --port=0
+"$(tests/crd/build)" "http://127.0.0.1:$port" operator/api/tests/cases.yaml manifests/*.yaml
+
+k apply -f manifests/quickstart.yaml
+same wscluster.wscluster.dev/prices "$(k get wsc prices -o name)" "the object by its short name"
+header=$(k get wsc | sed -n 1p)
+for column in SHARDS READY CONNECTIONS CAPACITY USED PHASE AGE; do
+    grep -qw "$column" <<<"$header" || fail "kubectl get wsc has no column $column"
+done
+k scale wsc/prices --replicas=5
+same 5 "$(k get wsc prices -o jsonpath='{.spec.shards}')" "spec.shards after kubectl scale"
+grep -q DESCRIPTION < <(kubectl explain wscluster.spec.shards) || fail "kubectl explain knows no spec.shards"
+
+# Status is a subresource: an apply of the whole object leaves it alone.
+k patch wsc prices --subresource=status --type=merge -p '{"status":{"connections":7}}'
+k patch wsc prices --type=merge -p '{"status":{"connections":8},"spec":{"shards":3}}'
+same 7 "$(k get wsc prices -o jsonpath='{.status.connections}')" "status after a patch of the object"

@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# The images as pods under the strictest policy: not root, read-only root file system, no capabilities. The operator's
+# prints the definition; the server's runs a whole cluster with a demo's records, and upgrades a client.
+. tests/e2e/lib.sh
+
+strict='
+      securityContext: { runAsNonRoot: true, seccompProfile: { type: RuntimeDefault } }
+      automountServiceAccountToken: false'
+container='
+          imagePullPolicy: IfNotPresent
+          securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: [ALL] } }'
+
+k apply -f - <<EOF
+apiVersion: batch/v1
+kind: Job
+metadata: { name: operator }
+spec:
+  backoffLimit: 0
+  template:
+    spec:$strict
+      restartPolicy: Never
+      containers:
+        - name: operator
+          image: $WSCLUSTER_OPERATOR_IMAGE$container
+          args: [crd]
+EOF
+
+k create configmap manifest --from-file=cluster.yaml=manifests/quickstart.yaml
+k apply -f - <<EOF
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: server }
+spec:
+  selector: { matchLabels: { app: server } }
+  template:
+    metadata: { labels: { app: server } }
+    spec:$strict
+      containers:
+        - name: server
+          image: $WSCLUSTER_IMAGE$container
+          args: [local, -f, /etc/wscluster/cluster.yaml, --host, 0.0.0.0, --port, "8080", --demo, --output, json]
+          readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 }
+          volumeMounts: [{ name: manifest, mountPath: /etc/wscluster, readOnly: true }]
+      volumes: [{ name: manifest, configMap: { name: manifest } }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: server }
+spec:
+  selector: { app: server }
+  ports: [{ name: ws, port: 8080 }]
+EOF
+
+k wait --for=condition=Complete job/operator --timeout=60s
+k logs job/operator >"$scratch/definition.yaml"
+cmp crds/wscluster.yaml "$scratch/definition.yaml"
+
+k rollout status deployment/server --timeout=60s
+local_port "$scratch/forward" kubectl --namespace "$namespace" port-forward service/server :8080
+# An upgrade by hand (RFC 6455 §1.3 has this key and its answer); curl gives up on the open socket after 3 s.
+answer=$(curl --silent --include --no-buffer --http1.1 --max-time 3 -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+    -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "http://127.0.0.1:$port/ws" --output - |
+    tr -d '\r\0' | head -n 10) || true
+grep -q '^HTTP/1.1 101 ' <<<"$answer" || fail "no 101 through the gateway, but: $answer"
+grep -qi '^sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=$' <<<"$answer" || fail "wrong accept key in: $answer"

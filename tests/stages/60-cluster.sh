@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A real Kubernetes (tests/cluster) with the images of this checkout, and the end-to-end tests in it.
+# apt: conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 ipset iptables libc6-dev openssl procps runc socat util-linux zstd
+# limit: 2700
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+go_minor=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p') || true
+if [[ $(id -u) != 0 ]] || ((${go_minor:-0} < 26)); then
+    echo "skipped: needs root and Go 1.26 or later"
+    exit 77
+fi
+
+# A rig of its own, so that one that somebody is using stays as it is.
+export WSCLUSTER_RIG=stage-$$
+trap tests/cluster/down EXIT
+
+# What needs the network comes first: there is none in the rig.
+tests/crd/build >/dev/null
+tests/images/build --profile dev --out "$STAGE_DIR"
+tests/cluster/up
+tests/cluster/load-image "$STAGE_DIR"/*.tar
+tests/cluster/run tests/e2e/run
