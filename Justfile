@@ -32,3 +32,43 @@ deny:
 # Everything that must be green: format, lints, generated files, dependencies, tests, stages.
 ci *args:
     tests/run-all {{ args }}
+
+# Start a real one-node Kubernetes on this machine (Linux, root), with the images of this checkout.
+cluster-up: images
+    tests/cluster/up
+    tests/cluster/load-image target/images/wscluster.tar target/images/wscluster-operator.tar
+
+# Take it down, whatever state it is in.
+cluster-down:
+    tests/cluster/down
+
+# Build the images without an engine: target/images/*.tar.
+images *args:
+    tests/images/build {{ args }}
+
+# Run the end-to-end tests in the cluster of KUBECONFIG; without one in kind's, where kind-up made it, or in cluster-up's.
+e2e *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [[ -z ${KUBECONFIG:-} && ! -e {{ kind }} ]]; then
+        exec tests/cluster/run tests/e2e/run {{ args }}
+    fi
+    KUBECONFIG=${KUBECONFIG:-{{ kind }}} exec tests/e2e/run {{ args }}
+
+kind := "target/kind.kubeconfig"
+
+# Start a cluster with kind (Docker or Podman), beside whatever your kubectl talks to.
+kind-up:
+    mkdir -p target
+    kind create cluster --config kind-config.yaml --kubeconfig {{ kind }} --wait 3m
+
+# Build the images with Docker and give them to kind.
+kind-load:
+    docker build --file server/Dockerfile --tag localhost/wscluster:dev .
+    docker build --file operator/Dockerfile --tag localhost/wscluster-operator:dev .
+    kind load docker-image --name wscluster localhost/wscluster:dev localhost/wscluster-operator:dev
+
+# Delete kind's cluster.
+kind-down:
+    kind delete cluster --name wscluster --kubeconfig {{ kind }}
+    rm -f {{ kind }}
