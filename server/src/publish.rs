@@ -1,13 +1,184 @@
-//! Not built yet.
+//! `wscluster publish`: writes records to Kafka, from the command line, a file or standard input.
+//!
+//! Every record is written once and in order (idempotent producer), and equal keys go where Java clients put them. The exit
+//! code says whether the brokers have taken all of them: 0 yes, 1 no, 2 a mistake in the arguments.
 
+mod deliver;
+mod input;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use wscluster_api::spec::Kafka;
+use wscluster_api::units::Span;
+
+use self::deliver::{DeliverError, Outcome, Outlet};
+use self::input::{InputError, Records};
+use crate::kafka::{ConfigError, Connect};
+
+const EXAMPLES: &str = "\
+Examples:
+  # one record with a key, to the brokers of a manifest
+  wscluster publish -f cluster.yaml odin.trades --key BTC '{\"price\": 64000.5}'
+  # every line of a file is a record; 500 a second
+  wscluster publish --brokers localhost:9092 odin.trades --file trades.txt --key-delimiter : --rate 500
+  # JSON lines with keys and headers, from another program
+  producer | wscluster publish --brokers localhost:9092 odin.trades --json-lines
+  #   {\"key\": \"BTC\", \"value\": {\"price\": 64000.5}, \"headers\": {\"venue\": \"x\"}}";
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Topic to write to.
+    topic: String,
+    /// Values, one record each; none: one record a line of standard input.
+    #[arg(conflicts_with_all = ["file", "tombstone", "json_lines"])]
+    values: Vec<String>,
+    /// Brokers, `host:port`, separated by commas; instead of those in the manifest.
+    #[arg(long, short, value_delimiter = ',', env = "WSCLUSTER_BROKERS")]
+    brokers: Vec<String>,
+    /// Manifest of a `WsCluster` that says where Kafka is and how to log in.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Key of every record.
+    #[arg(long, short)]
+    key: Option<String>,
+    /// Header of every record, `NAME=VALUE`; may be given several times.
+    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = header)]
+    header: Vec<(String, String)>,
+    /// Read records from this file, one a line; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What stands between key and value in a line.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["json_lines", "key"])]
+    key_delimiter: Option<String>,
+    /// Each line is an object with `value`, and perhaps `key` and `headers`; a text is written as it is, anything else as JSON.
+    #[arg(long)]
+    json_lines: bool,
+    /// Write one record without a value, which says that its key is gone.
+    #[arg(long, conflicts_with_all = ["file", "json_lines", "key_delimiter"])]
+    tombstone: bool,
+    /// Write the values this many times over.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "file")]
+    repeat: u64,
+    /// Records a second; none: as fast as the brokers take them.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// How long a record may take to be taken by the brokers.
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    timeout: Span,
+    /// Form of the result on standard output.
+    #[arg(long, short, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("give a number above 0".into()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Manifest(#[from] wscluster_api::manifest::ManifestError),
+    #[error("say where Kafka is: --brokers host:port, or -f FILE for the brokers of a manifest")]
+    Where,
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+}
 
 /// Runs the part.
-pub fn run(_: Args) -> ExitCode {
-    eprintln!("not built yet");
-    ExitCode::FAILURE
+pub fn run(args: Args) -> ExitCode {
+    let (topic, output) = (args.topic.clone(), args.output);
+    let started = Instant::now();
+    match publish(args) {
+        Ok(outcome) => {
+            report(&topic, &outcome, started.elapsed(), output);
+            if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            // What is wrong out there is a failure, what is wrong in the arguments a mistake.
+            ExitCode::from(if matches!(error, PublishError::Deliver(_)) { 1 } else { 2 })
+        }
+    }
+}
+
+fn publish(args: Args) -> Result<Outcome, PublishError> {
+    let spec = match &args.manifest {
+        Some(path) => wscluster_api::manifest::read(path)?.spec.source.kafka,
+        None => Kafka::default(),
+    };
+    if args.brokers.is_empty() && spec.brokers.is_empty() {
+        return Err(PublishError::Where);
+    }
+    let connect = Connect { spec: &spec, brokers: &args.brokers, client: "wscluster-publish" };
+    let mut outlet = Outlet::open(&connect, &args.topic, args.timeout.0)?;
+    let records = Records::open(args.into())?;
+    let (rate, started) = (records.rate, Instant::now());
+    let progress = progress();
+    for (index, record) in (0_u64..).zip(records) {
+        if let Some(rate) = rate {
+            // The schedule counts from the start: a slow moment is made up for.
+            let due = Duration::from_secs_f64(index as f64 / rate);
+            std::thread::sleep(due.saturating_sub(started.elapsed()));
+        }
+        match record {
+            Ok(record) => outlet.send(&record)?,
+            Err(error) => {
+                // What was sent before is still to be reported.
+                eprintln!("error: {error}");
+                outlet.turn_down();
+                break;
+            }
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(outlet.close())
+}
+
+fn progress() -> indicatif::ProgressBar {
+    // Draws on standard error, and only when that is a terminal.
+    let style = indicatif::ProgressStyle::with_template("{human_pos} records, {per_sec}, {elapsed}");
+    indicatif::ProgressBar::no_length().with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()))
+}
+
+fn report(topic: &str, outcome: &Outcome, took: Duration, output: Output) {
+    let Outcome { published, failed, error } = outcome;
+    let seconds = took.as_secs_f64();
+    match output {
+        Output::Json => {
+            let line = serde_json::json!({
+                "topic": topic, "published": published, "failed": failed, "seconds": seconds, "error": error,
+            });
+            println!("{line}");
+        }
+        Output::Text => println!("published {published} records to {topic} in {seconds:.2} s"),
+    }
+    if *failed > 0 {
+        eprintln!("error: {failed} records were not published: {}", error.as_deref().unwrap_or("see above"));
+    }
 }

@@ -95,7 +95,12 @@ impl Connect<'_> {
     /// For a producer that keeps order and writes each record once (KIP-98).
     pub(crate) fn producer(&self) -> Result<(ClientConfig, Context), ConfigError> {
         let (mut config, context) = self.base()?;
-        config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.codec", "lz4");
+        config
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("compression.codec", "lz4")
+            // As the Java client does: equal keys must meet in one partition whoever writes them.
+            .set("partitioner", "murmur2_random");
         self.extend(&mut config);
         Ok((config, context))
     }

@@ -1,0 +1,204 @@
+//! The records to publish: from arguments, from lines, or from JSON lines. Lines may hold any bytes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Args;
+
+/// A record to publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Input that is no record.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InputError {
+    #[error("failed to open {path}: {source}")]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("failed to read line {line}: {source}")]
+    Read { line: u64, source: std::io::Error },
+    #[error("line {line} has no {delimiter:?} between key and value")]
+    NoDelimiter { line: u64, delimiter: String },
+    #[error("line {line} is no record: {source}; write an object with \"value\", and perhaps \"key\" and \"headers\"")]
+    Json { line: u64, source: serde_json::Error },
+}
+
+/// One record after the other.
+pub(super) struct Records {
+    source: Source,
+    template: Record,
+    pub(super) rate: Option<f64>,
+}
+
+enum Source {
+    Values(Box<dyn Iterator<Item = Option<String>>>),
+    Lines { input: Box<dyn BufRead>, line: u64, form: Form },
+}
+
+enum Form {
+    Value,
+    Delimited(String),
+    Json,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonLine {
+    #[serde(default)]
+    key: Option<String>,
+    value: serde_json::Value,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+/// What of the arguments says which records there are.
+pub(super) struct Wanted {
+    values: Vec<String>,
+    tombstone: bool,
+    repeat: u64,
+    file: Option<PathBuf>,
+    form: Form,
+    template: Record,
+    rate: Option<f64>,
+}
+
+impl From<Args> for Wanted {
+    fn from(args: Args) -> Self {
+        let Args { values, tombstone, repeat, file, rate, key_delimiter, json_lines, key, header, .. } = args;
+        let form = match key_delimiter {
+            Some(delimiter) => Form::Delimited(delimiter),
+            None if json_lines => Form::Json,
+            None => Form::Value,
+        };
+        let headers = header.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        let template = Record { key: key.map(String::into_bytes), value: None, headers };
+        Self { values, tombstone, repeat, file, form, template, rate }
+    }
+}
+
+impl Records {
+    pub(super) fn open(wanted: Wanted) -> Result<Self, InputError> {
+        let Wanted { values, tombstone, repeat, file, form, template, rate } = wanted;
+        let source = if tombstone || !values.is_empty() {
+            let once: Vec<Option<String>> = if tombstone { vec![None] } else { values.into_iter().map(Some).collect() };
+            let times = usize::try_from(repeat).unwrap_or(usize::MAX);
+            Source::Values(Box::new(std::iter::repeat_n(once, times).flatten()))
+        } else {
+            let input: Box<dyn BufRead> = match file.as_deref().filter(|path| *path != Path::new("-")) {
+                Some(path) => Box::new(BufReader::new(
+                    File::open(path).map_err(|source| InputError::Open { path: path.into(), source })?,
+                )),
+                None => Box::new(std::io::stdin().lock()),
+            };
+            Source::Lines { input, line: 0, form }
+        };
+        Ok(Self { source, template, rate })
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let template = self.template.clone();
+        match &mut self.source {
+            Source::Values(values) => {
+                values.next().map(|value| Ok(Record { value: value.map(String::into_bytes), ..template }))
+            }
+            Source::Lines { input, line, form } => {
+                let mut bytes = Vec::new();
+                *line += 1;
+                match input.read_until(b'\n', &mut bytes) {
+                    Err(source) => return Some(Err(InputError::Read { line: *line, source })),
+                    Ok(0) => return None,
+                    Ok(_) => {}
+                }
+                if bytes.last() == Some(&b'\n') {
+                    bytes.pop();
+                    if bytes.last() == Some(&b'\r') {
+                        bytes.pop();
+                    }
+                }
+                Some(record(bytes, *line, form, template))
+            }
+        }
+    }
+}
+
+fn record(bytes: Vec<u8>, line: u64, form: &Form, template: Record) -> Result<Record, InputError> {
+    match form {
+        Form::Value => Ok(Record { value: Some(bytes), ..template }),
+        Form::Delimited(delimiter) => {
+            let at = bytes.windows(delimiter.len().max(1)).position(|window| window == delimiter.as_bytes());
+            let at = at.ok_or_else(|| InputError::NoDelimiter { line, delimiter: delimiter.clone() })?;
+            let value = bytes[at + delimiter.len()..].to_vec();
+            Ok(Record { key: Some(bytes[..at].to_vec()), value: Some(value), ..template })
+        }
+        Form::Json => {
+            let parsed: JsonLine =
+                serde_json::from_slice(&bytes).map_err(|source| InputError::Json { line, source })?;
+            let value = match parsed.value {
+                serde_json::Value::Null => None,
+                serde_json::Value::String(text) => Some(text.into_bytes()),
+                other => Some(other.to_string().into_bytes()),
+            };
+            let mut headers = template.headers;
+            headers.extend(parsed.headers.into_iter().map(|(name, value)| (name, value.into_bytes())));
+            Ok(Record { key: parsed.key.map(String::into_bytes).or(template.key), value, headers })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(form: Form, lines: &str) -> Vec<Result<Record, String>> {
+        let template = Record { key: Some(b"k".to_vec()), ..Record::default() };
+        let input: Box<dyn BufRead> = Box::new(std::io::Cursor::new(lines.to_owned()));
+        let records = Records { source: Source::Lines { input, line: 0, form }, template, rate: None };
+        records.map(|record| record.map_err(|error| error.to_string())).collect()
+    }
+
+    fn plain(key: &str, value: &str) -> Record {
+        Record { key: Some(key.into()), value: Some(value.into()), headers: Vec::new() }
+    }
+
+    #[test]
+    fn takes_each_line_as_a_value() {
+        assert_eq!(read(Form::Value, "a\r\n\nb"), [Ok(plain("k", "a")), Ok(plain("k", "")), Ok(plain("k", "b"))]);
+    }
+
+    #[test]
+    fn splits_key_and_value_at_the_first_delimiter() {
+        let read = read(Form::Delimited("::".into()), "BTC::1::2\nno\n");
+        assert_eq!(read[0], Ok(plain("BTC", "1::2")));
+        assert_eq!(read[1], Err("line 2 has no \"::\" between key and value".into()));
+    }
+
+    #[test]
+    fn reads_json_lines_with_key_and_headers() {
+        let lines = concat!(
+            r#"{"key":"BTC","value":{"p":1.5},"headers":{"v":"x"}}"#,
+            "\n",
+            r#"{"value":"text"}"#,
+            "\n",
+            r#"{"value":null}"#,
+            "\n",
+            r#"{"val":1}"#
+        );
+        let read = read(Form::Json, lines);
+        let headers = vec![("v".to_owned(), b"x".to_vec())];
+        assert_eq!(read[0], Ok(Record { headers, ..plain("BTC", r#"{"p":1.5}"#) }));
+        assert_eq!(read[1], Ok(plain("k", "text")));
+        assert_eq!(read[2], Ok(Record { value: None, ..plain("k", "") }));
+        assert!(read[3].as_ref().unwrap_err().starts_with("line 4 is no record: unknown field `val`"));
+    }
+}
