@@ -42,6 +42,9 @@ pub mod table;
 pub mod tunnel;
 pub mod worker;
 
+#[cfg(test)]
+mod tests;
+
 /// Arguments.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:

@@ -1,0 +1,104 @@
+//! Tunnels and processes over time: half-closes, stalled readers, dead and replaced shards, limits, the end.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::rig::{FakeShard, Rig, Script, settings, until};
+use crate::gateway::fds::Budget;
+use crate::gateway::state::{Order, Stage};
+
+#[tokio::test]
+async fn passes_a_half_close_and_the_answer_to_it() {
+    let shard = FakeShard::start(Script::Serve, 9).await;
+    let rig = Rig::start(&[&shard], settings());
+    let mut wire = rig.tunnel().await;
+    wire.send("last words").await;
+    wire.0.shutdown().await.unwrap();
+    assert_eq!(wire.to_end().await, b"last words");
+    until("the tunnel has ended", || rig.gateway.is_idle() && shard.slots.load(SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn ends_the_tunnel_at_once_when_its_shard_dies() {
+    let shard = FakeShard::start(Script::ServeAndDie, 9).await;
+    let rig = Rig::start(&[&shard], settings());
+    let mut wire = rig.tunnel().await;
+    assert_eq!(wire.to_end().await, b"");
+}
+
+#[tokio::test]
+async fn stops_reading_from_a_shard_whose_client_does_not_read() {
+    let shard = FakeShard::start(Script::Flood, 9).await;
+    let rig = Rig::start(&[&shard], settings());
+    let wire = rig.tunnel().await;
+    // The kernel's buffers fill up, then nothing moves any more: not one byte in 200 ms of trying.
+    let (mut last, mut same) = (0, 0);
+    until("the flood stands still", || {
+        let now = shard.flooded.load(SeqCst);
+        same = if now == last && now > 0 { same + 1 } else { 0 };
+        last = now;
+        same > 200
+    })
+    .await;
+    let relayed = rig.gateway.relayed().1;
+    assert!(u64::from(last) > relayed, "the gateway read all of it: {last} of {relayed}");
+    drop(wire);
+    until("the slot is free", || shard.slots.load(SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn ends_the_tunnels_of_a_shard_that_was_replaced() {
+    let shard = FakeShard::start(Script::Serve, 9).await;
+    let rig = Rig::start(&[&shard], settings());
+    let mut old = rig.tunnel().await;
+    let seen = rig.gateway.table.now_ms();
+    until("time has passed", || rig.gateway.table.now_ms() > seen + 2).await;
+    let replaced = rig.gateway.table.now_ms();
+    let mut new = rig.tunnel().await;
+    rig.gateway.order(Order::EndTunnels(rig.shard(0).id(), replaced));
+    assert_eq!(old.to_end().await, b"");
+    new.send("still here").await;
+    assert_eq!(new.bytes(10).await, b"still here");
+    until("one is left", || rig.gateway.tunnels.load(SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn refuses_at_the_limit_of_open_files_and_keeps_what_is_connected() {
+    let shard = FakeShard::start(Script::Serve, 9).await;
+    // Room for one tunnel beside the reserve.
+    let rig = Rig::with_fds(&[&shard], settings(), Budget::new(40, 28));
+    let mut first = rig.tunnel().await;
+    let answer = rig.ask().await.final_answer().await;
+    assert!(answer.status == 503 && answer.has("X-Wscluster-Reason: fd_limit"), "{answer:?}");
+    first.send("still here").await;
+    assert_eq!(first.bytes(10).await, b"still here");
+    drop(first);
+    until("its descriptors are back", || rig.gateway.is_idle()).await;
+    let _second = rig.tunnel().await;
+    rig.settled().await;
+}
+
+#[tokio::test]
+async fn drains_without_hurting_what_is_open() {
+    let shard = FakeShard::start(Script::Serve, 1).await;
+    let rig = Rig::start(&[&shard], settings());
+    let mut open = rig.tunnel().await;
+    let mut waiting = rig.ask().await;
+    until("one waits", || rig.gateway.queue.len() == 1).await;
+    rig.gateway.enter(Stage::NotReady);
+    rig.gateway.enter(Stage::Draining);
+    assert!(waiting.final_answer().await.has("X-Wscluster-Reason: draining"));
+    open.send("still here").await;
+    assert_eq!(open.bytes(10).await, b"still here");
+    let refused = async {
+        while tokio::net::TcpStream::connect(rig.ws).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), refused).await.expect("the listener stayed open");
+    assert!(!rig.gateway.is_idle());
+    rig.gateway.enter(Stage::Closing);
+    assert_eq!(open.to_end().await, b"");
+}
