@@ -16,7 +16,7 @@ async fn passes_a_half_close_and_the_answer_to_it() {
     let mut wire = rig.tunnel().await;
     wire.send("last words").await;
     wire.0.shutdown().await.unwrap();
-    assert_eq!(wire.to_end().await, b"last words");
+    assert_eq!(wire.until_end().await, b"last words");
     until("the tunnel has ended", || rig.gateway.is_idle() && shard.slots.load(SeqCst) == 0).await;
 }
 
@@ -25,7 +25,7 @@ async fn ends_the_tunnel_at_once_when_its_shard_dies() {
     let shard = FakeShard::start(Script::ServeAndDie, 9).await;
     let rig = Rig::start(&[&shard], settings());
     let mut wire = rig.tunnel().await;
-    assert_eq!(wire.to_end().await, b"");
+    assert_eq!(wire.until_end().await, b"");
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn ends_the_tunnels_of_a_shard_that_was_replaced() {
     let replaced = rig.gateway.table.now_ms();
     let mut new = rig.tunnel().await;
     rig.gateway.order(Order::EndTunnels(rig.shard(0).id(), replaced));
-    assert_eq!(old.to_end().await, b"");
+    assert_eq!(old.until_end().await, b"");
     new.send("still here").await;
     assert_eq!(new.bytes(10).await, b"still here");
     until("one is left", || rig.gateway.tunnels.load(SeqCst) == 1).await;
@@ -100,5 +100,5 @@ async fn drains_without_hurting_what_is_open() {
     tokio::time::timeout(Duration::from_secs(20), refused).await.expect("the listener stayed open");
     assert!(!rig.gateway.is_idle());
     rig.gateway.enter(Stage::Closing);
-    assert_eq!(open.to_end().await, b"");
+    assert_eq!(open.until_end().await, b"");
 }

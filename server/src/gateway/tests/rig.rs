@@ -351,7 +351,7 @@ impl Wire {
     }
 
     /// Whatever comes until the end of the connection.
-    pub(super) async fn to_end(&mut self) -> Vec<u8> {
+    pub(super) async fn until_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await.expect("no end");
         bytes
@@ -360,7 +360,7 @@ impl Wire {
     /// The whole answer, then the end of the connection.
     pub(super) async fn final_answer(&mut self) -> HttpAnswer {
         let mut answer = self.answer().await;
-        answer.rest.extend(self.to_end().await);
+        answer.rest.extend(self.until_end().await);
         answer
     }
 }
