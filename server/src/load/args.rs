@@ -36,7 +36,7 @@ pub(super) enum Output {
 }
 
 /// Arguments of `wscluster load`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 #[command(after_long_help = EXAMPLES, after_help = "More, with examples: --help")]
 pub struct Args {
@@ -51,8 +51,9 @@ pub struct Args {
     #[arg(long, short = 'c', default_value_t = 100, value_name = "N", help_heading = "Connections")]
     pub(super) connections: u32,
     /// Clients started a second, or `max`: as fast as --in-flight handshakes at a time allow (a closed loop).
-    #[arg(long, short = 'r', default_value = "100", help_heading = "Connections")]
-    pub(super) rate: Rate,
+    /// Default: 100; 1000 with --find-capacity.
+    #[arg(long, short = 'r', help_heading = "Connections")]
+    pub(super) rate: Option<Rate>,
     /// Handshakes under way at a time with `--rate max`.
     #[arg(long, default_value_t = 512, value_name = "N", help_heading = "Connections")]
     pub(super) in_flight: u32,

@@ -1,21 +1,151 @@
-//! `--find-capacity`: not built yet.
+//! `--find-capacity`: what one shard holds on this machine. Raises connections at a fixed message rate until a stated
+//! limit breaks, for each of several rates, every step against a fresh shard ([`subject`]), and shows the evidence.
+//!
+//! A step in which this tester was the bottleneck proves nothing about the shard: the answer then says "at least".
+
+mod evidence;
+mod limits;
+mod search;
+mod subject;
 
 use std::process::ExitCode;
-use std::str::FromStr;
+use std::time::Duration;
 
-/// What must hold at each step.
-#[derive(Clone, Debug)]
-pub(super) struct Limits;
+use evidence::{Evidence, Holds, Row};
+pub(super) use limits::Limits;
+use search::Search;
+use subject::{Subject, SubjectError};
 
-impl FromStr for Limits {
-    type Err = String;
-    fn from_str(_: &str) -> Result<Self, String> {
-        Ok(Self)
+use super::args::{Args, Output};
+use super::conductor::{RunError, conduct};
+use super::report::Report;
+use super::schedule::Rate;
+use super::settings::{self, UsageError};
+use super::{COULD_NOT_RUN, USAGE, fail};
+
+/// Channels of a run that names none.
+const CHANNELS: &str = "K{0..9}.trade";
+/// Clients started a second in a step that says nothing else.
+const RATE: f64 = 1_000.0;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum CapacityError {
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Finds it and prints it.
+pub(super) async fn run(args: &Args, files: u64) -> ExitCode {
+    match find(args, files).await {
+        Ok(evidence) => {
+            let text = match args.output {
+                Output::Text => evidence.to_string(),
+                Output::Json => serde_json::to_string(&evidence).unwrap_or_default() + "\n",
+            };
+            // Whoever reads the result may have gone.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            if evidence.interrupted { ExitCode::from(COULD_NOT_RUN) } else { ExitCode::SUCCESS }
+        }
+        Err(CapacityError::Usage(error)) => fail(USAGE, &error),
+        Err(error) => fail(COULD_NOT_RUN, &error),
     }
 }
 
-/// Finds it.
-pub(super) async fn run(_: &super::Args, _: u64) -> ExitCode {
-    eprintln!("error: --find-capacity is not built yet");
-    ExitCode::from(3)
+async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
+    check(args)?;
+    let mut evidence = Evidence::new(args);
+    let mut rates = args.message_rates.clone();
+    rates.sort_by(f64::total_cmp);
+    let mut most = args.max_connections;
+    for message_rate in rates {
+        let mut search = Search::new(most);
+        while let Some(connections) = search.next() {
+            let row = step(args, files, connections, message_rate).await?;
+            if row.interrupted {
+                evidence.interrupted = true;
+                return Ok(evidence);
+            }
+            if !args.quiet {
+                eprintln!("{row}");
+            }
+            search.learn(row.broken.is_empty());
+            evidence.rows.push(row);
+        }
+        let limited = evidence.rows.iter().filter(|row| row.is_at(message_rate) && !row.broken.is_empty());
+        let first_broken = limited.min_by_key(|row| row.connections).cloned();
+        let best = search.holds();
+        evidence.holds.push(Holds::new(message_rate, best, first_broken.as_ref()));
+        // More messages each are never held by more clients.
+        most = best.unwrap_or(0);
+        if most == 0 {
+            break;
+        }
+    }
+    Ok(evidence)
+}
+
+fn check(args: &Args) -> Result<(), UsageError> {
+    let range = |name, value: String, good, remedy| {
+        if good { Ok(()) } else { Err(UsageError::Range { name, value, remedy }) }
+    };
+    let rates = args.message_rates.iter().all(|rate| *rate > 0.0 && rate.is_finite());
+    range("--message-rates", format!("{:?}", args.message_rates), rates, "numbers above 0, e.g. 0.1,1,10")?;
+    range("--max-connections", args.max_connections.to_string(), args.max_connections >= 1, "1 or more")?;
+    range("--fail-on", "with --find-capacity".to_owned(), args.fail_on.is_empty(), "use --limit")?;
+    let fed = (args.url.is_none() && args.shard.is_empty()) || args.topic.is_some();
+    range("--topic", "absent".to_owned(), fed, "name --kafka, --topic and --channels of the server under test")
+}
+
+/// Connects `connections` clients and sends each `message_rate` messages a second through the hold.
+async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> Result<Row, CapacityError> {
+    let mut step = args.clone();
+    step.connections = connections;
+    step.rate = Some(args.rate.unwrap_or(Rate::PerSecond(RATE)));
+    step.quiet = true;
+    if step.channels.is_empty() {
+        step.channels = vec![CHANNELS.to_owned()];
+    }
+    let mut subject = Subject::start(&mut step, connections).await?;
+    let mut run = settings::run(&step, files)?;
+    // Each client gets its share of the channels: what is published reaches that share of the clients.
+    let channels = run.order.channels.len() as f64;
+    let per_client = run.order.channels_of(0).len().max(1) as f64;
+    run.publish_rate = message_rate * channels / per_client;
+    run.publish_in_hold = true;
+    let report = conduct(&run, |mark| subject.mark(mark)).await?;
+    let (cpu, rss_bytes) = subject.finish().await;
+    Ok(row(args, &run.order.schedule.hold, &report, message_rate, cpu, rss_bytes))
+}
+
+fn row(
+    args: &Args,
+    hold: &Duration,
+    report: &Report,
+    message_rate: f64,
+    cpu: Option<f64>,
+    rss_bytes: Option<u64>,
+) -> Row {
+    let mut row = Row {
+        connections: report.planned as u32,
+        message_rate,
+        deliveries_per_second: report.messages.deliveries as f64 / hold.as_secs_f64().max(1e-3),
+        delivery_p50_ms: report.latency_ms.delivery.p50,
+        delivery_p99_ms: report.latency_ms.delivery.p99,
+        upgrade_p99_ms: report.latency_ms.upgrade.p99,
+        cpu_percent: cpu,
+        rss_bytes,
+        lost: report.audit.lost + report.audit.declared_lost,
+        failed: report.failed + report.dropped,
+        tester_cpu_percent: report.generator.cpu_percent,
+        tester_limited: report.generator.bottleneck,
+        interrupted: report.interrupted,
+        broken: Vec::new(),
+    };
+    row.broken = args.limit.broken_by(&row, args.shard_workers);
+    row
 }

@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) topic: Option<Topic>,
     /// Records published a second; 0: none.
     pub(super) publish_rate: f64,
+    /// Publish only in the hold.
+    pub(super) publish_in_hold: bool,
     /// What was published less than this before a client left is not required of it.
     pub(super) tail: Duration,
     /// No progress.
@@ -58,7 +60,8 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
     let mut fleet = Fleet::start(&order, run.processes)?;
     let started = Instant::now() + head_start;
     let publishing = run.topic.as_ref().filter(|_| run.publish_rate > 0.0);
-    let publisher = publishing.map(|topic| topic.publish(run.publish_rate, run.order.payload)).transpose()?;
+    let publish = || publishing.map(|topic| topic.publish(run.publish_rate, run.order.payload)).transpose();
+    let mut publisher = if run.publish_in_hold { None } else { publish()? };
 
     let mut control = Control::default();
     let mut progress = Progress::start(order.schedule.clients, run.quiet);
@@ -87,6 +90,9 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
                     held = Some(Instant::now());
                     control.hold = Some(unix_now());
                     fleet.tell(control);
+                    if run.publish_in_hold {
+                        publisher = publish()?;
+                    }
                     on_hold(Mark::Begin);
                 }
                 if !hold_over && (control.stop || held.is_some_and(|held| held.elapsed() >= order.schedule.hold)) {

@@ -13,6 +13,9 @@ use super::topic::Topic;
 /// Clients per process from which on there are several.
 const CLIENTS_PER_PROCESS: u32 = 9_000;
 
+/// Clients started a second.
+const DEFAULT_RATE: Rate = Rate::PerSecond(100.0);
+
 /// File descriptors a process needs beside its clients.
 const SPARE_FILES: u64 = 200;
 
@@ -88,11 +91,12 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
         Some(interval) if args.echo => Sending::Echoes(interval.0),
         Some(interval) => Sending::Heartbeats(interval.0),
     };
+    let rate = args.rate.unwrap_or(DEFAULT_RATE);
     let order = Order {
         sources: source::choose(&args.source, per_target, first),
         targets,
         headers: headers(&args.header)?,
-        schedule: Schedule { clients: args.connections, rate: args.rate, hold: args.hold.0, churn: args.churn, storms },
+        schedule: Schedule { clients: args.connections, rate, hold: args.hold.0, churn: args.churn, storms },
         in_flight: args.in_flight.div_ceil(slots),
         settle: args.settle.0,
         timeout: args.timeout.0,
@@ -110,7 +114,15 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
         threads: args.threads,
         start: 0,
     };
-    Ok(Run { order, processes, topic, publish_rate: args.publish_rate, tail: args.tail.0, quiet: args.quiet })
+    Ok(Run {
+        order,
+        processes,
+        topic,
+        publish_rate: args.publish_rate,
+        publish_in_hold: false,
+        tail: args.tail.0,
+        quiet: args.quiet,
+    })
 }
 
 fn check_numbers(args: &Args) -> Result<(), UsageError> {
@@ -127,7 +139,7 @@ fn check_numbers(args: &Args) -> Result<(), UsageError> {
     range("--send-interval", args.send_interval.map_or(String::new(), |i| i.to_string()), interval, "1ms or more")?;
     range("--echo", "without --send-interval", !args.echo || args.send_interval.is_some(), "say how often to send")?;
     range("--echo", "with --channels", !args.echo || args.channels.is_empty(), "an echo has no channels")?;
-    if let Rate::PerSecond(rate) = args.rate {
+    if let Some(Rate::PerSecond(rate)) = args.rate {
         range("--rate", rate, rate >= 0.001, "0.001 or more clients a second, or max")?;
     }
     range("--slow", args.slow, args.slow <= args.connections, "at most --connections")

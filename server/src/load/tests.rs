@@ -71,7 +71,15 @@ fn text(text: &str) -> Vec<u8> {
 const ACK: &str = r#"{"type":"subscription_ack","subscribed":["A.trade"],"count":1}"#;
 
 fn run(order: Order) -> Report {
-    let run = Run { order, processes: 1, topic: None, publish_rate: 0.0, tail: Duration::ZERO, quiet: true };
+    let run = Run {
+        order,
+        processes: 1,
+        topic: None,
+        publish_rate: 0.0,
+        publish_in_hold: false,
+        tail: Duration::ZERO,
+        quiet: true,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_mins(1), conduct(&run, |_| {})).await.expect("the run ends").unwrap()

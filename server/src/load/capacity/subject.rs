@@ -1,0 +1,210 @@
+//! What is under test: one shard, started for a step with an embedded broker, or a server that runs already. Looks at
+//! its CPU and memory through the hold, from `/proc` for a child of ours, from its health otherwise.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use wscluster_api::manifest;
+
+use super::super::args::Args;
+use super::super::conductor::Mark;
+use crate::admin::client;
+use crate::local::broker::{Broker, BrokerError};
+use crate::local::child::{Program, Running, SpawnError};
+use crate::process::{Usage, usage};
+
+/// Time for a shard to listen and to turn ready.
+const START_TIME: Duration = Duration::from_secs(20);
+/// Limit of one question to an admin port.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+const MANIFEST: &str = "\
+apiVersion: wscluster.dev/v1alpha1
+kind: WsCluster
+metadata: { name: capacity }
+spec:
+  shards: 1
+  source:
+    kafka:
+      topics:
+        - { name: load, channel: \"{key}.trade\" }
+";
+
+/// Why there is nothing to test.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SubjectError {
+    #[error(transparent)]
+    Manifest(#[from] manifest::ManifestError),
+    #[error("failed to use {path}: it names no topic with a fixed name and a channel that ends in {{key}}'s suffix")]
+    Topic { path: PathBuf },
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error("failed to write the shard's manifest to {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("failed to find this program's own file: {0}")]
+    OwnFile(std::io::Error),
+    #[error("failed to start the shard: {reason}{}", log(tail))]
+    NotReady { reason: String, tail: Vec<String> },
+}
+
+fn log(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| text + "\n  " + line)
+}
+
+/// The server of one step.
+pub(super) struct Subject {
+    own: Option<Own>,
+    cpu: Cpu,
+}
+
+/// A shard of ours, with what it needs.
+struct Own {
+    running: Running,
+    _broker: Broker,
+    reports: JoinHandle<()>,
+    manifest: PathBuf,
+}
+
+/// CPU and memory, once the hold has begun.
+type Samples = Arc<Mutex<Option<Vec<(f64, u64)>>>>;
+
+/// How its CPU is seen.
+enum Cpu {
+    Unseen,
+    Process { pid: u32, begin: Option<(Instant, Usage)>, seen: Option<(f64, u64)> },
+    Health { samples: Samples, poll: JoinHandle<()> },
+}
+
+impl Subject {
+    /// Starts a shard for `connections` and points `step` at it, unless `step` names a server already.
+    pub(super) async fn start(step: &mut Args, connections: u32) -> Result<Self, SubjectError> {
+        if step.url.is_some() || !step.shard.is_empty() {
+            let cpu = step.admin.map_or(Cpu::Unseen, |admin| watch_health(admin.to_string()));
+            return Ok(Self { own: None, cpu });
+        }
+        let path = std::env::temp_dir().join(format!("wscluster-capacity-{}.yaml", std::process::id()));
+        let source = step.file.clone().unwrap_or_else(|| PathBuf::from("the default manifest"));
+        let mut cluster = match &step.file {
+            Some(file) => manifest::read(file)?,
+            None => manifest::parse(MANIFEST, &source)?,
+        };
+        // Room for a few that are still closing: the limit under test is not the slots.
+        cluster.spec.capacity = connections + 100;
+        let topic = cluster.spec.source.kafka.topics.iter().find(|topic| !topic.name.is_empty());
+        let topic = topic.ok_or(SubjectError::Topic { path: source })?;
+        step.topic = Some(format!("{}={}", topic.name, topic.channel));
+        let broker = Broker::start(&cluster.spec.source.kafka)?;
+        step.kafka = vec![broker.bootstrap().to_owned()];
+        let write = |source| SubjectError::Write { path: path.clone(), source };
+        let text = serde_json::to_string(&cluster).map_err(|error| write(error.into()))?;
+        std::fs::write(&path, text).map_err(write)?;
+
+        let mut args: Vec<OsString> =
+            vec!["--log".into(), "warn".into(), "shard".into(), "-f".into(), path.clone().into()];
+        let flags = ["--name", "capacity-0", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--exit-with-parent"];
+        args.extend(flags.map(OsString::from));
+        args.extend(["--brokers".into(), broker.bootstrap().into()]);
+        args.extend(["--workers".into(), step.shard_workers.to_string().into()]);
+        let program = Program {
+            name: "capacity-0".into(),
+            path: std::env::current_exe().map_err(SubjectError::OwnFile)?,
+            args,
+            env: Vec::new(),
+        };
+        let (log, mut lines) = mpsc::channel(64);
+        let reports = tokio::spawn(async move { while lines.recv().await.is_some() {} });
+        let (running, addresses) = Running::start(&program, &log)?;
+        let not_ready = |reason: &str, running: &Running| SubjectError::NotReady {
+            reason: reason.to_owned(),
+            tail: running.tail.lines(),
+        };
+        let Ok(Ok(addresses)) = tokio::time::timeout(START_TIME, addresses).await else {
+            return Err(not_ready("it did not say where it listens", &running));
+        };
+        let deadline = Instant::now() + START_TIME;
+        while !is_ready(&addresses.admin.to_string()).await {
+            if Instant::now() > deadline {
+                return Err(not_ready("it did not turn ready", &running));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        step.shard = vec![addresses.ws.to_string()];
+        let cpu = Cpu::Process { pid: running.pid, begin: None, seen: None };
+        Ok(Self { own: Some(Own { running, _broker: broker, reports, manifest: path }), cpu })
+    }
+
+    /// Begins or ends to look at its CPU.
+    pub(super) fn mark(&mut self, mark: Mark) {
+        match (&mut self.cpu, mark) {
+            (Cpu::Process { pid, begin, .. }, Mark::Begin) => {
+                *begin = usage(&pid.to_string()).map(|usage| (Instant::now(), usage));
+            }
+            (Cpu::Process { pid, begin: Some((since, before)), seen }, Mark::End) => {
+                let elapsed = since.elapsed().as_secs_f64().max(1e-3);
+                *seen = usage(&pid.to_string())
+                    .map(|now| (100.0 * now.cpu.saturating_sub(before.cpu).as_secs_f64() / elapsed, now.rss_bytes));
+            }
+            (Cpu::Health { samples, .. }, Mark::Begin) => {
+                if let Ok(mut samples) = samples.lock() {
+                    *samples = Some(Vec::new());
+                }
+            }
+            (Cpu::Health { poll, .. }, Mark::End) => poll.abort(),
+            _ => {}
+        }
+    }
+
+    /// Ends it if it was started here; its CPU in percent, and its memory.
+    pub(super) async fn finish(self) -> (Option<f64>, Option<u64>) {
+        if let Some(mut own) = self.own {
+            own.running.signal(rustix::process::Signal::TERM);
+            own.running.signal(rustix::process::Signal::TERM);
+            let _ = tokio::time::timeout(START_TIME, own.running.ended()).await;
+            own.reports.abort();
+            // It is in the directory for temporary files.
+            let _ = std::fs::remove_file(&own.manifest);
+        }
+        let seen = match self.cpu {
+            Cpu::Unseen => None,
+            Cpu::Process { seen, .. } => seen,
+            Cpu::Health { samples, poll } => {
+                poll.abort();
+                let samples = samples.lock().ok().and_then(|mut samples| samples.take()).unwrap_or_default();
+                let n = samples.len() as f64;
+                let mean = samples.iter().map(|(cpu, _)| cpu / n).sum::<f64>();
+                samples.last().map(|(_, bytes)| (mean, *bytes))
+            }
+        };
+        (seen.map(|(cpu, _)| cpu), seen.map(|(_, bytes)| bytes))
+    }
+}
+
+async fn is_ready(admin: &str) -> bool {
+    matches!(client::get(admin, "/readyz", ANSWER_TIME).await, Ok((status, _)) if status.is_success())
+}
+
+/// Asks `admin` for its CPU every second, from the beginning of the hold on.
+fn watch_health(admin: String) -> Cpu {
+    let samples = Samples::default();
+    let taken = Arc::clone(&samples);
+    let poll = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Ok(health) = client::get_json(&admin, "/health", ANSWER_TIME).await else { continue };
+            let cpu = health["checks"]["cpu"]["percentage"].as_f64();
+            let bytes = health["checks"]["memory"]["bytes"].as_u64();
+            if let (Some(cpu), Ok(mut taken)) = (cpu, taken.lock())
+                && let Some(taken) = taken.as_mut()
+            {
+                taken.push((cpu, bytes.unwrap_or_default()));
+            }
+        }
+    });
+    Cpu::Health { samples, poll }
+}
