@@ -1,0 +1,119 @@
+//! `wscluster load` as a process: exit codes, member processes, Ctrl-C.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+
+use wscluster::ws::upgrade::{HeadLimits, accept_key, parse_request};
+
+/// A server that upgrades everybody and then only listens.
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || serve(stream.unwrap()));
+        }
+    });
+    addr
+}
+
+fn serve(mut stream: TcpStream) -> Option<()> {
+    let mut head = Vec::new();
+    let mut buf = [0; 1_024];
+    let key = loop {
+        let n = stream.read(&mut buf).ok().filter(|n| *n > 0)?;
+        head.extend_from_slice(&buf[..n]);
+        if let Some(request) = parse_request(&head, HeadLimits::default()).ok()? {
+            break request.key.to_owned();
+        }
+    };
+    let accept = accept_key(&key);
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).ok()?;
+    while stream.read(&mut buf).ok()? > 0 {}
+    Some(())
+}
+
+fn load(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wscluster"));
+    command.arg("load").args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = load(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn merges_what_member_processes_did() {
+    let url = format!("ws://{}/ws", server());
+    let args =
+        [&url, "-c", "30", "--rate", "1000", "--hold", "1ms", "--settle", "10ms", "--processes", "3", "-o", "json"];
+    let (code, out, err) = run(&args);
+    assert_eq!(code, Some(0), "{err}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for field in ["planned", "started", "connected", "attempts", "opened"] {
+        assert_eq!(report[field], 30, "{field} in {report}");
+    }
+    assert_eq!(report["failed"], 0);
+    assert_eq!(report["latency_ms"]["upgrade"]["count"], 30);
+    assert_eq!((&report["generator"]["processes"], &report["generator"]["threads"]), (&3.into(), &3.into()));
+}
+
+#[test]
+fn ends_with_1_when_a_threshold_is_crossed() {
+    let url = format!("ws://{}/ws", server());
+    let quick = ["-c", "1", "--hold", "1ms", "--settle", "1ms", "-q"];
+    let with = |threshold| [&[url.as_str()], &quick[..], &["--fail-on", threshold]].concat();
+    assert_eq!(run(&with("failed>0")).0, Some(0));
+    let (code, out, err) = run(&with("connected>=1"));
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("crossed: connected>=1 (it is 1)"), "{err}");
+}
+
+#[test]
+fn ends_with_2_and_a_remedy_when_the_command_line_is_wrong() {
+    let url = "ws://127.0.0.1:9/ws";
+    for (args, says) in [
+        (&[][..], "name a URL"),
+        (&["http://127.0.0.1:9/"], "ws://"),
+        (&[url, "--fail-on", "faild>0"], "latency_ms.upgrade.p99"),
+        (&[url, "--rate", "0"], "above 0"),
+        (&[url, "-c", "0"], "1 to 1000000"),
+        (&[url, "--channels", "K{2..1}"], "K{0..99}.trade"),
+        (&[url, "--processes", "1", "-c", "900000"], "or 0 for as many as needed"),
+        (&[url, "--kafka", "127.0.0.1:9"], "--topic"),
+        (&[url, "--kafka", "127.0.0.1:9", "--topic", "t"], "--channels"),
+        (&[url, "-H", "no header"], "'Cookie: a=b'"),
+        (&["--find-capacity", "--limit", "p98=1"], "p99=50ms"),
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!(code, Some(2), "{args:?}: {out}{err}");
+        assert!(err.contains(says), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn shows_its_result_when_interrupted() {
+    let url = format!("ws://{}/ws", server());
+    let child = load(&[&url, "-c", "2", "--hold", "1h", "--settle", "1ms", "--processes", "2", "-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    let mut child = child;
+    // Its first line of progress: by then the signal is listened for.
+    let mut byte = [0];
+    child.stderr.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["interrupted"], &report["failed"]), (&true.into(), &0.into()), "{report}");
+}
