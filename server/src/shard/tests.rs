@@ -1,7 +1,13 @@
 //! A whole shard in this process, with real sockets: tungstenite as an independent client, plain TCP for what no proper
 //! client sends, and a feed in place of Kafka.
 
+mod admission;
+mod bad_input;
+mod draining;
+mod ending;
+mod fairness;
 mod protocol;
+mod slow;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -172,6 +178,19 @@ async fn read_all(raw: &mut TcpStream) -> Vec<u8> {
     })
     .await;
     all
+}
+
+/// The next message of a plain socket, which must be a whole text.
+async fn read_message(raw: &mut TcpStream) -> Value {
+    soon("a message", async {
+        let head = [raw.read_u8().await.unwrap(), raw.read_u8().await.unwrap()];
+        assert_eq!(head[0], 0x81);
+        let len = if head[1] == 126 { raw.read_u16().await.unwrap() } else { head[1].into() };
+        let mut payload = vec![0; len.into()];
+        raw.read_exact(&mut payload).await.unwrap();
+        serde_json::from_slice(&payload).unwrap()
+    })
+    .await
 }
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);

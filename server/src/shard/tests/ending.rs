@@ -1,0 +1,79 @@
+//! How connections end when one side is silent, stubborn or gone.
+
+use wscluster_api::units::Span;
+
+use super::*;
+use crate::ws::frame::{Opcode, client_frame};
+
+#[tokio::test]
+async fn pings_and_lets_the_silent_go() {
+    let rig = Rig::start(1, |settings| {
+        settings.delivery.ping_interval = Span::millis(200);
+        settings.delivery.pong_timeout = Span::millis(700);
+    })
+    .await;
+    let mut answering = rig.connect().await;
+    let mut silent = rig.upgraded("/ws").await;
+    rig.until_used(2).await;
+    // It answers by being polled.
+    let poll = tokio::spawn(async move { while answering.0.next().await.is_some() {} });
+    let received = read_all(&mut silent).await;
+    assert!(received.chunks(2).all(|frame| frame == [0x89, 0]), "pings only: {received:?}");
+    assert!(received.len() >= 2 * 2, "{received:?}");
+    rig.until_used(1).await;
+    assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"1006\"}"), 1.0);
+    poll.abort();
+}
+
+#[tokio::test]
+async fn any_frame_is_a_sign_of_life() {
+    let rig = Rig::start(1, |settings| {
+        settings.delivery.ping_interval = Span::millis(300);
+        settings.delivery.pong_timeout = Span::millis(600);
+    })
+    .await;
+    let mut raw = rig.upgraded("/ws").await;
+    let start = tokio::time::Instant::now();
+    // Never a pong, but something else every 100 ms, for several times the limit.
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    while start.elapsed() < Duration::from_secs(3) {
+        beat.tick().await;
+        raw.write_all(&client_frame(Opcode::Text, br#"{"type":"heartbeat"}"#, [3; 4])).await.unwrap();
+    }
+    assert_eq!(rig.used(), 1);
+}
+
+#[tokio::test]
+async fn waits_for_the_peers_close_but_not_for_ever() {
+    let rig = Rig::start(1, |_| {}).await;
+    // It never answers the Close, and never ends.
+    let mut raw = rig.upgraded("/ws").await;
+    raw.write_all(&client_frame(Opcode::Binary, b"x", [0; 4])).await.unwrap();
+    let answer = read_all(&mut raw).await;
+    assert_eq!(answer[..2], [0x88, answer.len() as u8 - 2]);
+    rig.until_used(0).await;
+    drop(raw);
+}
+
+#[tokio::test]
+async fn shuts_its_side_once_both_closes_are_there() {
+    let rig = Rig::start(1, |_| {}).await;
+    let mut raw = rig.upgraded("/ws").await;
+    raw.write_all(&client_frame(Opcode::Close, b"", [0; 4])).await.unwrap();
+    assert_eq!(read_all(&mut raw).await, [0x88, 0], "an empty Close is answered by an empty one, then the end");
+    assert_eq!(rig.used(), 1, "held until the client ends its side too");
+    drop(raw);
+    rig.until_used(0).await;
+}
+
+#[tokio::test]
+async fn ignores_requests_behind_its_close() {
+    let mut rig = Rig::start(1, |settings| settings.delivery.max_subscriptions = 1).await;
+    let mut client = rig.connect().await;
+    client.send(json!({ "type": "subscribe", "data": { "channels": ["a", "b"] } })).await;
+    client.send(json!({ "type": "subscribe", "data": { "channels": ["a"] } })).await;
+    assert_eq!(client.json().await["code"], "too_many_subscriptions");
+    assert_eq!(client.closed().await.0, 4101);
+    rig.publish("a", json!(1)).await;
+    assert!(soon("the end", client.0.next()).await.is_none());
+}

@@ -1,0 +1,67 @@
+//! Nobody delays anybody: big channels, many records, and what leaves together.
+
+use wscluster_api::units::Span;
+
+use super::*;
+
+#[tokio::test]
+async fn what_arrives_together_leaves_in_one_write() {
+    let mut rig = Rig::start(1, |_| {}).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = rig.connect().await;
+        client.subscribe(&["a", "b"]).await;
+        clients.push(client);
+    }
+    until("acks counted", || rig.metric("wscluster_shard_deliveries_total") == 20.0).await;
+    let writes = rig.metric("wscluster_shard_writes_total");
+    let records = (0..10).map(|number| rig.record(if number % 2 == 0 { "a" } else { "b" }, &json!(number))).collect();
+    rig.feed(Update::Records(records)).await;
+    for client in &mut clients {
+        for number in 0..10 {
+            assert_eq!(client.json().await["data"], number);
+        }
+    }
+    until("deliveries counted", || rig.metric("wscluster_shard_deliveries_total") == 220.0).await;
+    assert_eq!(rig.metric("wscluster_shard_writes_total") - writes, 20.0);
+}
+
+#[tokio::test]
+async fn waits_for_more_where_the_manifest_says_so() {
+    let mut rig = Rig::start(1, |settings| settings.delivery.coalesce = Span::millis(500)).await;
+    let mut client = rig.connect().await;
+    client.subscribe(&["a"]).await;
+    until("the ack counted", || rig.metric("wscluster_shard_writes_total") == 1.0).await;
+    for number in 0..5 {
+        rig.publish("a", json!(number)).await;
+    }
+    for number in 0..5 {
+        assert_eq!(client.json().await["data"], number);
+    }
+    until("deliveries counted", || rig.metric("wscluster_shard_deliveries_total") == 6.0).await;
+    assert_eq!(rig.metric("wscluster_shard_writes_total"), 2.0);
+}
+
+#[tokio::test]
+async fn a_big_channel_does_not_delay_a_small_one() {
+    let mut rig = Rig::start(1, |settings| settings.capacity = 1_000).await;
+    let mut big = Vec::new();
+    for _ in 0..700 {
+        let mut client = rig.connect().await;
+        client.subscribe(&["big"]).await;
+        big.push(client);
+    }
+    let mut small = rig.connect().await;
+    small.subscribe(&["small"]).await;
+    until("acks counted", || rig.metric("wscluster_shard_deliveries_total") == 701.0).await;
+    // One update, so that the small record surely comes behind the big ones.
+    let mut records: Vec<_> = (0..20).map(|number| rig.record("big", &json!(number))).collect();
+    records.push(rig.record("small", &json!("small")));
+    rig.feed(Update::Records(records)).await;
+    assert_eq!(small.json().await["data"], "small");
+    for client in &mut big {
+        for number in 0..20 {
+            assert_eq!(client.json().await["data"], number);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Clients whose sockets are really full, under each policy.
+
+use wscluster_api::spec::SlowClient;
+
+use super::*;
+use crate::ws::decode::{Decoder, Event, Flow, Role};
+
+const QUEUE: usize = 32 << 10;
+
+async fn rig(policy: SlowClient) -> Rig {
+    Rig::start(1, |settings| {
+        settings.delivery.slow_client = policy;
+        settings.delivery.max_queue_bytes.0 = QUEUE as u64;
+    })
+    .await
+}
+
+/// A client that subscribed to `channels`, read the answer, and stopped reading.
+async fn stalled(rig: &Rig, channels: &[&str]) -> TcpStream {
+    let raw = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    raw.set_recv_buffer_size(4 << 10).unwrap();
+    raw.connect(&rig.server.addr.into()).unwrap();
+    raw.set_nonblocking(true).unwrap();
+    let mut raw = TcpStream::from_std(raw.into()).unwrap();
+    raw.write_all(upgrade(rig.server.addr, "/ws").as_bytes()).await.unwrap();
+    assert!(read_head(&mut raw).await.starts_with("HTTP/1.1 101 "));
+    let text = json!({ "type": "subscribe", "data": { "channels": channels } }).to_string();
+    let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+    raw.write_all(&frame).await.unwrap();
+    read_message(&mut raw).await;
+    raw
+}
+
+/// The messages in `bytes` and the code of the Close at their end. Panics where a frame is cut.
+fn messages(mut bytes: Vec<u8>) -> (Vec<Value>, Option<u16>) {
+    let (mut messages, mut code) = (Vec::new(), None);
+    let mut decoder = Decoder::new(Role::Client, 1 << 30);
+    let flow = decoder.decode(&mut bytes, &mut |event| {
+        match event {
+            Event::Text(text) => messages.push(serde_json::from_str(text).unwrap()),
+            Event::Close(closed, _) => code = closed,
+            Event::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+        Flow::Continue
+    });
+    flow.unwrap();
+    assert!(decoder.is_idle(), "the last frame is cut");
+    (messages, code)
+}
+
+/// Publishes to `channels` in turn until the stalled client was dealt with and as much again; a healthy one gets it all.
+async fn overwhelm(rig: &mut Rig, channels: &[&str], healthy: &mut Client) -> usize {
+    let (mut sent, mut more) = (0, None);
+    loop {
+        for _ in 0..20 {
+            rig.publish(channels[sent % channels.len()], json!({ "n": sent, "pad": "x".repeat(2_000) })).await;
+            assert_eq!(healthy.json().await["data"]["n"], sent);
+            sent += 1;
+        }
+        let queued = rig.metric("wscluster_shard_queue_bytes");
+        assert!(queued <= (QUEUE + 3_000) as f64, "{queued} bytes wait for one client");
+        match more {
+            None if rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0 => more = Some(sent * 2),
+            Some(end) if sent >= end => return sent,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn disconnect_tells_the_slow_client_to_come_back() {
+    let mut rig = rig(SlowClient::Disconnect).await;
+    let mut slow = stalled(&rig, &["a"]).await;
+    let mut healthy = rig.connect().await;
+    healthy.subscribe(&["a"]).await;
+    overwhelm(&mut rig, &["a"], &mut healthy).await;
+    let (messages, code) = messages(read_all(&mut slow).await);
+    assert_eq!(code, Some(4100));
+    for (number, message) in messages.iter().enumerate() {
+        assert_eq!(message["data"]["n"], number, "what was sent has no hole");
+    }
+    drop(slow);
+    rig.until_used(1).await;
+    assert_eq!(rig.metric("wscluster_shard_slow_clients_total{policy=\"disconnect\"}"), 1.0);
+
+    // It comes back with the last position, and has lost nothing.
+    let last = messages.last().unwrap();
+    let mut client = rig.connect().await;
+    let data = json!({ "channels": ["a"], "since": { "a": last["pos"] } });
+    client.send(json!({ "type": "subscribe", "data": data })).await;
+    assert_eq!(client.json().await["recovered"]["a"], true);
+    assert_eq!(client.json().await["data"]["n"], messages.len());
+}
+
+#[tokio::test]
+async fn drop_oldest_keeps_the_newest_and_no_answer_is_lost() {
+    let mut rig = rig(SlowClient::DropOldest).await;
+    let mut slow = stalled(&rig, &["a"]).await;
+    let mut healthy = rig.connect().await;
+    healthy.subscribe(&["a"]).await;
+    let heartbeat = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, br#"{"type":"heartbeat"}"#, [5; 4]);
+    slow.write_all(&heartbeat).await.unwrap();
+    let sent = overwhelm(&mut rig, &["a"], &mut healthy).await;
+    assert_eq!(rig.used(), 2);
+    let received = read_until_last(&mut slow, sent).await;
+    let numbers: Vec<u64> = received.iter().filter_map(|message| message["data"]["n"].as_u64()).collect();
+    assert!(numbers.is_sorted() && numbers.last() == Some(&(sent as u64 - 1)));
+    assert!(numbers.len() < sent);
+    let dropped = (sent - numbers.len()) as f64;
+    until("all drops counted", || rig.metric("wscluster_shard_dropped_messages_total") == dropped).await;
+    assert!(received.iter().any(|message| message["type"] == "pong"));
+}
+
+#[tokio::test]
+async fn conflate_keeps_the_latest_of_each_channel() {
+    let mut rig = rig(SlowClient::Conflate).await;
+    let channels = ["a", "b", "c"];
+    let mut slow = stalled(&rig, &channels).await;
+    let mut healthy = rig.connect().await;
+    healthy.subscribe(&channels).await;
+    let sent = overwhelm(&mut rig, &channels, &mut healthy).await;
+    let received = read_until_last(&mut slow, sent).await;
+    assert!(received.len() < sent);
+    let dropped = (sent - received.len()) as f64;
+    until("all drops counted", || rig.metric("wscluster_shard_dropped_messages_total") == dropped).await;
+    for channel in channels {
+        let of: Vec<u64> = received
+            .iter()
+            .filter(|message| message["channel"] == channel)
+            .map(|message| message["seq"].as_u64().unwrap())
+            .collect();
+        assert!(of.is_sorted(), "{channel}");
+        let last = (0..sent as u64).rev().find(|number| channels[*number as usize % 3] == channel);
+        assert_eq!(of.last().copied(), last, "{channel}");
+    }
+}
+
+#[tokio::test]
+async fn conflate_lets_a_client_go_for_whom_one_message_a_channel_is_too_much() {
+    let mut rig = rig(SlowClient::Conflate).await;
+    let channels: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let mut slow = stalled(&rig, &channels).await;
+    let mut healthy = rig.connect().await;
+    healthy.subscribe(&channels).await;
+    overwhelm(&mut rig, &channels, &mut healthy).await;
+    assert_eq!(messages(read_all(&mut slow).await).1, Some(4100));
+}
+
+#[tokio::test]
+async fn a_replay_larger_than_the_queue_reaches_a_slow_reader() {
+    let mut rig = rig(SlowClient::Disconnect).await;
+    let records: Vec<_> =
+        (0..4_000).map(|number| rig.record("a", &json!({ "n": number, "pad": "x".repeat(1_000) }))).collect();
+    rig.feed(Update::Records(records)).await;
+    until("records taken", || rig.metric("wscluster_shard_records_total") >= 4_000.0).await;
+    let mut slow = stalled(&rig, &["other"]).await;
+    let text = json!({ "type": "subscribe", "data": { "channels": ["a"], "since": { "a": "ab-0-0" } } }).to_string();
+    let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+    slow.write_all(&frame).await.unwrap();
+    until("it is blocked", || rig.metric("wscluster_shard_queue_bytes") > QUEUE as f64).await;
+    for number in 4_000..4_010 {
+        rig.publish("a", json!({ "n": number })).await;
+    }
+    let received = read_until_last(&mut slow, 4_010).await;
+    let numbers: Vec<u64> = received.iter().filter_map(|message| message["data"]["n"].as_u64()).collect();
+    assert_eq!(numbers, (1..4_010).collect::<Vec<_>>());
+}
+
+/// Reads until the message number `end - 1` is there.
+async fn read_until_last(raw: &mut TcpStream, end: usize) -> Vec<Value> {
+    let mut received = Vec::new();
+    let mut decoder = Decoder::new(Role::Client, 1 << 30);
+    soon("the last message", async {
+        let mut buffer = vec![0; 64 << 10];
+        let mut done = false;
+        while !done {
+            let len = raw.read(&mut buffer).await.unwrap();
+            assert!(len > 0, "ended after {}", received.len());
+            let flow = decoder.decode(&mut buffer[..len], &mut |event| {
+                if let Event::Text(text) = event {
+                    let message: Value = serde_json::from_str(text).unwrap();
+                    done |= message["data"]["n"] == end - 1;
+                    received.push(message);
+                }
+                Flow::Continue
+            });
+            flow.unwrap();
+        }
+    })
+    .await;
+    received
+}
