@@ -317,3 +317,6 @@ fn control_event(opcode: Opcode, payload: &[u8], sink: &mut impl FnMut(Event<'_>
         }
     })
 }
+
+#[cfg(test)]
+mod tests;
