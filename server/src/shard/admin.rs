@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::drain::Drains;
 use super::shared::Shared;
@@ -41,7 +41,7 @@ impl Admin {
         let limit_bytes = memory_limit_bytes().unwrap_or(0);
         let status = if self.shared.is_broken() {
             Status::Unhealthy
-        } else if state == State::Starting || !matches!(kafka.status.as_str(), "connected" | "none") {
+        } else if state == State::Starting || !matches!(&*kafka.status, "connected" | "none") || kafka.error.is_some() {
             Status::Degraded
         } else {
             Status::Healthy
@@ -125,12 +125,7 @@ fn merged(defaults: &wscluster_api::spec::Drain, body: &[u8]) -> Result<wscluste
         let Value::Object(given) = given else {
             return Err("the body must be an object, e.g. {\"evictRate\": 100}".to_owned());
         };
-        for (field, value) in given {
-            match (drain.get_mut(&field), value) {
-                (Some(Value::Object(range)), Value::Object(part)) => range.extend(part),
-                (_, value) => drain[field] = value,
-            }
-        }
+        overlay(&mut drain, given)?;
     }
     let drain: wscluster_api::spec::Drain = serde_json::from_value(drain).map_err(|error| error.to_string())?;
     if drain.evict_rate == 0 {
@@ -140,6 +135,22 @@ fn merged(defaults: &wscluster_api::spec::Drain, body: &[u8]) -> Result<wscluste
         return Err("retryAfter.min is above retryAfter.max".to_owned());
     }
     Ok(drain)
+}
+
+/// Puts `given` over the object `onto`, which has every field there is.
+fn overlay(onto: &mut Value, given: Map<String, Value>) -> Result<(), String> {
+    for (field, value) in given {
+        match (onto.get_mut(&field), value) {
+            (Some(onto @ Value::Object(_)), Value::Object(part)) => overlay(onto, part)?,
+            (Some(onto), value) => *onto = value,
+            (None, _) => {
+                return Err(format!(
+                    "unknown field {field:?}; a drain has evictRate, deadline, retryAfter.min, retryAfter.max"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -164,6 +175,7 @@ mod tests {
             ("{", "JSON"),
             (r#"{"evictRate":0}"#, "evictRate"),
             (r#"{"evictRat":1}"#, "evictRat"),
+            (r#"{"retryAfter":{"mim":"1s"}}"#, "mim"),
             (r#"{"deadline":5}"#, "string"),
             (r#"{"retryAfter":{"min":"1m"}}"#, "retryAfter"),
         ] {

@@ -183,13 +183,11 @@ impl Future for Writing {
             let Some(connection) = connection.filter(|connection| connection.blocked.is_some()) else {
                 return Poll::Ready(());
             };
-            match ready!(connection.stream.poll_write_ready(cx)) {
-                Ok(()) => worker.unblock(self.key),
-                Err(_) => {
-                    connection.kill();
-                    return Poll::Ready(());
-                }
+            if ready!(connection.stream.poll_write_ready(cx)).is_err() {
+                connection.kill();
+                return Poll::Ready(());
             }
+            worker.unblock(self.key);
         }
     }
 }

@@ -108,14 +108,14 @@ async fn evict(shared: &Shared, workers: &[mpsc::UnboundedSender<Order>], drain:
                 continue;
             }
             // The worker of a connection drawn from all.
-            let mut drawn = rand::rng().random_range(0..total);
+            let mut at = rand::rng().random_range(0..total);
             for (open, evictions) in open.iter_mut().zip(&mut evictions) {
-                if drawn < *open {
+                if at < *open {
                     *open -= 1;
                     *evictions += 1;
                     break;
                 }
-                drawn -= *open;
+                at -= *open;
             }
         }
         for (worker, evictions) in workers.iter().zip(evictions) {

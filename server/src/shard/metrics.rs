@@ -169,7 +169,7 @@ impl Tally {
             (&metrics.channels, &mut self.channels, channels),
             (&metrics.queue_bytes, &mut self.queue_bytes, queue_bytes),
         ] {
-            let value = value as i64;
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
             if value != *last {
                 gauge.inc_by(value - std::mem::replace(last, value));
             }

@@ -82,8 +82,9 @@ pub(super) fn gap(channel: &str) -> Bytes {
 }
 
 /// A rejected request.
-pub(super) fn error(rejection: Rejection) -> Bytes {
-    text(&json!({ "type": "error", "code": rejection.code, "message": rejection.message }), rejection.id)
+pub(super) fn error(rejection: &Rejection) -> Bytes {
+    let Rejection { id, code, message } = rejection;
+    text(&json!({ "type": "error", "code": code, "message": message }), id.clone())
 }
 
 fn text(message: &Value, id: Option<Value>) -> Bytes {

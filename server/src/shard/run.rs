@@ -10,9 +10,10 @@ use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
 use super::admin::{Admin, routes};
-use super::drain;
 use super::server::Server;
 use super::settings::Settings;
+use super::{drain, source};
+use crate::kafka::Options;
 use crate::process::{Stop, announce_listening, stop_requested};
 
 /// Arguments of `wscluster shard`.
@@ -96,8 +97,14 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let mut registry = Registry::default();
         let drain = settings.drain.clone();
         let mut server = Server::start(settings, args.listen, workers as usize, &mut registry)?;
-        let source =
-            super::source::start(spec, args.brokers, &args.name, std::mem::take(&mut server.feeds), &mut registry)?;
+        let options = Options {
+            brokers: args.brokers,
+            client: format!("wscluster-{}", args.name),
+            // A larger one could not wait for any client.
+            max_value_bytes: server.shared.settings.max_queue(),
+        };
+        let feeds = std::mem::take(&mut server.feeds);
+        let source = source::start(&spec.source.kafka, &options, args.echo, feeds, &mut registry)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = routes(server.drains.clone(), drain.clone());
         let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;

@@ -11,6 +11,7 @@ use super::drain::{Drains, Order};
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::shared::Shared;
+use super::slots::SlotMetrics;
 use super::worker::{self, Start};
 use crate::feed::Update;
 use crate::net::{ListenError, Share, listen};
@@ -55,6 +56,7 @@ impl Server {
         let listeners = listeners(addr, workers)?;
         let addr = listeners[0].local_addr()?;
         let shared = Shared::new(settings, Metrics::register(registry), workers);
+        registry.register_collector(Box::new(SlotMetrics(Arc::clone(&shared.slots))));
         let mut server_orders = Vec::with_capacity(workers);
         let mut feeds = Vec::with_capacity(workers);
         let mut threads = Vec::with_capacity(workers);

@@ -42,7 +42,7 @@ impl Worker {
         let max = if connection.echo { ECHO_MAX_MESSAGE } else { self.shared.settings.max_message() };
         let mut decoder = connection.decoder.take().map_or_else(|| Decoder::new(Role::Server, max), |decoder| *decoder);
         let mut scratch = std::mem::take(&mut self.scratch);
-        match decoder.decode(&mut scratch[..len], &mut |event| self.on_event(key, event)) {
+        match decoder.decode(&mut scratch[..len], &mut |event| self.on_event(key, &event)) {
             Ok(Flow::Continue) if !decoder.is_idle() => {
                 self.connections[key as usize].decoder = Some(Box::new(decoder));
             }
@@ -53,11 +53,11 @@ impl Worker {
         self.flush(key);
     }
 
-    fn on_event(&mut self, key: u32, event: Event<'_>) -> Flow {
+    fn on_event(&mut self, key: u32, event: &Event<'_>) -> Flow {
         let connection = &mut self.connections[key as usize];
         connection.seen = self.wheel.now();
         let open = connection.phase == Phase::Open;
-        match event {
+        match *event {
             Event::Close(code, _) => self.on_close(key, code),
             // Behind our Close frame only the peer's counts (RFC 6455 §5.5.1).
             _ if !open => return Flow::Continue,
@@ -77,7 +77,7 @@ impl Worker {
     fn on_text(&mut self, key: u32, text: &str) {
         let Request { id, ask } = match request::parse(text) {
             Ok(request) => request,
-            Err(rejection) => return self.reject(key, rejection),
+            Err(rejection) => return self.reject(key, &rejection),
         };
         let kind = match ask {
             Ask::Subscribe(_) => "subscribe",
@@ -107,7 +107,7 @@ impl Worker {
         }
     }
 
-    fn reject(&mut self, key: u32, rejection: Rejection) {
+    fn reject(&mut self, key: u32, rejection: &Rejection) {
         self.shared.metrics.errors.get_or_create(&Label("code", rejection.code)).inc();
         self.send(key, reply::error(rejection));
     }
@@ -130,7 +130,7 @@ impl Worker {
         let new = asked.channels.iter().filter(|(channel, _)| !self.is_member(key, channel)).count();
         if self.connections[key as usize].subscriptions.len() + new > max {
             let message = format!("at most {max} channels a connection; nothing was subscribed");
-            self.reject(key, Rejection { id: asked.id, code: "too_many_subscriptions", message });
+            self.reject(key, &Rejection { id: asked.id, code: "too_many_subscriptions", message });
             self.begin_close(key, CloseCode::TooManySubscriptions, &format!("at most {max} channels"));
             return;
         }

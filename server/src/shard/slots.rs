@@ -6,6 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::gauge::ConstGauge;
+
 /// Slots of one shard.
 #[derive(Debug)]
 pub struct Slots {
@@ -38,6 +42,24 @@ impl Slots {
     /// All slots.
     pub fn capacity(&self) -> u32 {
         self.capacity
+    }
+}
+
+/// Slots as metrics, read when they are asked for.
+#[derive(Debug)]
+pub(super) struct SlotMetrics(pub(super) Arc<Slots>);
+
+impl Collector for SlotMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let slots = [
+            ("wscluster_shard_slots", "Connections this shard may hold", self.0.capacity()),
+            ("wscluster_shard_slots_in_use", "Connections this shard holds", self.0.used()),
+        ];
+        for (name, help, value) in slots {
+            let gauge = ConstGauge::new(i64::from(value));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,26 +1,52 @@
-//! Where records come from. Without Kafka: nothing comes, and the shard is ready at once.
+//! Where a shard's records come from: Kafka; or nowhere, for a shard that is up for `/echo` only.
 
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
-use wscluster_api::WsClusterSpec;
+use wscluster_api::spec::Kafka;
 
 use super::admin::SourceStatus;
 use crate::feed::Update;
 use crate::health::KafkaCheck;
+use crate::kafka::{self, Options, SourceError};
 
-/// Starts to feed `workers`; returns how to ask for the source's state. Dropping that ends the source.
+/// Why there is nothing to read from.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoSource {
+    /// Neither the manifest nor the command line names a broker.
+    #[error(
+        "no Kafka brokers: name them in spec.source.kafka.brokers or with --brokers HOST:PORT \
+         (`wscluster local` starts an embedded broker; with --echo alone a shard runs without any)"
+    )]
+    NoBrokers,
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] SourceError),
+}
+
+/// Starts to feed `workers`. Returns how to ask for the source's state; dropping that ends the source.
 pub(super) fn start(
-    _spec: &WsClusterSpec,
-    _brokers: Vec<String>,
-    _name: &str,
+    spec: &Kafka,
+    options: &Options,
+    echo: bool,
     workers: Vec<mpsc::Sender<Update>>,
-    _registry: &mut Registry,
-) -> Result<SourceStatus, std::io::Error> {
+    registry: &mut Registry,
+) -> Result<SourceStatus, NoSource> {
+    if !spec.brokers.is_empty() || !options.brokers.is_empty() {
+        let source = kafka::start(spec, options, workers)?;
+        source.register(registry);
+        return Ok(Box::new(move || source.status()));
+    }
+    if !echo {
+        return Err(NoSource::NoBrokers);
+    }
+    tracing::warn!("no Kafka brokers: nothing will be published");
     for worker in &workers {
+        // A new feed has room.
         let _ = worker.try_send(Update::Filled);
     }
     Ok(Box::new(move || {
-        let _open = &workers;
+        // Kept open: a source that ends is something else.
+        let _ = &workers;
         KafkaCheck { status: "none".to_owned(), ..KafkaCheck::default() }
     }))
 }

@@ -1,6 +1,8 @@
 //! A whole shard in this process, with real sockets: tungstenite as an independent client, plain TCP for what no proper
 //! client sends, and a feed in place of Kafka.
 
+#![allow(clippy::float_cmp)] // counters are whole numbers
+
 mod admission;
 mod bad_input;
 mod draining;
@@ -56,7 +58,7 @@ const PARTITION: Partition = Partition { epoch: Epoch(0xab), number: 0 };
 impl Rig {
     /// A ready shard with the settings that `change` makes of the defaults.
     async fn start(workers: usize, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut rig = Self::start_unfilled(workers, change).await;
+        let mut rig = Self::start_unfilled(workers, change);
         rig.feed(Update::Begin { partition: PARTITION, topic: "odin.trades".into(), from: 0, lost: false }).await;
         rig.feed(Update::Filled).await;
         let shared = Arc::clone(&rig.server.shared);
@@ -64,7 +66,7 @@ impl Rig {
         rig
     }
 
-    async fn start_unfilled(workers: usize, change: impl FnOnce(&mut Settings)) -> Self {
+    fn start_unfilled(workers: usize, change: impl FnOnce(&mut Settings)) -> Self {
         let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
                     spec: { capacity: 100, source: { kafka: { topics: [{ name: odin.trades, channel: '{key}.trade' }] } } }\n";
         let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();

@@ -139,16 +139,12 @@ impl Worker {
         if let Some(hello) = hello {
             self.send(key, hello);
         }
-        if !first.is_empty() {
-            // The head fit into one buffer, but may have been collected outside of it.
-            if self.scratch.len() < first.len() {
-                self.scratch.resize(first.len(), 0);
-            }
-            self.scratch[..first.len()].copy_from_slice(first);
-            self.input(key, first.len());
-        } else {
-            self.flush(key);
+        // The head may have been collected from several reads: more than the buffer takes at once.
+        for piece in first.chunks(SCRATCH) {
+            self.scratch[..piece.len()].copy_from_slice(piece);
+            self.input(key, piece.len());
         }
+        self.flush(key);
         if let Some(me) = self.me.upgrade() {
             tokio::task::spawn_local(Reading::new(me, key));
         }

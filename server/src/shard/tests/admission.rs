@@ -36,6 +36,8 @@ async fn grants_100_slots_to_500_that_come_at_once() {
     assert_eq!(rig.metric("wscluster_shard_handshakes_total{outcome=\"accepted\"}"), 100.0);
     assert_eq!(rig.metric("wscluster_shard_handshakes_total{outcome=\"full\"}"), 400.0);
     assert_eq!(rig.metric("wscluster_shard_handshake_attempts_total"), 500.0);
+    assert_eq!(rig.metric("wscluster_shard_slots_in_use"), 100.0);
+    assert_eq!(rig.metric("wscluster_shard_slots"), 100.0);
     drop(accepted);
     rig.until_used(0).await;
 }
@@ -108,7 +110,7 @@ async fn count_stays_exact_while_clients_come_and_go_in_every_way() {
 
 #[tokio::test]
 async fn refuses_while_its_window_is_not_filled() {
-    let mut rig = Rig::start_unfilled(2, |_| {}).await;
+    let mut rig = Rig::start_unfilled(2, |_| {});
     let refused = tokio_tungstenite::connect_async(rig.url("/ws")).await.unwrap_err();
     let tokio_tungstenite::tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
     assert_eq!(response.status(), 503);

@@ -30,7 +30,7 @@ async fn closes_everybody_with_a_hint_of_their_own() {
     rig.until_used(0).await;
     assert_eq!(rig.metric("wscluster_shard_evictions_total"), 20.0);
     assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"1012\"}"), 20.0);
-    soon("the drain's end", crate::shard::drain::is_over(&rig.server.shared, Duration::from_secs(60))).await;
+    soon("the drain's end", crate::shard::drain::is_over(&rig.server.shared, Duration::from_mins(1))).await;
 }
 
 #[tokio::test]
