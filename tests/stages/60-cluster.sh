@@ -13,11 +13,31 @@ fi
 
 # A rig of its own, so that one that somebody is using stays as it is.
 export WSCLUSTER_RIG=stage-$$
-trap tests/cluster/down EXIT
+trap 'tests/cluster/down 2>/dev/null' EXIT
 
 # What needs the network comes first: there is none in the rig.
 tests/crd/build >/dev/null
 tests/images/build --profile dev --out "$STAGE_DIR"
 tests/cluster/up
 tests/cluster/load-image "$STAGE_DIR"/*.tar
-tests/cluster/run tests/e2e/run
+status=0
+tests/cluster/run tests/e2e/run | tee "$STAGE_DIR/result" || status=1
+read -r passed _ failed _ < <(tail -n 1 "$STAGE_DIR/result")
+
+# However the rig ends, nothing of it stays: not a process, a mount, a cgroup or a file.
+title="wscluster-rig /tmp/wscluster-rig-$WSCLUSTER_RIG"
+kill -KILL "$(pgrep --exact --full "$title")"
+tests/cluster/down
+left=$(
+    pgrep --list-full --full "wscluster-rig-$WSCLUSTER_RIG" || true
+    grep "wscluster-rig-$WSCLUSTER_RIG" /proc/self/mountinfo || true
+    find /sys/fs/cgroup /tmp -maxdepth 2 -name "wscluster-rig-$WSCLUSTER_RIG*"
+)
+if [[ -z $left ]]; then
+    passed=$((passed + 1))
+else
+    echo "left behind: $left"
+    failed=$((failed + 1)) status=1
+fi
+echo "$passed passed, $failed failed"
+exit "$status"

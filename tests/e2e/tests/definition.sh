@@ -4,7 +4,9 @@
 . tests/e2e/lib.sh
 
 kubectl apply --server-side --force-conflicts -f crds/wscluster.yaml
-kubectl wait --for=condition=Established crd/wsclusters.wscluster.dev --timeout=30s
+# Polled, since kubectl gives up at once where there are no conditions yet.
+wait_for 30 "the established definition" \
+    kubectl wait --for=condition=Established crd/wsclusters.wscluster.dev --timeout=1s
 conditions=$(kubectl get crd wsclusters.wscluster.dev -o jsonpath='{.status.conditions[?(@.type=="NonStructuralSchema")].message}')
 same "" "$conditions" "what is not structural in the schema"
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The images as pods under the strictest policy: not root, read-only root file system, no capabilities. The operator's
-# prints the definition; the server's runs a whole cluster with a demo's records, and upgrades a client.
+# prints the definition; the server's runs a whole cluster and, in another pod, the clients that test it.
 . tests/e2e/lib.sh
 
 strict='
@@ -56,10 +56,33 @@ k logs job/operator >"$scratch/definition.yaml"
 cmp crds/wscluster.yaml "$scratch/definition.yaml"
 
 k rollout status deployment/server --timeout=60s
+
+# Clients in a pod of the same image, by the Service's name and address.
+k apply -f - <<EOF
+apiVersion: batch/v1
+kind: Job
+metadata: { name: clients }
+spec:
+  backoffLimit: 0
+  template:
+    spec:$strict
+      restartPolicy: Never
+      containers:
+        - name: load
+          image: $WSCLUSTER_IMAGE$container
+          args: [load, "ws://server:8080/ws", --connections, "500", --rate, "250", --hold, 3s, --channels, BTC.trade,
+            --fail-on, "failed>0", --fail-on, "connected<500"]
+EOF
+ended() { k get job clients -o jsonpath='{.status.conditions[*].type}' | grep -E 'Complete|Failed'; }
+wait_for 60 "the clients' end" ended
+k logs job/clients
+grep -q Complete <<<"$(ended)" || fail "the clients were not served"
+
+# From outside, through the API server: an upgrade by hand (RFC 6455 §1.3 has this key and its answer). curl gives up on
+# the open socket after 3 s.
 local_port "$scratch/forward" kubectl --namespace "$namespace" port-forward service/server :8080
-# An upgrade by hand (RFC 6455 §1.3 has this key and its answer); curl gives up on the open socket after 3 s.
 answer=$(curl --silent --include --no-buffer --http1.1 --max-time 3 -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
     -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "http://127.0.0.1:$port/ws" --output - |
-    tr -d '\r\0' | head -n 10) || true
+    tr -d '\r\0' | sed -n 1,10p) || true
 grep -q '^HTTP/1.1 101 ' <<<"$answer" || fail "no 101 through the gateway, but: $answer"
 grep -qi '^sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=$' <<<"$answer" || fail "wrong accept key in: $answer"
