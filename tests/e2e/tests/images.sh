@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # The images as pods under the strictest policy: not root, read-only root file system, no capabilities. The operator's
-# prints the definition; the server's runs a whole cluster and, in another pod, the clients that test it.
+# prints the definition; the server's runs a whole cluster and its demo, and clients in another pod get
+# its records.
 . tests/e2e/lib.sh
 
 strict='
@@ -71,7 +72,7 @@ spec:
         - name: load
           image: $WSCLUSTER_IMAGE$container
           args: [load, "ws://server:8080/ws", --connections, "500", --rate, "250", --hold, 3s, --channels, BTC.trade,
-            --fail-on, "failed>0", --fail-on, "connected<500"]
+            --fail-on, "failed>0", --fail-on, "connected<500", --fail-on, "messages.deliveries<500"]
 EOF
 ended() { k get job clients -o jsonpath='{.status.conditions[*].type}' | grep -E 'Complete|Failed'; }
 wait_for 60 "the clients' end" ended
