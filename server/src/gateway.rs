@@ -145,6 +145,9 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
     let admin = admin::start(args.admin, part, Arc::new(registry), axum::Router::new())?;
 
     poll::start(Arc::clone(&gateway))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A worker's event loop has three descriptors, a polled shard has one, and each may be replaced while it is open.
+    gateway.fds.settle(2 * (3 * listeners.len() + args.shards.len()));
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -154,7 +157,6 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
     tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = args.shards.len(),
         open_files_limit = gateway.fds.limit(), "gateway listens");
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(until_drained(&gateway, args, spec.drain.deadline.0))?;
     gateway.enter(Stage::Closing);
     for worker in workers {

@@ -29,8 +29,14 @@ impl Budget {
 
     /// From this process's own limit, raised as far as it may be.
     pub fn of_this_process() -> Arc<Self> {
-        let open = std::fs::read_dir("/proc/self/fd").map_or(32, Iterator::count) as u64;
-        Self::new(crate::net::raise_open_files(), open)
+        Self::new(crate::net::raise_open_files(), open_files())
+    }
+
+    /// Counts again when the process has opened nearly all that it needs for itself, with `more` to come. Before the
+    /// first tunnel.
+    pub fn settle(&self, more: usize) {
+        let settled = Self::new(self.limit, open_files() + more as u64);
+        self.left.store(settled.left.load(Relaxed), Relaxed);
     }
 
     /// The limit of open files (`RLIMIT_NOFILE`).
@@ -58,6 +64,10 @@ impl Budget {
     pub fn put_back(&self, descriptors: i64) {
         self.left.fetch_add(descriptors, Relaxed);
     }
+}
+
+fn open_files() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(32, Iterator::count) as u64
 }
 
 /// Descriptors for one handshake and its tunnel; given back on drop.

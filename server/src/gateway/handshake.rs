@@ -260,7 +260,13 @@ impl<'a> Admission<'a> {
         let mut gone = pin!(client.gone());
         let connected = tokio::select! {
             biased;
-            connected = dial::connect(lease.shard().member().ws, &asked.head) => connected.map_err(|_| Retry::Dial),
+            connected = dial::connect(lease.shard().member().ws, &asked.head) => match connected {
+                // Our own want, and no fault of the shard.
+                Err(error) if crate::net::is_shortage(&error) => {
+                    return Err(Outcome::Unavailable(Unavailable::FdLimit).into());
+                }
+                connected => connected.map_err(|_| Retry::Dial),
+            },
             () = &mut gone => return Err(self.gone(Phase::Dial)),
             () = &mut timer => Err(Retry::Timeout),
         };

@@ -28,6 +28,8 @@ const EVERY: Duration = Duration::from_millis(500);
 const EVERY_IN_NEED: Duration = Duration::from_millis(100);
 /// For one poll, with connecting.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// Polls in a row that must have failed before a shard counts as silent.
+const FAILED_POLLS: u32 = 5;
 /// The most of an answer that is read.
 const MAX_BODY: usize = 64 << 10;
 
@@ -83,8 +85,16 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>) {
                 connection = Some(kept);
                 heard(&gateway, &shard, health, &mut silence);
             }
-            Ok(Err(error)) => tracing::debug!(shard = shard.member().name, %error, "health poll failed"),
-            Err(_) => tracing::debug!(shard = shard.member().name, "health poll timed out"),
+            // Our own want says nothing about the shard.
+            Ok(Err(PollError::Connect(error))) if crate::net::is_shortage(&error) => silence.failed = 0,
+            Ok(Err(error)) => {
+                silence.failed += 1;
+                tracing::debug!(shard = shard.member().name, %error, "health poll failed");
+            }
+            Err(_) => {
+                silence.failed += 1;
+                tracing::debug!(shard = shard.member().name, "health poll timed out");
+            }
         }
         silence.check(&gateway, &shard);
         pause(&gateway).await;
@@ -105,7 +115,7 @@ fn heard(gateway: &Gateway, shard: &Shard, health: ShardHealth, silence: &mut Si
         // What was opened after the last poll may belong to the new one.
         gateway.order(Order::EndTunnels(shard.id(), before_ms));
     }
-    silence.last_poll_ms = now_ms;
+    (silence.last_poll_ms, silence.failed) = (now_ms, 0);
     gateway.offer_slots();
 }
 
@@ -156,6 +166,8 @@ async fn ask(shard: &Shard, connection: Option<Connection>) -> Result<(ShardHeal
 #[derive(Default)]
 struct Silence {
     last_poll_ms: u64,
+    /// Polls in a row that failed.
+    failed: u32,
     /// Bytes that came from it, and when that number last changed.
     received: u64,
     changed_ms: u64,
@@ -171,7 +183,8 @@ impl Silence {
             (self.received, self.changed_ms) = (received, now_ms);
         }
         let last_ms = shard.heard_ms().max(self.changed_ms);
-        let is_gone = last_ms > 0 && now_ms.saturating_sub(last_ms) > GONE_MS;
+        // The clock alone may lie: this process may have been stopped itself.
+        let is_gone = last_ms > 0 && self.failed >= FAILED_POLLS && now_ms.saturating_sub(last_ms) > GONE_MS;
         if is_gone {
             // Again at each poll: a handshake may have ended in between.
             gateway.order(Order::EndTunnels(shard.id(), now_ms + 1));
@@ -186,3 +199,6 @@ impl Silence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

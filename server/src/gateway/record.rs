@@ -65,7 +65,7 @@ impl Record {
 
     fn log(&self, outcome: Outcome, shard: &str, suppressed: u64) {
         let (outcome, reason) = outcome.labels();
-        let ms = |phase| self.watch.spent(phase).as_secs_f64() * 1e3;
+        let ms = |phase| millis(self.watch.spent(phase));
         let last_retry = self.last_retry.map_or("", Retry::code);
         tracing::info!(
             peer = %self.peer,
@@ -80,7 +80,7 @@ impl Record {
             dial_ms = ms(Phase::Dial),
             answer_ms = ms(Phase::Answer),
             write_ms = ms(Phase::Write),
-            total_ms = self.watch.total().as_secs_f64() * 1e3,
+            total_ms = millis(self.watch.total()),
             suppressed,
             "handshake"
         );
@@ -91,6 +91,11 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.finish(Outcome::Aborted, None);
     }
+}
+
+/// Whole microseconds, told in milliseconds.
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
 }
 
 static LINES: Lines = Lines(Mutex::new(None));

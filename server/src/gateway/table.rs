@@ -7,9 +7,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
 use rand::Rng;
+use tokio::time::Instant;
 
 use super::pick::{Candidate, choose};
 pub use super::shard::{GONE_MS, Lease, Load, STALE_MS, Shard, ShardId, Standing};

@@ -6,4 +6,4 @@ mod rig;
 mod shards;
 mod slots;
 
-pub(super) use rig::settings;
+pub(super) use rig::{ANY, budget, health, settings, until};

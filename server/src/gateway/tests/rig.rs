@@ -22,13 +22,13 @@ use crate::net::{Share, listen};
 use crate::ws::upgrade::{HeadLimits, accept_key};
 
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-pub(super) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(in crate::gateway) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Long enough for a loaded machine, and only ever reached by a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` holds.
-pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(in crate::gateway) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -176,6 +176,11 @@ impl FakeShard {
     }
 }
 
+/// Descriptors enough.
+pub(in crate::gateway) fn budget() -> Arc<Budget> {
+    Budget::new(20_000, 0)
+}
+
 pub(in crate::gateway) fn settings() -> Settings {
     Settings {
         head: HeadLimits { max_bytes: 2_048, max_headers: 20 },
@@ -199,7 +204,7 @@ pub(super) struct Rig {
 impl Rig {
     /// A gateway that was just told the health of `shards`.
     pub(super) fn start(shards: &[&Arc<FakeShard>], settings: Settings) -> Self {
-        Self::with_fds(shards, settings, Budget::new(20_000, 0))
+        Self::with_fds(shards, settings, budget())
     }
 
     pub(super) fn with_fds(shards: &[&Arc<FakeShard>], settings: Settings, fds: Arc<Budget>) -> Self {
@@ -282,7 +287,7 @@ impl Drop for Rig {
     }
 }
 
-pub(super) fn health(state: State, connections: u32, capacity: u32, incarnation: &str) -> ShardHealth {
+pub(in crate::gateway) fn health(state: State, connections: u32, capacity: u32, incarnation: &str) -> ShardHealth {
     ShardHealth {
         status: Status::Healthy,
         healthy: true,
@@ -351,7 +356,7 @@ impl Wire {
     }
 
     /// Whatever comes until the end of the connection.
-    pub(super) async fn until_end(&mut self) -> Vec<u8> {
+    pub(in crate::gateway) async fn until_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await.expect("no end");
         bytes
