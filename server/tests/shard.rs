@@ -1,0 +1,247 @@
+//! A shard as a process of its own: signals, limits of the operating system, and what it says when it cannot start.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running shard; killed when dropped.
+struct Shard {
+    process: Child,
+    ws: SocketAddr,
+    admin: SocketAddr,
+    stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+}
+
+const MANIFEST: &str = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+    spec: { capacity: 100, drain: { evictRate: 1000, deadline: 20s }, source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
+
+fn command(before: &str, args: &str) -> Command {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let file = dir.join("cluster.yaml");
+    std::fs::write(&file, MANIFEST).unwrap();
+    let binary = env!("CARGO_BIN_EXE_wscluster");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{before} exec {binary} shard -f {} {args}", file.display()));
+    command
+}
+
+impl Shard {
+    fn start(before: &str, args: &str) -> Self {
+        let mut command = command(before, &format!("--echo --listen 127.0.0.1:0 --admin 127.0.0.1:0 {args}"));
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let stderr = process.stderr.take().unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let address = |name: &str| said["listening"][name].as_str().unwrap().parse().unwrap();
+        let shard = Self { ws: address("ws"), admin: address("admin"), process, stdout, stderr };
+        let start = Instant::now();
+        while !shard.get("/readyz").starts_with("HTTP/1.1 200 ") {
+            assert!(start.elapsed() < PATIENCE, "it did not get ready");
+        }
+        shard
+    }
+
+    /// A socket on which an upgrade was asked for.
+    fn ask(&self) -> TcpStream {
+        let mut socket = TcpStream::connect(self.ws).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let text = format!(
+            "GET /ws HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.ws
+        );
+        socket.write_all(text.as_bytes()).unwrap();
+        socket
+    }
+
+    fn connect(&self) -> TcpStream {
+        let mut socket = self.ask();
+        assert!(read_head(&mut socket).starts_with("HTTP/1.1 101 "));
+        socket
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Exit code and log.
+    fn end(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it did not end");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        (status.code(), log)
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.admin).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if socket.read(&mut byte).unwrap_or(0) == 0 {
+            break;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The code of the Close frame that comes next.
+fn close_code(socket: &mut TcpStream) -> u16 {
+    let mut frame = [0; 4];
+    socket.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[0], 0x88, "{frame:02x?}");
+    u16::from_be_bytes([frame[2], frame[3]])
+}
+
+#[test]
+fn a_signal_drains_and_ends_well() {
+    let shard = Shard::start("", "--workers 2");
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| shard.connect()).collect();
+    shard.signal("TERM");
+    for client in &mut clients {
+        assert_eq!(close_code(client), 1012);
+    }
+    drop(clients);
+    let (code, log) = shard.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("drained"), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let shard = Shard::start("", "--workers 1");
+    let mut client = shard.connect();
+    shard.signal("TERM");
+    assert_eq!(close_code(&mut client), 1012);
+    // It lingers for the client's answer, which does not come: a drain that ran its course would end with 0.
+    shard.signal("INT");
+    let (code, log) = shard.end();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+}
+
+#[test]
+fn ends_with_its_parent() {
+    let mut shard = Shard::start("", "--workers 1 --exit-with-parent");
+    let mut client = shard.connect();
+    drop(shard.process.stdin.take());
+    assert_eq!(close_code(&mut client), 1012);
+    drop(client);
+    assert_eq!(shard.end().0, Some(0));
+}
+
+#[test]
+fn without_free_file_descriptors_it_waits_says_so_and_goes_on() {
+    let mut shard = Shard::start("ulimit -n 64;", "--workers 1");
+    let mut sockets: Vec<TcpStream> = (0..80).map(|_| shard.ask()).collect();
+    let mut answered = 0;
+    for socket in &mut sockets {
+        // Those beyond the limit are in the backlog: nobody answers them.
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let mut start = [0; 12];
+        match socket.read_exact(&mut start) {
+            Ok(()) => assert_eq!(&start, b"HTTP/1.1 101"),
+            Err(_) => break,
+        }
+        answered += 1;
+    }
+    assert!((10..64).contains(&answered), "{answered} of 80 were answered");
+    // What is connected stays connected, and works.
+    let usage = |shard: &Shard| wscluster::process::usage(&shard.process.id().to_string()).unwrap().cpu;
+    let ping = wscluster::ws::frame::client_frame(wscluster::ws::frame::Opcode::Ping, b"", [0; 4]);
+    read_head(&mut sockets[0]);
+    sockets[0].set_read_timeout(Some(PATIENCE)).unwrap();
+    let before = (Instant::now(), usage(&shard));
+    for _ in 0..5 {
+        sockets[0].write_all(&ping).unwrap();
+        let mut pong = [0; 2];
+        sockets[0].read_exact(&mut pong).unwrap();
+        assert_eq!(pong, [0x8a, 0]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (wall, cpu) = (before.0.elapsed(), usage(&shard) - before.1);
+    assert!(cpu < wall / 2, "it spins: {cpu:?} of CPU in {wall:?}");
+    // Accepting resumes as soon as there is room.
+    let mut waiting = sockets.split_off(answered);
+    drop(sockets);
+    let last = waiting.last_mut().unwrap();
+    last.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(read_head(last).starts_with("HTTP/1.1 101 "));
+    assert!(shard.get("/metrics").contains("wscluster_shard_accept_pauses_total"));
+    let _ = shard.process.kill();
+    let (_, log) = shard.end();
+    assert_eq!(log.matches("cannot accept").count(), 1, "{log}");
+    assert!(log.contains("open_files_limit=64") && log.contains("ulimit -n"), "{log}");
+}
+
+#[test]
+fn says_what_is_wrong_when_it_cannot_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    for (args, parts) in [
+        (
+            format!("--echo --listen {taken} --admin 127.0.0.1:0"),
+            ["failed to listen", "another process holds the port"],
+        ),
+        ("--listen 127.0.0.1:0 --admin 127.0.0.1:0".to_owned(), ["no Kafka brokers", "--brokers"]),
+        ("-f /nonexistent.yaml".to_owned(), ["cannot be used multiple times", "--file"]),
+    ] {
+        let output = command("", &args).output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(parts.iter().all(|part| log.contains(part)), "{args}: {log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+#[test]
+fn health_has_the_fields_that_scripts_read() {
+    let shard = Shard::start("", "--workers 1 --name prices-7 --incarnation abc --revision r1");
+    let _client = shard.connect();
+    let answer = shard.get("/health");
+    let health: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(health["status"], "healthy");
+    assert_eq!(health["state"], "ready");
+    assert_eq!(
+        (&health["shard"], &health["incarnation"], &health["revision"]),
+        (&"prices-7".into(), &"abc".into(), &"r1".into())
+    );
+    assert_eq!(health["checks"]["capacity"]["current"], 1);
+    assert_eq!(
+        (&health["connections"], &health["capacity"], &health["available"]),
+        (&1.into(), &100.into(), &99.into())
+    );
+    assert!(health["checks"]["cpu"]["percentage"].is_number() && health["checks"]["memory"]["percentage"].is_number());
+    assert!(shard.get("/readyz").starts_with("HTTP/1.1 200 "));
+    assert!(shard.stdout.buffer().is_empty(), "one line only");
+}
