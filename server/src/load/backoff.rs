@@ -22,7 +22,7 @@ pub(super) enum Advice {
 }
 
 impl Advice {
-    /// What a Close frame says: `docs/close-codes.md`. `reason` may carry `{"retry_after_ms":n}`.
+    /// What a Close frame says: `docs/protocol.md`. `reason` may carry `{"retry_after_ms":n}`.
     pub(super) fn of_close(code: Option<u16>, reason: &str) -> Self {
         match code {
             Some(4000..=4099) => Self::Never,
