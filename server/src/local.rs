@@ -1,14 +1,14 @@
 //! `wscluster local`: the manifest that Kubernetes takes, as processes of this machine.
 //!
 //! One process a shard and a gateway, as in Kubernetes, all children of this one and of its own executable; an embedded broker
-//! where the manifest names none. [`run`](run::run) drives a run; [`supervise`] keeps one child running; [`board`] holds what
-//! is known of them; [`screen`] is all output.
+//! where the manifest names none. [`run`](run::run) sets a run up and [`drive`] drives it; [`supervise`] keeps one child
+//! running; [`board`] holds what is known of them; [`screen`] is all output.
 
 pub mod backoff;
 pub mod board;
-pub mod broker;
 pub mod child;
 pub mod demo;
+pub mod drive;
 pub mod event;
 pub mod front;
 pub mod plan;

@@ -87,7 +87,7 @@ impl Ready {
             let channel = &channels[0];
             text += &format!(
                 "\nPublish to channel {channel} with any Kafka client, or with\n\
-                 \x20 wscluster publish --brokers {kafka} --topic {topic} --key {key} '{{\"price\":1}}'\n\
+                 \x20 wscluster publish --brokers {kafka} {topic} --key {key} '{{\"price\":1}}'\n\
                  \x20 echo '{key}:{{\"price\":1}}' | kcat -P -b {kafka} -t {topic} -K:\n\
                  and read it with any WebSocket client, which sends\n\
                  \x20 {{\"type\":\"subscribe\",\"data\":{{\"channels\":[\"{channel}\"]}}}}\n",

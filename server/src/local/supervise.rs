@@ -40,8 +40,10 @@ pub enum Report {
 pub enum Order {
     /// Run, and start again when it ends.
     Run,
-    /// End by itself (SIGTERM).
+    /// End by itself (SIGTERM): move connections away first.
     End,
+    /// End by itself at once (SIGTERM again), whoever is still connected.
+    AtOnce,
     /// End at once (SIGKILL).
     Kill,
 }
@@ -123,7 +125,7 @@ async fn live(
         let order = *orders.borrow_and_update();
         if order > told {
             // Once each: a part takes a second SIGTERM as "at once".
-            running.signal(if order == Order::End { Signal::TERM } else { Signal::KILL });
+            running.signal(if order == Order::Kill { Signal::KILL } else { Signal::TERM });
             told = order;
         }
         tokio::select! {
@@ -143,7 +145,7 @@ async fn live(
                 let how = status.map_or(super::event::Exit { code: None, signal: None }, Into::into);
                 let end = match order {
                     Order::Run => End::Itself(how),
-                    Order::End => End::Ordered { killed: false },
+                    Order::End | Order::AtOnce => End::Ordered { killed: false },
                     Order::Kill => End::Ordered { killed: true },
                 };
                 return Life { listened, end };

@@ -1,17 +1,22 @@
 //! Asks every child for its health, again and again, and writes the answers on the board.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use super::board::Board;
-use super::traffic::Counters;
+use super::traffic::{Counters, Rates};
 use crate::admin::client;
 
 /// Time a child has for an answer.
 const WITHIN: Duration = Duration::from_secs(1);
+/// Time between two rounds.
+const ROUND: Duration = Duration::from_millis(250);
+/// Time between two looks at the counters.
+const COUNT: Duration = Duration::from_secs(1);
 
 /// The board as its writers and readers share it.
 pub type Shared = Arc<Mutex<Board>>;
@@ -51,6 +56,29 @@ pub async fn counters(board: &Shared) -> Counters {
     }));
     let texts = texts.await.into_iter().flatten();
     Counters::read(texts.map(|(name, body)| (name, String::from_utf8_lossy(&body).into_owned())))
+}
+
+/// Asks for health all the time and for rates about once a second.
+pub fn ticker(board: Shared) -> mpsc::Receiver<Option<Rates>> {
+    let (ticks, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut before: Option<(Instant, Counters)> = None;
+        loop {
+            round(&board).await;
+            let due = before.as_ref().is_none_or(|(at, _)| at.elapsed() >= COUNT);
+            let mut rates = None;
+            if due {
+                let now = counters(&board).await;
+                rates = Some(before.map_or_else(Rates::default, |(_, before)| now.since(&before)));
+                before = Some((Instant::now(), now));
+            }
+            if ticks.send(rates).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(ROUND).await;
+        }
+    });
+    receiver
 }
 
 async fn health<H: DeserializeOwned>(admin: &str) -> Option<H> {

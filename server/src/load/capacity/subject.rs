@@ -13,7 +13,7 @@ use wscluster_api::manifest;
 use super::super::args::Args;
 use super::super::conductor::Mark;
 use crate::admin::client;
-use crate::local::broker::{Broker, BrokerError};
+use crate::kafka::embedded::{Embedded, EmbeddedError};
 use crate::local::child::{Program, Running, SpawnError};
 use crate::process::{Usage, usage};
 
@@ -42,7 +42,7 @@ pub(super) enum SubjectError {
     #[error("failed to use {path}: it names no topic with a fixed name and a channel that ends in {{key}}'s suffix")]
     Topic { path: PathBuf },
     #[error(transparent)]
-    Broker(#[from] BrokerError),
+    Broker(#[from] EmbeddedError),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
     #[error("failed to write the shard's manifest to {path}: {source}")]
@@ -66,7 +66,7 @@ pub(super) struct Subject {
 /// A shard of ours, with what it needs.
 struct Own {
     running: Running,
-    _broker: Broker,
+    _broker: Embedded,
     reports: JoinHandle<()>,
     manifest: PathBuf,
 }
@@ -99,7 +99,7 @@ impl Subject {
         let topic = cluster.spec.source.kafka.topics.iter().find(|topic| !topic.name.is_empty());
         let topic = topic.ok_or(SubjectError::Topic { path: source })?;
         step.topic = Some(format!("{}={}", topic.name, topic.channel));
-        let broker = Broker::start(&cluster.spec.source.kafka)?;
+        let broker = Embedded::start(&cluster.spec.source.kafka.topics)?;
         step.kafka = vec![broker.bootstrap().to_owned()];
         let write = |source| SubjectError::Write { path: path.clone(), source };
         let text = serde_json::to_string(&cluster).map_err(|error| write(error.into()))?;
