@@ -3,8 +3,8 @@
 //! Every record is written once and in order (idempotent producer), and equal keys go where Java clients put them. The exit
 //! code says whether the brokers have taken all of them: 0 yes, 1 no, 2 a mistake in the arguments.
 
-mod deliver;
-mod input;
+pub(crate) mod deliver;
+pub(crate) mod input;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

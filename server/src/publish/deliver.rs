@@ -16,7 +16,7 @@ use crate::kafka::{ConfigError, Connect, Context};
 
 /// Why nothing can be sent.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DeliverError {
+pub(crate) enum DeliverError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("failed to set up the Kafka client: {0}")]
@@ -33,15 +33,15 @@ pub(super) enum DeliverError {
 
 /// What became of the records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) published: u64,
-    pub(super) failed: u64,
+pub(crate) struct Outcome {
+    pub(crate) published: u64,
+    pub(crate) failed: u64,
     /// The first failure.
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Where records go. Closing it waits for the brokers' answers.
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     producer: ThreadedProducer<Deliveries>,
     deliveries: Arc<Counts>,
     topic: String,
@@ -61,7 +61,7 @@ struct Deliveries {
 }
 
 impl Outlet {
-    pub(super) fn open(connect: &Connect<'_>, topic: &str, timeout: Duration) -> Result<Self, DeliverError> {
+    pub(crate) fn open(connect: &Connect<'_>, topic: &str, timeout: Duration) -> Result<Self, DeliverError> {
         let (mut config, context) = connect.producer()?;
         config.set("message.timeout.ms", timeout.as_millis().max(1).to_string());
         let deliveries = Arc::new(Counts::default());
@@ -73,7 +73,7 @@ impl Outlet {
     }
 
     /// Queues a record; waits while the queue is full.
-    pub(super) fn send(&mut self, record: &Record) -> Result<(), DeliverError> {
+    pub(crate) fn send(&mut self, record: &Record) -> Result<(), DeliverError> {
         let mut outgoing: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
         if let Some(key) = &record.key {
             outgoing = outgoing.key(key);
@@ -110,7 +110,7 @@ impl Outlet {
     }
 
     /// Waits until every record was taken or given up.
-    pub(super) fn close(self) -> Outcome {
+    pub(crate) fn close(self) -> Outcome {
         // Each record ends by its own timeout; a little more for the last to be told.
         let flushed = self.producer.flush(self.timeout + Duration::from_secs(5));
         let reason = self.producer.client().context().context.reason();

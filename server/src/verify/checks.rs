@@ -36,6 +36,7 @@ pub async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
 
     let mut clients = straight(target, &before, within, tell).await;
     if let Some(door) = gateway_door(target, within) {
+        quiet(target, within).await;
         through(&door, &before, &mut clients, tell).await;
     } else {
         tell(Finding::skipped("gateway", "no client went through a gateway", "give --gateway ws://HOST:PORT/ws"));
@@ -128,6 +129,21 @@ async fn through(door: &Door, before: &GatewayHealth, clients: &mut Vec<Client>,
         }
     }
     tell(balance::reached(before, &landed, count));
+}
+
+/// Waits until nothing has changed for a while, but not for long: a gateway may still believe what was true before many clients
+/// left at once, and would then be judged for choosing by it.
+async fn quiet(target: &Target, within: Duration) {
+    const WHILE: Duration = Duration::from_millis(1_200);
+    let end = Instant::now() + 3 * WHILE;
+    let (mut last, mut since) = (None, Instant::now());
+    while since.elapsed() < WHILE && Instant::now() < end {
+        let now = settled(target, within, |_| true).await.map(|now| now.checks.capacity.current);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Asks for health until the number of connections `fits`; none when it never does.

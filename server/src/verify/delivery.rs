@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use futures_util::future::join_all;
 use rand::RngExt as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::report::Finding;
 use super::target::Source;
+use crate::kafka::Connect;
+use crate::publish::deliver::Outlet;
+use crate::publish::input::Record;
 
 /// A record that no other run publishes.
 #[derive(Clone, Debug)]
@@ -41,13 +43,11 @@ impl Probe {
 
     /// Publishes it, and waits until the broker has it; blocks.
     fn publish(&self, source: &Source, within: Duration) -> Result<(), String> {
-        let mut config = rdkafka::ClientConfig::new();
-        config.set("bootstrap.servers", source.kafka.brokers.join(",")).set("linger.ms", "0");
-        config.set("message.timeout.ms", within.as_millis().to_string());
-        let producer: BaseProducer = config.create().map_err(|error| error.to_string())?;
-        let record = BaseRecord::to(&source.topic).key(&self.key).payload(&self.value);
-        producer.send(record).map_err(|(error, _)| error.to_string())?;
-        producer.flush(within).map_err(|error| error.to_string())
+        let connect = Connect { spec: &source.kafka, brokers: &[], client: "wscluster-verify" };
+        let mut outlet = Outlet::open(&connect, &source.topic, within).map_err(|error| error.to_string())?;
+        let (key, value) = (Some(self.key.clone().into()), Some(self.value.clone().into()));
+        outlet.send(&Record { key, value, ..Record::default() }).map_err(|error| error.to_string())?;
+        outlet.close().error.map_or(Ok(()), Err)
     }
 }
 
