@@ -1,0 +1,87 @@
+//! What a user types wrong is answered with what is wrong and what would be right, and leaves nothing running.
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::run::{Run, manifest, output, wscluster};
+
+/// Runs `local` on a manifest that it should refuse; its exit code and what it says.
+fn refused(text: &str, more: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.yaml");
+    std::fs::write(&file, text).unwrap();
+    let (code, out, err) = output(wscluster().args(["local", "--output", "json", "-f"]).arg(&file).args(more));
+    let event: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(event["event"], "failed", "programs are told too");
+    let error = event["error"].as_str().unwrap().to_owned();
+    assert!(err.contains(&error), "{err}");
+    (code, error)
+}
+
+#[test]
+fn names_field_and_value_of_a_bad_manifest() {
+    let good = manifest(2, 10, "");
+    let collision = "        - { name: other.trades, channel: \"{key}.trade\" }\n";
+    for (text, words) in [
+        (good.replace("shards:", "shardz:"), vec!["shardz"]),
+        (manifest(2, 0, ""), vec!["spec.capacity", "0", "1"]),
+        (manifest(2, 10, collision), vec!["topics[1].channel", "{key}.trade", "topics[0]"]),
+        (good.replace("kind: WsCluster", "kind: Deployment"), vec!["Deployment", "WsCluster"]),
+        ("- just\n- a list\n".to_owned(), vec!["cluster.yaml"]),
+    ] {
+        let (code, error) = refused(&text, &[]);
+        assert_eq!(code, Some(2), "{error}");
+        for word in words {
+            assert!(error.contains(word), "{word:?} is not in: {error}");
+        }
+    }
+}
+
+#[test]
+fn names_a_file_that_is_not_there() {
+    let (code, _, err) = output(wscluster().args(["local", "-f", "/nowhere/cluster.yaml"]));
+    assert_eq!(code, Some(2));
+    assert!(err.contains("failed to read /nowhere/cluster.yaml: No such file"), "{err}");
+}
+
+#[test]
+fn names_a_port_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let text = manifest(1, 10, "");
+    for option in ["--port", "--admin-port"] {
+        let other = if option == "--port" { "--admin-port" } else { "--port" };
+        let (code, error) = refused(&text, &[option, &port, other, "0"]);
+        assert_eq!(code, Some(1));
+        assert!(error.contains(&format!("failed to listen on 127.0.0.1:{port}")), "{error}");
+        assert!(error.contains("choose another one"), "{error}");
+    }
+}
+
+#[test]
+fn refuses_the_port_of_another_run() {
+    let run = Run::start(&manifest(1, 10, ""), &[]);
+    let port = run.ready["gateway"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    // Both would set SO_REUSEPORT, and the kernel would give each half of the clients.
+    let (code, error) = refused(&manifest(1, 10, ""), &["--port", &port]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("another process holds the port"), "{error}");
+}
+
+#[test]
+fn demo_never_writes_to_named_brokers() {
+    let (code, error) = refused(&manifest(1, 10, ""), &["--demo", "--brokers", "127.0.0.1:9"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("embedded broker only") && error.contains("127.0.0.1:9"), "{error}");
+}
+
+#[test]
+fn tells_why_a_child_does_not_start() {
+    let security = "      security: { tls: {}, sasl: { mechanism: SCRAM-SHA-256, username: reader, password: { env: \
+                    NO_SUCH_PASSWORD } } }\n      brokers: [\"127.0.0.1:9\"]\n";
+    let (code, error) = refused(&manifest(1, 10, security), &["--port", "0"]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.starts_with("failed to start prices-0: exit code"), "{error}");
+    assert!(error.contains("NO_SUCH_"), "the child's own words: {error}");
+}

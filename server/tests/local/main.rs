@@ -1,0 +1,10 @@
+//! `wscluster local` and `wscluster verify` as a user runs them: real processes, real sockets, an embedded broker.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod command_line;
+mod delivery;
+mod run;
+mod stopping;
+mod supervision;
+mod verify;
