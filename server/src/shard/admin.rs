@@ -9,7 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
-use super::drain::Drains;
+use super::drain::{Drains, Ending};
 use super::shared::Shared;
 use crate::admin::Part;
 use crate::health::{CapacityCheck, Checks, CpuCheck, KafkaCheck, MemoryCheck, ShardHealth, State, Status, percent};
@@ -101,8 +101,10 @@ pub fn routes(drains: Drains, defaults: wscluster_api::spec::Drain) -> Router {
         match merged(&defaults, &body) {
             Ok(drain) => {
                 let answer = json!({ "state": "draining", "drain": drain });
-                drains.begin(drain);
-                (StatusCode::ACCEPTED, Json(answer)).into_response()
+                match drains.begin(drain) {
+                    Ok(()) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
+                    Err(ending) => conflict(ending),
+                }
             }
             Err(message) => {
                 let body = json!({ "error": "bad_request", "message": message });
@@ -110,11 +112,16 @@ pub fn routes(drains: Drains, defaults: wscluster_api::spec::Drain) -> Router {
             }
         }
     };
-    let cancel = async move || {
-        cancel.cancel();
-        Json(json!({ "state": "ready" }))
+    let cancel = async move || match cancel.cancel() {
+        Ok(()) => Json(json!({ "draining": false })).into_response(),
+        Err(ending) => conflict(ending),
     };
     Router::new().route("/drain", post(begin).delete(cancel))
+}
+
+fn conflict(ending: Ending) -> Response {
+    let body = json!({ "error": "ending", "message": ending.to_string() });
+    (StatusCode::CONFLICT, Json(body)).into_response()
 }
 
 /// The manifest's drain with the fields of `body` in their place.

@@ -4,6 +4,7 @@
 //! signals all come here.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -34,27 +35,47 @@ const STEP: Duration = Duration::from_millis(20);
 pub struct Drains {
     shared: Arc<Shared>,
     wanted: watch::Sender<Option<Drain>>,
+    /// The process ends: no other drain, no way back.
+    is_last: Arc<AtomicBool>,
 }
+
+/// The process is ending, and nothing changes that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the process is ending: its drain can be neither replaced nor taken back")]
+pub struct Ending;
 
 impl Drains {
     /// Refuses new upgrades and begins to move connections away; replaces a drain under way.
-    pub fn begin(&self, drain: Drain) {
+    pub fn begin(&self, drain: Drain) -> Result<(), Ending> {
+        if self.is_last.load(Relaxed) {
+            return Err(Ending);
+        }
+        self.start(drain);
+        Ok(())
+    }
+
+    /// [`Self::begin`] for a process that ends.
+    pub fn begin_last(&self, drain: Drain) {
+        self.is_last.store(true, Relaxed);
+        self.start(drain);
+    }
+
+    fn start(&self, drain: Drain) {
         tracing::info!(evict_rate = drain.evict_rate, deadline = %drain.deadline, "draining");
         self.shared.set_draining(true);
         self.wanted.send_replace(Some(drain));
     }
 
     /// Takes it back: upgrades are taken again, and who is here stays.
-    pub fn cancel(&self) {
+    pub fn cancel(&self) -> Result<(), Ending> {
+        if self.is_last.load(Relaxed) {
+            return Err(Ending);
+        }
         if self.wanted.send_replace(None).is_some() {
             tracing::info!("drain taken back");
         }
         self.shared.set_draining(false);
-    }
-
-    /// Whether one is under way.
-    pub fn is_on(&self) -> bool {
-        self.wanted.borrow().is_some()
+        Ok(())
     }
 
     /// Handle and the task that does the work.
@@ -63,7 +84,7 @@ impl Drains {
         workers: Vec<mpsc::UnboundedSender<Order>>,
     ) -> (Self, impl Future<Output = ()>) {
         let (wanted, drains) = watch::channel(None);
-        (Self { shared: Arc::clone(&shared), wanted }, run(shared, workers, drains))
+        (Self { shared: Arc::clone(&shared), wanted, is_last: Arc::default() }, run(shared, workers, drains))
     }
 }
 

@@ -150,3 +150,6 @@ impl Worker {
         !(self.small.is_empty() && self.bulk.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,7 @@ async fn end(server: &Server, drain: Drain, watch_parent: bool) -> std::io::Resu
     // A parent that is gone restarts nobody: its clients should look elsewhere now.
     let drain = if stop == Stop::Orphaned { Drain { deadline: Span::millis(0), ..drain } } else { drain };
     let deadline = drain.deadline.0;
-    server.drains.begin(drain);
+    server.drains.begin_last(drain);
     tokio::select! {
         () = drain::is_over(&server.shared, deadline) => {
             tracing::info!(left = server.shared.slots.used(), "drained");

@@ -76,13 +76,20 @@ pub(super) fn run(start: Start) -> std::io::Result<()> {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let worker = Worker::new(index, shared);
-        tokio::task::spawn_local(accept::run(Rc::clone(&worker), listener));
-        tokio::task::spawn_local(ticks(Rc::clone(&worker)));
-        tokio::task::spawn_local(fanout::run(Rc::clone(&worker), feed));
-        while let Some(order) = orders.recv().await {
-            worker.borrow_mut().obey(order);
+        let mut vital = tokio::task::JoinSet::new();
+        vital.spawn_local(accept::run(Rc::clone(&worker), listener));
+        vital.spawn_local(ticks(Rc::clone(&worker)));
+        vital.spawn_local(fanout::run(Rc::clone(&worker), feed));
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => worker.borrow_mut().obey(order),
+                    None => return Ok(()),
+                },
+                // A worker that only seems to work is worse than none: its clients find another shard.
+                Some(Err(panic)) = vital.join_next() => return Err(std::io::Error::other(panic)),
+            }
         }
-        Ok(())
     })
 }
 
@@ -105,7 +112,7 @@ async fn ticks(worker: Rc<RefCell<Worker>>) {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>) -> Rc<RefCell<Self>> {
+    pub(super) fn new(index: usize, shared: Arc<Shared>) -> Rc<RefCell<Self>> {
         Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 me: Weak::clone(me),

@@ -17,7 +17,7 @@ async fn closes_everybody_with_a_hint_of_their_own() {
     for _ in 0..20 {
         clients.push(rig.connect().await);
     }
-    rig.server.drains.begin(drain(1_000, Span::secs(60)));
+    rig.server.drains.begin(drain(1_000, Span::secs(60))).unwrap();
     let mut hints = std::collections::HashSet::new();
     for client in &mut clients {
         let (code, reason) = client.closed().await;
@@ -41,7 +41,7 @@ async fn keeps_to_its_rate_and_can_be_taken_back() {
         clients.push(rig.connect().await);
     }
     let start = tokio::time::Instant::now();
-    rig.server.drains.begin(drain(50, Span::secs(60)));
+    rig.server.drains.begin(drain(50, Span::secs(60))).unwrap();
     assert_eq!(rig.server.shared.state(), State::Draining);
     let refused = tokio_tungstenite::connect_async(rig.url("/ws")).await.unwrap_err();
     assert!(refused.to_string().contains("503"), "{refused}");
@@ -55,7 +55,7 @@ async fn keeps_to_its_rate_and_can_be_taken_back() {
     until("five evictions", || rig.metric("wscluster_shard_evictions_total") >= 5.0).await;
     // Half the mean distance is the shortest: five cannot be gone sooner.
     assert!(start.elapsed() >= Duration::from_millis(5 * 10), "{:?}", start.elapsed());
-    rig.server.drains.cancel();
+    rig.server.drains.cancel().unwrap();
     assert_eq!(rig.server.shared.state(), State::Ready);
     let mut client = rig.connect().await;
     assert_eq!(client.subscribe(&["a"]).await["count"], 1);
@@ -68,7 +68,7 @@ async fn closes_all_that_is_left_at_the_deadline() {
     for _ in 0..30 {
         clients.push(rig.connect().await);
     }
-    rig.server.drains.begin(drain(1, Span::millis(50)));
+    rig.server.drains.begin(drain(1, Span::millis(50))).unwrap();
     for client in &mut clients {
         assert_eq!(client.closed().await.0, 1012);
     }
@@ -82,7 +82,16 @@ async fn delivers_what_is_due_before_the_close() {
     client.subscribe(&["a"]).await;
     rig.publish("a", json!("last words")).await;
     until("it is due", || rig.metric("wscluster_shard_records_total") >= 1.0).await;
-    rig.server.drains.begin(drain(1_000, Span::secs(60)));
+    rig.server.drains.begin(drain(1_000, Span::secs(60))).unwrap();
     assert_eq!(client.json().await["data"], "last words");
     assert_eq!(client.closed().await.0, 1012);
+}
+
+#[tokio::test]
+async fn the_last_drain_of_a_process_is_final() {
+    let rig = Rig::start(1, |_| {}).await;
+    rig.server.drains.begin_last(drain(1, Span::secs(60)));
+    assert!(rig.server.drains.cancel().is_err());
+    assert!(rig.server.drains.begin(drain(1, Span::secs(600))).is_err());
+    assert_eq!(rig.server.shared.state(), State::Draining);
 }

@@ -41,27 +41,3 @@ async fn waits_for_more_where_the_manifest_says_so() {
     until("deliveries counted", || rig.metric("wscluster_shard_deliveries_total") == 6.0).await;
     assert_eq!(rig.metric("wscluster_shard_writes_total"), 2.0);
 }
-
-#[tokio::test]
-async fn a_big_channel_does_not_delay_a_small_one() {
-    let mut rig = Rig::start(1, |settings| settings.capacity = 1_000).await;
-    let mut big = Vec::new();
-    for _ in 0..700 {
-        let mut client = rig.connect().await;
-        client.subscribe(&["big"]).await;
-        big.push(client);
-    }
-    let mut small = rig.connect().await;
-    small.subscribe(&["small"]).await;
-    until("acks counted", || rig.metric("wscluster_shard_deliveries_total") == 701.0).await;
-    // One update, so that the small record surely comes behind the big ones.
-    let mut records: Vec<_> = (0..20).map(|number| rig.record("big", &json!(number))).collect();
-    records.push(rig.record("small", &json!("small")));
-    rig.feed(Update::Records(records)).await;
-    assert_eq!(small.json().await["data"], "small");
-    for client in &mut big {
-        for number in 0..20 {
-            assert_eq!(client.json().await["data"], number);
-        }
-    }
-}

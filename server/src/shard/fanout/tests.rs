@@ -1,0 +1,129 @@
+//! Who is written to first: a worker without its loop, so that every step is the test's own.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::*;
+use crate::feed::{Draft, Epoch, Partition, Position, Record};
+use crate::shard::metrics::Metrics;
+use crate::shard::settings::Settings;
+use crate::shard::shared::Shared;
+
+struct Rig {
+    worker: Rc<RefCell<Worker>>,
+    listener: TcpListener,
+    peers: Vec<TcpStream>,
+    next: i64,
+}
+
+/// Runs `test` where a worker would run.
+fn with_worker(test: impl AsyncFnOnce(Rig)) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async {
+        let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+                    spec: { source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
+        let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let shared = Shared::new(Settings::new("s", &cluster.spec), metrics, 1);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let worker = Worker::new(0, shared);
+        let partition = Partition { epoch: Epoch(1), number: 0 };
+        worker.borrow_mut().apply(&Update::Begin { partition, topic: "t".into(), from: 0, lost: false });
+        test(Rig { worker, listener, peers: Vec::new(), next: 0 }).await;
+    });
+}
+
+impl Rig {
+    /// Adds `count` connections that listen to `channel`; their keys follow each other.
+    async fn join(&mut self, channel: &str, count: usize) -> Vec<u32> {
+        let mut keys = Vec::new();
+        for _ in 0..count {
+            self.peers.push(TcpStream::connect(self.listener.local_addr().unwrap()).unwrap());
+            let (stream, _) = self.listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+            stream.writable().await.unwrap();
+            let mut worker = self.worker.borrow_mut();
+            let slot = worker.shared.slots.grant().unwrap();
+            let key = worker.connections.vacant_key() as u32;
+            worker.add(stream, slot, false, &[], None);
+            let membership = worker.channels.join(channel, key);
+            worker.connections[key as usize].subscriptions.push(membership);
+            worker.subscriptions += 1;
+            keys.push(key);
+        }
+        keys
+    }
+
+    fn publish(&mut self, channels: &[&str]) {
+        let record = |channel: &&str| {
+            let position = Position { partition: Partition { epoch: Epoch(1), number: 0 }, offset: self.next };
+            self.next += 1;
+            let draft = Draft { kind: "t", priority: 0, data: b"\"data\":1" };
+            Arc::new(Record::encode((*channel).into(), position, None, now_ms(), draft))
+        };
+        let records = channels.iter().map(record).collect();
+        self.worker.borrow_mut().apply(&Update::Records(records));
+    }
+
+    /// How many frames wait for a connection.
+    fn due(&self, key: u32) -> u32 {
+        let worker = self.worker.borrow();
+        worker.outbox.len(worker.connections[key as usize].due)
+    }
+}
+
+#[test]
+fn a_big_channel_does_not_delay_a_small_one() {
+    with_worker(async |mut rig| {
+        let big = rig.join("big", SMALL + 300).await;
+        let small = rig.join("small", 2).await;
+        rig.publish(&["big", "big", "small", "big"]);
+        assert!(rig.worker.borrow_mut().flush_slice(), "more than a slice is due");
+        assert!(small.iter().all(|key| rig.due(*key) == 0), "small goes first, though it came later");
+        assert_eq!(big.iter().filter(|key| rig.due(**key) == 0).count(), SLICE);
+        // Nor does the rest of the big one delay what comes for the small one now.
+        rig.publish(&["small"]);
+        rig.worker.borrow_mut().flush_slice();
+        assert!(small.iter().all(|key| rig.due(*key) == 0));
+        while rig.worker.borrow_mut().flush_slice() {}
+        assert!(big.iter().all(|key| rig.due(*key) == 0));
+        assert_eq!(rig.worker.borrow().due_bytes, 0);
+    });
+}
+
+#[test]
+fn a_member_of_both_moves_up_and_is_written_to_once() {
+    with_worker(async |mut rig| {
+        let big = rig.join("big", SMALL + 300).await;
+        let last = *big.last().unwrap();
+        let membership = rig.worker.borrow_mut().channels.join("small", last);
+        rig.worker.borrow_mut().connections[last as usize].subscriptions.push(membership);
+        rig.worker.borrow_mut().subscriptions += 1;
+        rig.publish(&["big", "small"]);
+        rig.worker.borrow_mut().flush_slice();
+        assert_eq!(rig.due(last), 0, "both leave in the turn of the small one");
+        let written = rig.worker.borrow().tally.writes;
+        assert_eq!(written, SLICE as u64 + 1);
+        while rig.worker.borrow_mut().flush_slice() {}
+        assert_eq!(rig.worker.borrow().tally.writes, big.len() as u64, "one write a socket");
+        assert_eq!(rig.worker.borrow().tally.deliveries, big.len() as u64 + 1);
+    });
+}
+
+#[test]
+fn an_ended_connection_in_the_queue_is_passed_over() {
+    with_worker(async |mut rig| {
+        let keys = rig.join("a", 3).await;
+        rig.publish(&["a"]);
+        rig.worker.borrow_mut().remove(keys[1]);
+        // The key is taken again, by a connection to which nothing is due.
+        let new = rig.join("b", 1).await;
+        assert_eq!(new[0], keys[1]);
+        while rig.worker.borrow_mut().flush_slice() {}
+        assert_eq!(rig.worker.borrow().tally.writes, 2);
+        assert_eq!(rig.worker.borrow().due_bytes, 0);
+    });
+}
