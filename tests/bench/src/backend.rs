@@ -3,17 +3,17 @@
 //! A role of this binary, run as a process of its own: `wscluster-bench backend`. It upgrades whoever asks, echoes data
 //! frames, and sends on command (one JSON line on standard input, one back). To our gateway it looks like a shard.
 
+mod send;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prometheus_client::registry::Registry;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::SendFlags;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -22,12 +22,14 @@ use wscluster::admin::{self, Part};
 use wscluster::health::{Checks, ShardHealth, State, Status};
 use wscluster::net::{Share, listen};
 use wscluster::ws::decode::{Decoder, Event, Flow, Role};
-use wscluster::ws::frame::{Opcode, put_server_header, server_frame};
+use wscluster::ws::frame::{Opcode, server_frame};
 use wscluster::ws::upgrade::accept_key;
 
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::{block_on, detach};
 use crate::wire::receive;
+use send::send_all;
+pub use send::{Push, Sent};
 
 /// Slots each listener claims to have: more than any bench needs.
 const CAPACITY: u32 = 20_000;
@@ -47,30 +49,6 @@ pub struct Address {
     pub ws: SocketAddr,
     /// `/health`.
     pub admin: SocketAddr,
-}
-
-/// A command: `records` frames to every connection, `per_second` records a second, `burst` at a time.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Push {
-    /// Frames each connection gets.
-    pub records: usize,
-    /// Pace; infinite as JSON `null`: as fast as it can.
-    pub per_second: Option<f64>,
-    /// Records that are due at one instant.
-    pub burst: usize,
-    /// Payload bytes of a frame.
-    pub len: usize,
-    /// Spread each record's sends evenly over the time to the next, instead of all at once.
-    pub spread: bool,
-}
-
-/// What came of it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Sent {
-    /// Frames sent.
-    pub sent: u64,
-    /// Sends that had to wait for room in the socket.
-    pub waited: u64,
 }
 
 struct Door {
@@ -134,49 +112,6 @@ async fn commands(streams: &Streams) -> Result<()> {
     Ok(())
 }
 
-/// The loop itself.
-fn send_all(streams: &[Rc<TcpStream>], push: Push) -> io::Result<Sent> {
-    let mut frame = vec![];
-    put_server_header(&mut frame, Opcode::Text, push.len);
-    frame.resize(frame.len() + push.len, b'x');
-    let began = Instant::now();
-    let mut done = Sent { sent: 0, waited: 0 };
-    for record in 0..push.records {
-        for (i, stream) in streams.iter().enumerate() {
-            let place = if push.spread { i as f64 / streams.len() as f64 } else { 0.0 };
-            if let Some(per_second) = push.per_second {
-                let due = ((record / push.burst * push.burst) as f64 + place) / per_second;
-                sleep_until(began + Duration::from_secs_f64(due));
-            }
-            send_one(stream, &frame, &mut done)?;
-        }
-    }
-    Ok(done)
-}
-
-fn sleep_until(due: Instant) {
-    let now = Instant::now();
-    if due > now {
-        std::thread::sleep(due - now);
-    }
-}
-
-fn send_one(stream: &TcpStream, frame: &[u8], done: &mut Sent) -> io::Result<()> {
-    let mut rest = frame;
-    while !rest.is_empty() {
-        match rustix::net::send(stream, rest, SendFlags::NOSIGNAL) {
-            Ok(written) => rest = &rest[written..],
-            Err(rustix::io::Errno::AGAIN) => {
-                done.waited += 1;
-                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    done.sent += 1;
-    Ok(())
-}
-
 async fn connection(
     mut stream: TcpStream,
     door: &Arc<Door>,
@@ -235,7 +170,7 @@ async fn echo(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> io::Result<()> 
 }
 
 /// The key of a complete request head.
-fn key_of(head: &[u8]) -> io::Result<Option<String>> {
+pub fn key_of(head: &[u8]) -> io::Result<Option<String>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(head).map_err(io::Error::other)?;

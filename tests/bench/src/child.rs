@@ -30,12 +30,15 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `program` on CPU `cpu`; its standard error goes to `target/bench/NAME.log`.
-    pub fn start<A: AsRef<str>>(name: &str, cpu: usize, program: &str, args: &[A]) -> Result<Self> {
+    /// Starts `program` on CPU `cpu`, or on any for `None`; its standard error goes to `target/bench/NAME.log`.
+    pub fn start<A: AsRef<str>>(name: &str, cpu: Option<usize>, program: &str, args: &[A]) -> Result<Self> {
         let log = report::directory()?.join(format!("{name}.log"));
         let stderr = std::fs::File::create(&log).doing(format!("create {}", log.display()))?;
+        let pin = cpu.map(|cpu| ["taskset".to_owned(), "-c".to_owned(), cpu.to_string()]);
         let mut process = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "taskset", "-c", &cpu.to_string(), program])
+            .args(["--pdeathsig", "TERM"])
+            .args(pin.iter().flatten())
+            .arg(program)
             .args(args.iter().map(AsRef::as_ref))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -63,6 +66,26 @@ impl Child {
         serde_json::from_str(&line).map_err(|error| {
             Error::Unusable(format!("{} said {line:?}, which is not what was expected: {error}", self.name))
         })
+    }
+
+    /// All it still says, once it has ended, `within` that time.
+    pub async fn rest(&mut self, within: Duration) -> Result<String> {
+        let mut text = String::new();
+        let reading = async {
+            while let Some(line) = self.stdout.next_line().await? {
+                text += &line;
+                text.push('\n');
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        match tokio::time::timeout(within, reading).await {
+            Ok(read) => read.doing(format!("read from {}", self.name))?,
+            Err(_) => bail!("{} has not ended after {within:?}; see {}", self.name, self.log.display()),
+        }
+        if text.is_empty() {
+            bail!("{} said nothing: {}", self.name, self.last_words());
+        }
+        Ok(text)
     }
 
     /// Sends `request` as one line and reads one line back.

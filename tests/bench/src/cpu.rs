@@ -47,6 +47,11 @@ impl Cpu {
         self.0.values().sum()
     }
 
+    /// Seconds by thread name.
+    pub fn by_thread(&self) -> BTreeMap<String, f64> {
+        self.0.iter().map(|(name, used)| (name.clone(), used.as_secs_f64())).collect()
+    }
+
     /// Threads whose name begins with `prefix`.
     pub fn threads(&self, prefix: &str) -> Duration {
         self.0.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, used)| *used).sum()

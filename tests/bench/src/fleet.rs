@@ -1,5 +1,7 @@
 //! Many clients in one thread: opened on schedule, counted by outcome, their messages counted as they come.
 
+mod client;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,12 +14,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
-use wscluster::ws::decode::{Decoder, Event, Flow, Role};
 use wscluster::ws::frame::{Opcode, client_frame};
 
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::wire::{self, Failure, Opened};
+use client::client;
 
 /// A handshake may take this long, from the connect on.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,14 +31,14 @@ pub struct Door {
     pub addr: SocketAddr,
     /// Path of the upgrade.
     pub path: String,
-    /// A text message sent after the 101, e.g. a subscription.
-    pub hello: Option<String>,
+    /// Text messages, e.g. subscriptions: client `i` sends the `i`th after its 101, in turns. None: nothing is sent.
+    pub hellos: Vec<String>,
 }
 
 impl Door {
     /// `/ws` at `addr`, and nothing to say.
     pub fn at(addr: SocketAddr) -> Self {
-        Self { addr, path: "/ws".to_owned(), hello: None }
+        Self { addr, path: "/ws".to_owned(), hellos: vec![] }
     }
 }
 
@@ -49,8 +51,6 @@ pub struct Counts {
     pub messages: Cell<u64>,
     /// Bytes received after the 101.
     pub bytes: Cell<u64>,
-    /// Reads that returned something.
-    pub reads: Cell<u64>,
     /// Handshakes that failed, by name.
     pub failures: RefCell<BTreeMap<Failure, u64>>,
     /// Connections that ended although nobody here closed them, by what ended them.
@@ -78,14 +78,14 @@ fn add(cell: &Cell<u64>, n: u64) {
 }
 
 struct Shared {
-    counts: Counts,
+    counts: Rc<Counts>,
     streams: RefCell<Vec<Arc<TcpStream>>>,
     scratch: RefCell<Vec<u8>>,
 }
 
 /// Clients that stay until the fleet is dropped.
 pub struct Fleet {
-    door: Door,
+    door: Rc<Door>,
     shared: Rc<Shared>,
     tasks: JoinSet<()>,
 }
@@ -94,13 +94,13 @@ impl Fleet {
     /// An empty fleet for `door`. Needs a `LocalSet`.
     pub fn new(door: Door) -> Self {
         let shared =
-            Shared { counts: Counts::default(), streams: RefCell::default(), scratch: RefCell::new(vec![0; 64 << 10]) };
-        Self { door, shared: Rc::new(shared), tasks: JoinSet::new() }
+            Shared { counts: Rc::default(), streams: RefCell::default(), scratch: RefCell::new(vec![0; 64 << 10]) };
+        Self { door: Rc::new(door), shared: Rc::new(shared), tasks: JoinSet::new() }
     }
 
     /// What they have seen.
-    pub fn counts(&self) -> &Counts {
-        &self.shared.counts
+    pub fn counts(&self) -> Rc<Counts> {
+        Rc::clone(&self.shared.counts)
     }
 
     /// Starts `n` more clients, `per_second` of them each second, open loop: a slow answer delays nobody else's start.
@@ -108,8 +108,8 @@ impl Fleet {
         let pace = Pace::start(per_second);
         for i in 0..n {
             pace.until_due(i).await;
-            let (door, shared) = (self.door.clone(), Rc::clone(&self.shared));
-            self.tasks.spawn_local(async move { client(door, shared).await });
+            let (door, shared) = (Rc::clone(&self.door), Rc::clone(&self.shared));
+            self.tasks.spawn_local(async move { client(i, &door, &shared).await });
         }
     }
 
@@ -188,62 +188,6 @@ impl Pace {
             tokio::task::yield_now().await;
         }
     }
-}
-
-async fn client(door: Door, shared: Rc<Shared>) {
-    match wire::open(door.addr, &door.path, HANDSHAKE).await {
-        Ok(opened) => {
-            add(&shared.counts.opened, 1);
-            let end = hold(opened, &door, &shared).await;
-            *shared.counts.lost.borrow_mut().entry(end).or_default() += 1;
-        }
-        Err(failure) => shared.counts.fail(failure),
-    }
-}
-
-/// Reads until the connection ends and says how it did.
-async fn hold(opened: Opened, door: &Door, shared: &Shared) -> String {
-    let Opened { mut stream, mut rest } = opened;
-    if let Some(hello) = &door.hello {
-        let frame = client_frame(Opcode::Text, hello.as_bytes(), [1, 2, 3, 4]);
-        if let Err(error) = stream.write_all(&frame).await {
-            return error.kind().to_string();
-        }
-    }
-    let stream = Arc::new(stream);
-    shared.streams.borrow_mut().push(Arc::clone(&stream));
-    let mut decoder = Decoder::new(Role::Client, 1 << 20);
-    let mut end = take(&mut rest, &mut decoder, &stream, &shared.counts);
-    while end.is_none() {
-        end = match wire::receive(&stream, &shared.scratch, |b| take(b, &mut decoder, &stream, &shared.counts)).await {
-            Ok((0, _)) => Some("end of stream without a close frame".to_owned()),
-            Ok((_, end)) => end,
-            Err(error) => Some(error.kind().to_string()),
-        };
-    }
-    shared.streams.borrow_mut().retain(|other| !Arc::ptr_eq(other, &stream));
-    end.unwrap_or_default()
-}
-
-/// Counts what is in `bytes` and answers pings; says what ended the connection, if something did.
-fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, counts: &Counts) -> Option<String> {
-    if bytes.is_empty() {
-        return None;
-    }
-    add(&counts.reads, 1);
-    add(&counts.bytes, bytes.len() as u64);
-    let mut end = None;
-    let result = decoder.decode(bytes, &mut |event| {
-        match event {
-            Event::Text(_) | Event::Binary(_) => add(&counts.messages, 1),
-            // A socket that cannot take a pong is far behind, and will be closed for it.
-            Event::Ping(data) => drop(stream.try_write(&client_frame(Opcode::Pong, data, [1, 2, 3, 4]))),
-            Event::Pong(_) => {}
-            Event::Close(code, reason) => end = Some(format!("close {} {reason}", code.unwrap_or(1005))),
-        }
-        Flow::Continue
-    });
-    end.or_else(|| result.err().map(|violation| violation.to_string()))
 }
 
 /// Opens `n` connections at `per_second` and closes each right after its 101, waiting for the far end to do the same.

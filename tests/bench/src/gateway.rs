@@ -136,7 +136,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
 pub async fn start_backend(listeners: usize) -> Result<(Child, Vec<Address>)> {
     let this = std::env::current_exe().doing("find this program")?.display().to_string();
     let mut child =
-        Child::start("backend", crate::CLIENT_CPU, &this, &["backend", "--listeners", &listeners.to_string()])?;
+        Child::start("backend", Some(crate::CLIENT_CPU), &this, &["backend", "--listeners", &listeners.to_string()])?;
     let addresses = child.line(Duration::from_secs(5)).await?;
     Ok((child, addresses))
 }

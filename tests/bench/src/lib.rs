@@ -5,12 +5,13 @@
 //! nothing migrates. Absolute figures differ from machine to machine: compare those of one run.
 
 pub mod backend;
+pub mod broker;
 pub mod child;
 pub mod cpu;
 pub mod error;
+pub mod fanout;
 pub mod fleet;
 pub mod gateway;
-pub mod http;
 pub mod machine;
 pub mod ours;
 pub mod proxies;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// CPU and memory of one gateway worker, against HAProxy and nginx in the same run.
     Gateway(gateway::Args),
+    /// Deliveries per CPU-second and memory of one shard worker, against a bare loop of `send` calls.
+    Fanout(fanout::Args),
     /// The server behind the proxies (a role, started by the benches).
     #[command(hide = true)]
     Backend(backend::Args),
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
     wscluster::net::raise_open_files();
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(&args),
+        Command::Fanout(args) => fanout::run(&args),
         Command::Backend(args) => backend::run(args).map(|()| true),
     };
     match done {

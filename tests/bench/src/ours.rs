@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use wscluster::admin::client;
 
 use crate::backend::Address;
 use crate::child::Child;
@@ -14,6 +15,9 @@ use crate::machine::first_line;
 
 /// How long a part may take to say where it listens.
 const START: Duration = Duration::from_secs(20);
+
+/// How long an admin port may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The `wscluster` binary.
 #[derive(Clone, Debug)]
@@ -46,25 +50,26 @@ impl Binary {
             .ok_or_else(|| Error::Unusable(format!("failed to run {}", self.0.display())))
     }
 
-    /// Starts `wscluster ARGS` on CPU `cpu`.
-    pub fn start<A: AsRef<str>>(&self, name: &str, cpu: usize, args: &[A]) -> Result<Child> {
+    /// Starts `wscluster ARGS` on CPU `cpu`, or on any for `None`.
+    pub fn start<A: AsRef<str>>(&self, name: &str, cpu: Option<usize>, args: &[A]) -> Result<Child> {
         Child::start(name, cpu, &self.0.display().to_string(), args)
     }
 
-    /// Path of the binary.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
     /// A gateway with one worker in front of `backends`; waits until it routes.
-    pub async fn gateway(&self, folder: &Path, backends: &[Address], cpu: usize) -> Result<(Child, SocketAddr)> {
-        let manifest = Manifest { shards: backends.len(), capacity: 20_000, ..Manifest::default() }.write(folder)?;
+    pub async fn gateway(
+        &self,
+        folder: &Path,
+        manifest: &Manifest,
+        backends: &[Address],
+        cpu: usize,
+    ) -> Result<(Child, SocketAddr)> {
+        let manifest = manifest.write(folder)?;
         let mut args = vec!["gateway", "-f", &manifest, "--workers", "1", "--exit-with-parent"];
         args.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         let shards: Vec<_> =
             backends.iter().enumerate().map(|(i, b)| format!("bench-{i}={},{}", b.ws, b.admin)).collect();
         args.extend(shards.iter().flat_map(|shard| ["--shard", shard]));
-        let mut child = self.start("gateway", cpu, &args)?;
+        let mut child = self.start("gateway", Some(cpu), &args)?;
         let announced: Announced = child.line(START).await?;
         ready(announced.listening.admin).await?;
         Ok((child, announced.listening.ws))
@@ -75,13 +80,14 @@ impl Binary {
         &self,
         folder: &Path,
         manifest: &Manifest,
+        ordinal: usize,
         brokers: &str,
         cpu: usize,
     ) -> Result<(Child, Address)> {
-        let manifest = manifest.write(folder)?;
-        let mut args = vec!["shard", "-f", &manifest, "--name", "bench-0", "--brokers", brokers, "--workers", "1"];
+        let (manifest, name) = (manifest.write(folder)?, format!("bench-{ordinal}"));
+        let mut args = vec!["shard", "-f", &manifest, "--name", &name, "--brokers", brokers, "--workers", "1"];
         args.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--exit-with-parent"]);
-        let mut child = self.start("shard", cpu, &args)?;
+        let mut child = self.start(&format!("shard-{ordinal}"), Some(cpu), &args)?;
         let announced: Announced = child.line(START).await?;
         ready(announced.listening.admin).await?;
         Ok((child, announced.listening))
@@ -103,12 +109,22 @@ pub struct Manifest {
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { shards: 1, capacity: 20_000, gateways: 1, coalesce_ms: 0 }
+        Self { shards: 1, capacity: 15_000, gateways: 1, coalesce_ms: 0 }
     }
 }
 
 /// The topic of every bench.
 pub const TOPIC: &str = "bench";
+
+/// The key of the `i`th channel.
+pub fn key(i: usize) -> String {
+    format!("c{i}")
+}
+
+/// The text message that subscribes to the channel of `key`.
+pub fn subscribe(key: &str) -> String {
+    json!({ "type": "subscribe", "data": { "channels": [channel(key)] } }).to_string()
+}
 
 /// The channel that records with key `key` go to.
 pub fn channel(key: &str) -> String {
@@ -124,7 +140,7 @@ impl Manifest {
             "spec": {
                 "shards": self.shards,
                 "capacity": self.capacity,
-                "source": { "kafka": { "topics": [{ "name": TOPIC, "channel": "{key}.t" }] } },
+                "source": { "kafka": { "topics": [{ "name": TOPIC, "channel": "{key}.t", "partitions": 1 }] } },
                 "delivery": { "coalesce": format!("{}ms", self.coalesce_ms) },
                 "gateway": { "replicas": self.gateways },
                 "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },
@@ -145,12 +161,28 @@ pub async fn ready(admin: SocketAddr) -> Result<()> {
     let deadline = tokio::time::Instant::now() + START;
     let mut last = String::new();
     while tokio::time::Instant::now() < deadline {
-        match crate::http::get(admin, "/readyz").await {
-            Ok((200, _)) => return Ok(()),
-            Ok((status, body)) => last = format!("{status} {}", body.trim()),
+        match client::get(&admin.to_string(), "/readyz", ANSWER).await {
+            Ok((status, _)) if status.is_success() => return Ok(()),
+            Ok((status, body)) => last = format!("{status} {}", String::from_utf8_lossy(&body).trim()),
             Err(error) => last = error.to_string(),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Err(Error::Unusable(format!("{admin} did not become ready: {last}")))
+}
+
+/// Connections that the shard with this admin port says it holds.
+pub async fn connections(admin: SocketAddr) -> Result<u64> {
+    let health = client::get_json(&admin.to_string(), "/health", ANSWER).await;
+    let health = health.map_err(|error| Error::Unusable(error.to_string()))?;
+    health["connections"].as_u64().ok_or_else(|| Error::Unusable(format!("{admin} tells no connections: {health}")))
+}
+
+/// A counter without labels among the metrics of this admin port.
+pub async fn counter(admin: SocketAddr, name: &str) -> Result<u64> {
+    let answer = client::get(&admin.to_string(), "/metrics", ANSWER).await;
+    let (_, body) = answer.map_err(|error| Error::Unusable(error.to_string()))?;
+    let text = String::from_utf8_lossy(&body);
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.ok_or_else(|| Error::Unusable(format!("{admin} has no counter {name}")))
 }

@@ -13,7 +13,7 @@ use crate::backend::Address;
 use crate::child::Child;
 use crate::error::{Doing as _, Error, Result};
 use crate::machine::first_line;
-use crate::ours::Binary;
+use crate::ours::{Binary, Manifest};
 use crate::{bail, cpu};
 
 /// Who relays.
@@ -71,17 +71,18 @@ impl Proxy {
     pub async fn start(kind: Kind, backends: &[Address], cpu: usize, binary: &Binary) -> Result<Self> {
         let folder = TempDir::with_prefix("wscluster-bench-").doing("create a folder")?;
         if kind == Kind::Wscluster {
-            let (child, addr) = binary.gateway(folder.path(), backends, cpu).await?;
+            let manifest = Manifest { shards: backends.len(), ..Manifest::default() };
+            let (child, addr) = binary.gateway(folder.path(), &manifest, backends, cpu).await?;
             return Ok(Self { kind, addr, pid: child.pid(), child, _folder: folder });
         }
         let addr = free_port()?;
         let child = if kind == Kind::Haproxy {
             let config = write(folder.path(), "haproxy.cfg", &haproxy(addr, backends))?;
-            Child::start("haproxy", cpu, "haproxy", &["-db", "-f", &config])?
+            Child::start("haproxy", Some(cpu), "haproxy", &["-db", "-f", &config])?
         } else {
             let config = write(folder.path(), "nginx.conf", &nginx(addr, backends, folder.path()))?;
             let prefix = folder.path().display().to_string();
-            Child::start("nginx", cpu, "nginx", &["-p", &prefix, "-e", "stderr", "-c", &config])?
+            Child::start("nginx", Some(cpu), "nginx", &["-p", &prefix, "-e", "stderr", "-c", &config])?
         };
         accepts(addr).await?;
         let pid = match kind {

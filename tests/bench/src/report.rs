@@ -1,5 +1,5 @@
 //! What a bench says: tables (Markdown, so that docs take them as they are), goals with what was reached, and the same
-//! as JSON in `target/bench/NAME.json`.
+//! as JSON in `target/bench/NAME.json` (and the text in `NAME.md`, for the docs).
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -118,7 +118,8 @@ impl Report {
 
     /// Prints the report, writes its JSON, and tells whether every goal was met.
     pub fn finish(self) -> Result<bool> {
-        println!("{}", self.markdown());
+        let text = self.markdown();
+        println!("{text}");
         let met = self.goals.iter().all(|goal| goal.met);
         let value = json!({
             "bench": self.name,
@@ -131,7 +132,9 @@ impl Report {
             "notes": self.notes,
             "data": self.data,
         });
-        let path = directory()?.join(format!("{}.json", self.name));
+        let path = directory()?.join(format!("{}.md", self.name));
+        std::fs::write(&path, text).doing(format!("write {}", path.display()))?;
+        let path = path.with_extension("json");
         std::fs::write(&path, format!("{value:#}\n")).doing(format!("write {}", path.display()))?;
         eprintln!("written: {}", path.display());
         Ok(met)
@@ -140,7 +143,7 @@ impl Report {
     fn markdown(&self) -> String {
         let m = &self.machine;
         let mut text = format!(
-            "## bench-{}\n\nMachine: {} × {}, {} GiB, Linux {}; load average before: {:.2}; commit {}; took {:.0} s.\n",
+            "### bench-{}\n\nMachine: {} × {}, {} GiB, Linux {}; load average before: {:.2}; commit {}; took {:.0} s.\n",
             self.name,
             m.cpus,
             m.cpu,

@@ -1,0 +1,102 @@
+//! An embedded Kafka broker (librdkafka's in-process cluster) and an ordinary producer: records reach a shard over the
+//! real protocol, from this process and its CPU.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::error::{Error, Result};
+use crate::ours::TOPIC;
+
+/// A broker in this process, gone with it.
+pub struct Broker {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Broker {
+    /// Starts one with the topic of the benches.
+    pub fn start() -> Result<Self> {
+        let cluster = MockCluster::new(1).map_err(|e| failed("start the embedded broker", &e))?;
+        cluster.create_topic(TOPIC, 1, 1).map_err(|e| failed("create the topic", &e))?;
+        Ok(Self { cluster })
+    }
+
+    /// Its address.
+    pub fn address(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+}
+
+/// Publishes to one topic.
+pub struct Publisher {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+}
+
+impl Publisher {
+    /// For `topic` at `brokers`. Records given within `linger` travel together.
+    pub fn connect(brokers: &str, topic: &str, linger: Duration) -> Result<Self> {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("linger.ms", linger.as_millis().to_string())
+            .create()
+            .map_err(|e| failed("create a producer", &e))?;
+        Ok(Self { producer, topic: topic.to_owned() })
+    }
+
+    /// Publishes `records` of `len` bytes, keys in turn, `burst` at a time and `per_second` in all.
+    pub async fn publish<K: AsRef<str>>(
+        &self,
+        keys: &[K],
+        len: usize,
+        records: usize,
+        per_second: f64,
+        burst: usize,
+    ) -> Result<()> {
+        let value = value(len);
+        let began = Instant::now();
+        for (record, key) in keys.iter().cycle().take(records).enumerate() {
+            sleep_until(began + Duration::from_secs_f64((record / burst * burst) as f64 / per_second)).await;
+            let one = || BaseRecord::to(&self.topic).key(key.as_ref()).payload(&value);
+            while let Err((error, _)) = self.producer.send(one()) {
+                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                    return Err(failed("publish", &error));
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        // Not `flush`: it would block the thread that the clients live on.
+        while self.producer.in_flight_count() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+}
+
+/// A JSON object of exactly `len` bytes, as a record's value.
+fn value(len: usize) -> String {
+    let frame = r#"{"price":""}"#.len();
+    format!(r#"{{"price":"{}"}}"#, "1".repeat(len.saturating_sub(frame)))
+}
+
+fn failed(what: &str, error: &KafkaError) -> Error {
+    Error::Unusable(format!("failed to {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_values_of_the_asked_size() {
+        for len in [128, 256] {
+            let value = value(len);
+            assert_eq!(value.len(), len);
+            assert!(serde_json::from_str::<serde_json::Value>(&value).unwrap().is_object());
+        }
+    }
+}

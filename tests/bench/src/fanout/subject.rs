@@ -1,0 +1,182 @@
+//! The two that fan out: our shard, fed over Kafka, and the bare loop of `send` calls.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::backend::{Address, Push, Sent};
+use crate::bail;
+use crate::broker::{Broker, Publisher};
+use crate::child::Child;
+use crate::cpu::Cpu;
+use crate::error::{Doing as _, Result};
+use crate::fleet::{Door, Fleet};
+use crate::ours::{self, Binary, Manifest, TOPIC, subscribe};
+
+/// Key of the one channel all subscribe to.
+const KEY: &str = "b";
+
+/// Counter of the shard's writes to clients.
+const WRITES: &str = "wscluster_shard_writes_total";
+
+/// Records to fan out.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Load {
+    /// How many.
+    pub records: usize,
+    /// Records a second; the bare loop takes infinity as "without a pause".
+    pub per_second: f64,
+    /// Records due at one instant.
+    pub burst: usize,
+    /// Bytes of a record's value.
+    pub len: usize,
+}
+
+/// What it cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// Deliveries: records times subscribers.
+    pub deliveries: u64,
+    /// CPU seconds of the process.
+    pub cpu: f64,
+    /// CPU seconds of its Kafka client: librdkafka's threads and the one that reads from it.
+    pub kafka_cpu: f64,
+    /// Messages that left with one write: above 1 they were due together.
+    pub per_write: f64,
+    /// Seconds from the first record to the last delivery.
+    pub seconds: f64,
+    /// CPU seconds by thread.
+    pub threads: BTreeMap<String, f64>,
+}
+
+impl Cost {
+    /// Deliveries a CPU-second, Kafka and everything else included.
+    pub fn per_cpu_second(&self) -> f64 {
+        self.deliveries as f64 / self.cpu
+    }
+
+    /// The same without the Kafka client.
+    pub fn per_worker_second(&self) -> f64 {
+        self.deliveries as f64 / (self.cpu - self.kafka_cpu)
+    }
+}
+
+/// Our shard with its broker and subscribers.
+pub struct Shard {
+    /// The process.
+    pub child: Child,
+    /// Its subscribers.
+    pub fleet: Fleet,
+    admin: SocketAddr,
+    publisher: Publisher,
+    subscribers: usize,
+    _broker: Broker,
+    _folder: TempDir,
+}
+
+impl Shard {
+    /// Starts one with a coalescing delay; `linger` is the producer's.
+    pub async fn start(binary: &Binary, coalesce_ms: u32, linger: Duration) -> Result<Self> {
+        let folder = TempDir::with_prefix("wscluster-bench-").doing("create a folder")?;
+        let broker = Broker::start()?;
+        let manifest = Manifest { coalesce_ms, ..Manifest::default() };
+        let (child, address) = binary.shard(folder.path(), &manifest, 0, &broker.address(), crate::SUBJECT_CPU).await?;
+        let fleet = Fleet::new(Door { hellos: vec![subscribe(KEY)], ..Door::at(address.ws) });
+        let publisher = Publisher::connect(&broker.address(), TOPIC, linger)?;
+        Ok(Self { child, fleet, admin: address.admin, publisher, subscribers: 0, _broker: broker, _folder: folder })
+    }
+
+    /// Grows to `n` subscribers.
+    pub async fn grow(&mut self, n: usize) -> Result<()> {
+        let more = n - self.subscribers;
+        let answers = self.fleet.counts().messages.get() + more as u64;
+        self.fleet.add(more, 2_000.0).await?;
+        if !self.fleet.received(answers, Duration::from_secs(10)).await {
+            bail!("{more} subscriptions were not all acknowledged");
+        }
+        self.subscribers = n;
+        Ok(())
+    }
+
+    /// Bytes on the wire of a message whose record's value has `len` bytes.
+    pub async fn frame_len(&mut self, len: usize) -> Result<usize> {
+        let bytes = self.fleet.counts().bytes.get();
+        self.run(Load { records: 10, per_second: 20.0, burst: 1, len }).await?;
+        Ok((self.fleet.counts().bytes.get() - bytes) as usize / 10 / self.subscribers)
+    }
+
+    /// Fans `load` out and waits for the last delivery.
+    pub async fn run(&mut self, load: Load) -> Result<Cost> {
+        let (fleet, pid) = (&self.fleet, self.child.pid());
+        let deliveries = (load.records * self.subscribers) as u64;
+        let publish = self.publisher.publish(&[KEY], load.len, load.records, load.per_second, load.burst);
+        let before = ours::counter(self.admin, WRITES).await?;
+        let mut cost = measure(fleet, pid, deliveries, publish).await?;
+        // The worker counts a write just after the client has it.
+        sleep(Duration::from_millis(50)).await;
+        cost.per_write = deliveries as f64 / (ours::counter(self.admin, WRITES).await? - before) as f64;
+        Ok(cost)
+    }
+}
+
+/// The bare loop with its receivers.
+pub struct Bare {
+    child: Child,
+    fleet: Fleet,
+    receivers: usize,
+}
+
+impl Bare {
+    /// Starts it on the subject's CPU.
+    pub async fn start() -> Result<Self> {
+        let this = std::env::current_exe().doing("find this program")?.display().to_string();
+        let mut child = Child::start("send-loop", Some(crate::SUBJECT_CPU), &this, &["backend"])?;
+        let [address]: [Address; 1] = child.line(Duration::from_secs(5)).await?;
+        Ok(Self { child, fleet: Fleet::new(Door::at(address.ws)), receivers: 0 })
+    }
+
+    /// Grows to `n` receivers.
+    pub async fn grow(&mut self, n: usize) -> Result<()> {
+        self.fleet.add(n - self.receivers, 2_000.0).await?;
+        self.receivers = n;
+        Ok(())
+    }
+
+    /// Sends `load`, in frames of `frame_len` bytes, header included.
+    pub async fn run(&mut self, load: Load, frame_len: usize) -> Result<Cost> {
+        let header = if frame_len < 128 { 2 } else { 4 };
+        let pace = load.per_second.is_finite().then_some(load.per_second);
+        let push =
+            Push { records: load.records, per_second: pace, burst: load.burst, len: frame_len - header, spread: false };
+        let pid = self.child.pid();
+        let child = &mut self.child;
+        let sending = async { child.ask::<Sent>(&json!(push), Duration::from_mins(1)).await.map(|_| ()) };
+        measure(&self.fleet, pid, (load.records * self.receivers) as u64, sending).await
+    }
+}
+
+async fn measure(fleet: &Fleet, pid: u32, deliveries: u64, work: impl Future<Output = Result<()>>) -> Result<Cost> {
+    // What the last case left behind shall not be counted here.
+    sleep(Duration::from_millis(200)).await;
+    let messages = fleet.counts().messages.get();
+    let (before, began) = (Cpu::of(pid)?, std::time::Instant::now());
+    work.await?;
+    if !fleet.received(messages + deliveries, Duration::from_secs(30)).await || fleet.counts().lost() > 0 {
+        let got = fleet.counts().messages.get() - messages;
+        bail!("{got} of {deliveries} messages came; connections lost: {:?}", fleet.counts().lost.borrow());
+    }
+    let used = Cpu::of(pid)?.since(&before);
+    Ok(Cost {
+        deliveries,
+        cpu: used.total().as_secs_f64(),
+        kafka_cpu: (used.threads("rdk") + used.threads("kafka")).as_secs_f64(),
+        per_write: 1.0,
+        seconds: began.elapsed().as_secs_f64(),
+        threads: used.by_thread(),
+    })
+}

@@ -1,0 +1,66 @@
+//! One client: its handshake, its subscription, and what it receives until the connection ends.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use wscluster::ws::decode::{Decoder, Event, Flow, Role};
+use wscluster::ws::frame::{Opcode, client_frame};
+
+use super::{Counts, Door, HANDSHAKE, Shared, add};
+use crate::wire::{self, Opened};
+
+pub(super) async fn client(i: usize, door: &Door, shared: &Shared) {
+    match wire::open(door.addr, &door.path, HANDSHAKE).await {
+        Ok(opened) => {
+            add(&shared.counts.opened, 1);
+            let end = hold(opened, door.hellos.get(i % door.hellos.len().max(1)), shared).await;
+            *shared.counts.lost.borrow_mut().entry(end).or_default() += 1;
+        }
+        Err(failure) => shared.counts.fail(failure),
+    }
+}
+
+/// Reads until the connection ends and says how it did.
+async fn hold(opened: Opened, hello: Option<&String>, shared: &Shared) -> String {
+    let Opened { mut stream, mut rest } = opened;
+    if let Some(hello) = hello {
+        let frame = client_frame(Opcode::Text, hello.as_bytes(), [1, 2, 3, 4]);
+        if let Err(error) = stream.write_all(&frame).await {
+            return error.kind().to_string();
+        }
+    }
+    let stream = Arc::new(stream);
+    shared.streams.borrow_mut().push(Arc::clone(&stream));
+    let mut decoder = Decoder::new(Role::Client, 1 << 20);
+    let mut end = take(&mut rest, &mut decoder, &stream, &shared.counts);
+    while end.is_none() {
+        end = match wire::receive(&stream, &shared.scratch, |b| take(b, &mut decoder, &stream, &shared.counts)).await {
+            Ok((0, _)) => Some("end of stream without a close frame".to_owned()),
+            Ok((_, end)) => end,
+            Err(error) => Some(error.kind().to_string()),
+        };
+    }
+    shared.streams.borrow_mut().retain(|other| !Arc::ptr_eq(other, &stream));
+    end.unwrap_or_default()
+}
+
+/// Counts what is in `bytes` and answers pings; says what ended the connection, if something did.
+fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, counts: &Counts) -> Option<String> {
+    if bytes.is_empty() {
+        return None;
+    }
+    add(&counts.bytes, bytes.len() as u64);
+    let mut end = None;
+    let result = decoder.decode(bytes, &mut |event| {
+        match event {
+            Event::Text(_) | Event::Binary(_) => add(&counts.messages, 1),
+            // A socket that cannot take a pong is far behind, and will be closed for it.
+            Event::Ping(data) => drop(stream.try_write(&client_frame(Opcode::Pong, data, [1, 2, 3, 4]))),
+            Event::Pong(_) => {}
+            Event::Close(code, reason) => end = Some(format!("close {} {reason}", code.unwrap_or(1005))),
+        }
+        Flow::Continue
+    });
+    end.or_else(|| result.err().map(|violation| violation.to_string()))
+}
