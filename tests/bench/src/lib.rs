@@ -4,6 +4,7 @@
 //! One CPU is the subject's, the other one belongs to clients and backends, so that CPU time can be told apart and
 //! nothing migrates. Absolute figures differ from machine to machine: compare those of one run.
 
+pub mod ancestor;
 pub mod backend;
 pub mod broker;
 pub mod child;
@@ -42,6 +43,11 @@ enum Command {
     Gateway(gateway::Args),
     /// Deliveries per CPU-second and memory of one shard worker, against a bare loop of `send` calls.
     Fanout(fanout::Args),
+    /// Why half of the ancestor's handshakes failed: its mechanism with a switch, beside ours under the same load.
+    Ancestor(ancestor::Args),
+    /// A stand-in for the ancestor (a role, started by its bench).
+    #[command(hide = true)]
+    StandIn(ancestor::standin::Args),
     /// The server behind the proxies (a role, started by the benches).
     #[command(hide = true)]
     Backend(backend::Args),
@@ -53,6 +59,8 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(&args),
         Command::Fanout(args) => fanout::run(&args),
+        Command::Ancestor(args) => ancestor::run(&args),
+        Command::StandIn(args) => ancestor::standin::run(args).map(|()| true),
         Command::Backend(args) => backend::run(args).map(|()| true),
     };
     match done {
