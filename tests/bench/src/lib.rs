@@ -13,10 +13,13 @@ pub mod error;
 pub mod fanout;
 pub mod fleet;
 pub mod gateway;
+pub mod kill9;
+pub mod local;
 pub mod machine;
 pub mod ours;
 pub mod proxies;
 pub mod report;
+pub mod twelve;
 pub mod wire;
 
 use std::process::ExitCode;
@@ -45,6 +48,11 @@ enum Command {
     Fanout(fanout::Args),
     /// Why half of the ancestor's handshakes failed: its mechanism with a switch, beside ours under the same load.
     Ancestor(ancestor::Args),
+    /// 12,000 clients at 100/s, the same at once, and one client more than there are slots.
+    #[command(name = "12k")]
+    Twelve(twelve::Args),
+    /// Shards killed by SIGKILL under load: nothing lost, nothing twice.
+    Kill9(kill9::Args),
     /// A stand-in for the ancestor (a role, started by its bench).
     #[command(hide = true)]
     StandIn(ancestor::standin::Args),
@@ -60,6 +68,8 @@ pub fn run() -> ExitCode {
         Command::Gateway(args) => gateway::run(&args),
         Command::Fanout(args) => fanout::run(&args),
         Command::Ancestor(args) => ancestor::run(&args),
+        Command::Twelve(args) => twelve::run(&args),
+        Command::Kill9(args) => kill9::run(&args),
         Command::StandIn(args) => ancestor::standin::run(args).map(|()| true),
         Command::Backend(args) => backend::run(args).map(|()| true),
     };

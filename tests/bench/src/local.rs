@@ -1,0 +1,195 @@
+//! `wscluster local` and `wscluster load` as the benches use them: a whole run from a manifest, and the tester's verdict.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::child::Child;
+use crate::error::{Doing as _, Error, Result};
+use crate::ours::{Binary, Manifest, TOPIC, connections, key};
+
+/// Channels of these benches; a client subscribes to one of them.
+pub const CHANNELS: usize = 20;
+
+/// A run of `wscluster local`.
+#[derive(Debug)]
+pub struct Local {
+    /// What it said when it was ready.
+    pub ready: Ready,
+    child: Child,
+}
+
+/// The line of `--output json` when everything is ready.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ready {
+    /// Where clients connect.
+    pub gateway: SocketAddr,
+    /// The shards.
+    pub shards: Vec<Shard>,
+    /// Bootstrap address of the embedded broker.
+    pub kafka: String,
+}
+
+/// One shard of it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Shard {
+    /// Its name.
+    pub name: String,
+    /// Its admin port.
+    pub admin: SocketAddr,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Local {
+    /// Starts `manifest` and waits until it is ready.
+    pub async fn start(binary: &Binary, manifest: &Manifest, folder: &Path) -> Result<Self> {
+        let file = manifest.write(folder)?;
+        let args = ["local", "-f", &file, "--port", "0", "--output", "json", "--grace", "1s"];
+        let mut child = binary.start("local", None, &args)?;
+        let ready = child.line(Duration::from_secs(30)).await?;
+        Ok(Self { ready, child })
+    }
+
+    /// Connections of each shard, from its own `/health`; a shard that does not answer holds none.
+    pub async fn connections(&self) -> Vec<u64> {
+        let mut all = vec![];
+        for shard in &self.ready.shards {
+            all.push(connections(shard.admin).await.unwrap_or(0));
+        }
+        all
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.child.stop().await;
+    }
+}
+
+/// `100 · (max − min) / max`.
+pub fn imbalance_percent(connections: &[u64]) -> f64 {
+    let (min, max) = (connections.iter().min().copied().unwrap_or(0), connections.iter().max().copied().unwrap_or(0));
+    if max == 0 { 0.0 } else { 100.0 * (max - min) as f64 / max as f64 }
+}
+
+/// What of `wscluster load --output json` is judged here.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Verdict {
+    /// Clients planned.
+    pub planned: u64,
+    /// Clients that connected and lived.
+    pub connected: u64,
+    /// Clients that did not, or were lost and not back at the end.
+    pub failed: u64,
+    /// Attempts that failed.
+    pub failed_attempts: u64,
+    /// Connections lost against the plan.
+    pub dropped: u64,
+    /// Lost clients that came back.
+    pub reconnected: u64,
+    /// Seconds of the ramp.
+    pub ramp_seconds: f64,
+    /// Failed attempts by name.
+    pub failures: BTreeMap<String, u64>,
+    /// Lost connections by name.
+    pub drops: BTreeMap<String, u64>,
+    /// Delivery.
+    pub audit: Audit,
+    /// Percentiles by phase, milliseconds.
+    pub latency_ms: BTreeMap<String, serde_json::Value>,
+    /// The tester itself.
+    pub generator: Generator,
+}
+
+/// Delivery, audited against the topic.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Audit {
+    /// `topic` when it was compared with what Kafka holds.
+    pub basis: String,
+    /// Deliveries that had to happen.
+    pub expected: u64,
+    /// Of them, those that did not.
+    pub lost: u64,
+    /// Of them, those that did not and were announced as gaps.
+    pub declared_lost: u64,
+    /// Deliveries that came twice.
+    pub duplicated: u64,
+    /// Deliveries that came after a later one.
+    pub reordered: u64,
+    /// Channels that came back complete.
+    pub recovered: u64,
+    /// Channels that came back incomplete.
+    pub unrecovered: u64,
+}
+
+/// Whether the tester was the bottleneck.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Generator {
+    /// It was.
+    pub bottleneck: bool,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// A percentile of a phase.
+    pub fn latency(&self, phase: &str, percentile: &str) -> f64 {
+        self.latency_ms.get(phase).and_then(|summary| summary[percentile].as_f64()).unwrap_or(f64::NAN)
+    }
+
+    /// `name × count` of every failure and loss.
+    pub fn reasons(&self) -> String {
+        let all = self.failures.iter().chain(&self.drops).map(|(why, n)| format!("{n} × {why}"));
+        Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty()).unwrap_or_else(|| "–".to_owned())
+    }
+}
+
+/// A tester under way.
+#[derive(Debug)]
+pub struct Load(Child);
+
+impl Load {
+    /// Starts the tester at the gateway of `local`, auditing against the topic, with `more` options.
+    pub fn start(binary: &Binary, local: &Local, more: &[&str]) -> Result<Self> {
+        let url = format!("ws://{}/ws", local.ready.gateway);
+        let channels = format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1);
+        let topic = format!("{TOPIC}={{key}}.t");
+        let mut args = vec!["load", &url, "--channels", &channels, "--kafka", &local.ready.kafka, "--topic", &topic];
+        args.extend(["--output", "json", "--quiet"]);
+        args.extend(more);
+        Ok(Self(binary.start("load", None, &args)?))
+    }
+
+    /// Its verdict, `within` that time.
+    pub async fn verdict(mut self, within: Duration) -> Result<Verdict> {
+        let text = self.0.rest(within).await?;
+        serde_json::from_str(&text).map_err(|error| {
+            let start: String = text.chars().take(300).collect();
+            Error::Unusable(format!("wscluster load said {start:?}, which is not what was expected: {error}"))
+        })
+    }
+}
+
+fn key_prefix() -> String {
+    key(0).trim_end_matches('0').to_owned()
+}
+
+/// A folder for a manifest.
+pub fn folder() -> Result<tempfile::TempDir> {
+    tempfile::TempDir::with_prefix("wscluster-bench-").doing("create a folder")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_imbalance_like_the_gateway() {
+        assert!((imbalance_percent(&[100, 99, 98]) - 2.0).abs() < 1e-9);
+        assert!(imbalance_percent(&[]).abs() < 1e-9);
+        assert!((imbalance_percent(&[10, 0]) - 100.0).abs() < 1e-9);
+    }
+}
