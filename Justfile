@@ -72,3 +72,35 @@ kind-load:
 kind-down:
     kind delete cluster --name wscluster --kubeconfig {{ kind }}
     rm -f {{ kind }}
+
+# Build what the benches run, optimised.
+[private]
+bench-build:
+    cargo build --release -p wscluster -p wscluster-bench
+
+# Benches print the machine, the peers and whether each goal is met (exit code 3: one is not), and write
+# target/bench/NAME.json. Run them on an idle machine. Peers: apt-get install -y --no-install-recommends haproxy nginx-light
+
+# One gateway worker against HAProxy and nginx: CPU and memory (5 min).
+bench-gateway *args: bench-build
+    target/release/wscluster-bench gateway {{ args }}
+
+# One shard worker against a bare loop of send calls: deliveries per CPU-second and memory (5 min).
+bench-fanout *args: bench-build
+    target/release/wscluster-bench fanout {{ args }}
+
+# 12,000 clients at 100/s, the same at once, and one client more than there are slots (5 min).
+bench-12k *args: bench-build
+    target/release/wscluster-bench 12k {{ args }}
+
+# Shards killed by SIGKILL under load: nothing lost, nothing twice (1 min).
+bench-kill9 *args: bench-build
+    target/release/wscluster-bench kill9 {{ args }}
+
+# Why half of the ancestor's handshakes failed, with a switch, and ours under the same load (4 min).
+bench-ancestor *args: bench-build
+    target/release/wscluster-bench ancestor {{ args }}
+
+# Put the reports of the last runs into docs/benchmarks.md.
+bench-docs: bench-build
+    target/release/wscluster-bench docs

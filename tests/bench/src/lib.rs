@@ -9,6 +9,7 @@ pub mod backend;
 pub mod broker;
 pub mod child;
 pub mod cpu;
+pub mod docs;
 pub mod error;
 pub mod fanout;
 pub mod fleet;
@@ -53,6 +54,8 @@ enum Command {
     Twelve(twelve::Args),
     /// Shards killed by SIGKILL under load: nothing lost, nothing twice.
     Kill9(kill9::Args),
+    /// Put the reports of the last runs into docs/benchmarks.md.
+    Docs,
     /// A stand-in for the ancestor (a role, started by its bench).
     #[command(hide = true)]
     StandIn(ancestor::standin::Args),
@@ -70,6 +73,7 @@ pub fn run() -> ExitCode {
         Command::Ancestor(args) => ancestor::run(&args),
         Command::Twelve(args) => twelve::run(&args),
         Command::Kill9(args) => kill9::run(&args),
+        Command::Docs => docs::run(),
         Command::StandIn(args) => ancestor::standin::run(args).map(|()| true),
         Command::Backend(args) => backend::run(args).map(|()| true),
     };
