@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::telemetry::LogArgs;
-use crate::{gateway, load, local, publish, shard, telemetry, verify};
+use crate::{gateway, load, local, publish, shard, tail, telemetry, verify};
 
 /// Live data to many browsers: a sharded WebSocket service fed by Kafka.
 #[derive(Parser, Debug)]
@@ -31,6 +31,8 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Publish records to Kafka.
     Publish(Box<publish::Args>),
+    /// Print the messages of channels as they come.
+    Tail(Box<tail::Args>),
 }
 
 /// Parses the command line, runs the part it names, and says how that ended.
@@ -44,5 +46,6 @@ pub fn run() -> ExitCode {
         Command::Load(args) => load::run(*args),
         Command::Verify(args) => verify::run(&args),
         Command::Publish(args) => publish::run(*args),
+        Command::Tail(args) => tail::run(&args),
     }
 }

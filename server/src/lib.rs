@@ -3,7 +3,7 @@
 //! - [`shard`] holds client sockets and fans records out; [`kafka`] feeds it; [`feed`] is the contract between the two.
 //! - [`gateway`] routes each upgrade to a shard with a free slot and becomes a byte tunnel.
 //! - [`local`] runs a manifest as processes on one machine.
-//! - [`load`], [`verify`], [`publish`] are the tools at hand.
+//! - [`load`], [`verify`], [`publish`], [`tail`] are the tools at hand.
 //!
 //! Shared below them: [`ws`] (RFC 6455), [`net`] (sockets), [`health`] (the JSON everybody reads), [`admin`] (its HTTP
 //! server), [`process`] (signals and usage), [`telemetry`] (logs).
@@ -20,6 +20,7 @@ pub mod net;
 pub mod process;
 pub mod publish;
 pub mod shard;
+pub mod tail;
 pub mod telemetry;
 pub mod verify;
 pub mod ws;

@@ -9,6 +9,7 @@ use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::input::Record;
@@ -136,7 +137,7 @@ fn look_for(producer: &ThreadedProducer<Deliveries>, topic: &str, timeout: Durat
         let reason = producer.client().context().context.reason();
         DeliverError::Unreachable { timeout, reason: if reason.is_empty() { error.to_string() } else { reason } }
     })?;
-    let error = metadata.topics().iter().find(|found| found.name() == topic).and_then(|found| found.error());
+    let error = metadata.topics().iter().find(|found| found.name() == topic).and_then(MetadataTopic::error);
     match error.map(RDKafkaErrorCode::from) {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Err(DeliverError::NoTopic(topic.to_owned())),
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(DeliverError::Forbidden(topic.to_owned())),

@@ -1,0 +1,252 @@
+//! The connection: subscribes, reads, and comes back where it stopped.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
+
+use super::progress::{Message, Progress, Step};
+use super::{Args, backoff, print};
+
+/// Why following ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FollowError {
+    #[error("failed to read --url {url}: {reason}; write it like ws://localhost:3005/ws")]
+    Url { url: String, reason: String },
+    #[error("failed to use header {0}: it is no HTTP header")]
+    Header(String),
+    #[error("the server refused: {0}")]
+    Refused(String),
+    #[error("the server closed for good: {0}")]
+    Closed(String),
+    #[error("connection ended: {0}")]
+    Ended(String),
+    #[error("failed to write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// How one connection ended.
+enum End {
+    /// Enough messages.
+    Done,
+    /// Come back, not before this time has passed.
+    Again { reason: String, after: Option<Duration> },
+}
+
+/// Follows until there is nothing more to do.
+pub(super) async fn follow(args: &Args) -> Result<(), FollowError> {
+    let mut progress = Progress::new(args.since.iter().cloned());
+    let mut left = args.count;
+    let mut attempt = 0;
+    loop {
+        let heard = left;
+        let (reason, after) = match connection(args, &mut progress, &mut left).await? {
+            End::Done => return Ok(()),
+            End::Again { reason, after } => (reason, after),
+        };
+        if args.no_reconnect {
+            return Err(FollowError::Ended(reason));
+        }
+        attempt = if heard == left { attempt + 1 } else { 0 };
+        let wait = after.unwrap_or_default() + backoff(attempt);
+        print::remark(&format!("{reason}; again in {} ms", wait.as_millis()));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn request(args: &Args) -> Result<Request<()>, FollowError> {
+    let url = |reason: String| FollowError::Url { url: args.url.clone(), reason };
+    if args.url.starts_with("wss:") {
+        return Err(url("this tool speaks plain ws:// only".into()));
+    }
+    let mut request = args.url.as_str().into_client_request().map_err(|error| url(error.to_string()))?;
+    let headers = request.headers_mut();
+    headers.insert("Sec-WebSocket-Protocol", HeaderValue::from_static("wscluster.v1"));
+    for (name, value) in &args.header {
+        let bad = || FollowError::Header(name.clone());
+        headers.insert(
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?,
+            HeaderValue::from_str(value).map_err(|_| bad())?,
+        );
+    }
+    Ok(request)
+}
+
+async fn connection(args: &Args, progress: &mut Progress, left: &mut Option<u64>) -> Result<End, FollowError> {
+    let again = |reason: String| Ok(End::Again { reason, after: None });
+    let mut socket = match connect_async(request(args)?).await {
+        Ok((socket, _)) => socket,
+        Err(WsError::Http(response)) => return refused(&response),
+        Err(WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => {
+            return Err(FollowError::Refused("it does not speak wscluster.v1".into()));
+        }
+        Err(error) => return again(error.to_string()),
+    };
+    let since = progress.since(&args.channels, args.latest);
+    let subscribe = json!({ "type": "subscribe", "data": { "channels": args.channels, "since": since } });
+    if let Err(error) = socket.send(WsMessage::text(subscribe.to_string())).await {
+        return again(error.to_string());
+    }
+    loop {
+        let text = match socket.next().await {
+            Some(Ok(WsMessage::Text(text))) => text,
+            Some(Ok(WsMessage::Close(frame))) => return closed(frame),
+            Some(Ok(_)) => continue,
+            Some(Err(error)) => return again(error.to_string()),
+            None => return again("the server ended the connection".into()),
+        };
+        if hear(args, progress, &text)?
+            && left.as_mut().is_some_and(|left| {
+                *left = left.saturating_sub(1);
+                *left == 0
+            })
+        {
+            let _ = socket.close(None).await;
+            return Ok(End::Done);
+        }
+    }
+}
+
+/// Takes in what the server said; true for a message of a channel.
+fn hear(args: &Args, progress: &mut Progress, text: &str) -> Result<bool, FollowError> {
+    let Ok(said) = serde_json::from_str::<Value>(text) else { return Ok(false) };
+    let channel = said.get("channel").and_then(Value::as_str).unwrap_or_default();
+    match said.get("type").and_then(Value::as_str) {
+        Some("hello" | "pong") => {}
+        Some("subscription_ack") => {
+            let failed = said.get("recovered").and_then(Value::as_object).into_iter().flatten();
+            for (channel, _) in failed.filter(|(_, recovered)| recovered.as_bool() == Some(false)) {
+                let reason = said.pointer("/reason").and_then(|reasons| reasons.get(channel)).and_then(Value::as_str);
+                print::remark(&format!("{channel}: messages may be missing ({})", reason.unwrap_or("no reason given")));
+                progress.forget(channel);
+            }
+        }
+        Some("gap") => {
+            print::remark(&format!("{channel}: the shard missed messages; fetch fresh state"));
+            progress.forget(channel);
+        }
+        Some("error") => {
+            let message = said.get("message").and_then(Value::as_str).unwrap_or(text);
+            print::remark(&format!("the server says: {message}"));
+        }
+        _ if said.get("pos").is_some() => {
+            let message: Message = serde_json::from_value(said).unwrap_or_default();
+            match progress.step(&message) {
+                Step::Next => {}
+                Step::Hole => print::remark(&format!("{}: messages are missing here", message.channel)),
+                Step::Repeat => print::remark(&format!("{}: the next message came before", message.channel)),
+            }
+            print::message(text, args.output)?;
+            return Ok(true);
+        }
+        _ => print::message(text, args.output)?,
+    }
+    Ok(false)
+}
+
+fn refused(response: &Response<Option<Vec<u8>>>) -> Result<End, FollowError> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let status = response.status();
+    let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let reason = format!("{status} {}", header("X-Wscluster-Reason").unwrap_or_else(|| body.trim()));
+    // 503 passes; every other refusal is about what was asked.
+    if status.as_u16() != 503 {
+        return Err(FollowError::Refused(reason));
+    }
+    let after = header("Retry-After").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    Ok(End::Again { reason, after })
+}
+
+fn closed(frame: Option<CloseFrame>) -> Result<End, FollowError> {
+    let Some(CloseFrame { code, reason }) = frame else {
+        return Ok(End::Again { reason: "the server closed".into(), after: None });
+    };
+    let (code, reason) = (u16::from(code), reason.to_string());
+    let hint = serde_json::from_str::<Value>(&reason).ok();
+    let hint = hint.as_ref().and_then(|reason| reason.get("retry_after_ms")).and_then(Value::as_u64);
+    let text = format!("the server closed: {code} {reason}");
+    match code {
+        4_000..=4_099 => Err(FollowError::Closed(text)),
+        4_100..=4_199 => Ok(End::Again { reason: text, after: Some(Duration::from_secs(1)) }),
+        _ => Ok(End::Again { reason: text, after: hint.map(Duration::from_millis) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::handshake;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[allow(clippy::result_large_err, reason = "the signature is the library's")]
+    async fn accept(listener: &tokio::net::TcpListener) -> WebSocketStream<tokio::net::TcpStream> {
+        let (stream, _) = listener.accept().await.unwrap();
+        let speak = |_: &handshake::server::Request, mut response: handshake::server::Response| {
+            response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("wscluster.v1"));
+            Ok(response)
+        };
+        tokio_tungstenite::accept_hdr_async(stream, speak).await.unwrap()
+    }
+
+    fn message(pos: &str, prev: &str) -> WsMessage {
+        WsMessage::text(json!({ "type": "t", "channel": "a", "pos": pos, "prev": prev, "data": 1 }).to_string())
+    }
+
+    #[tokio::test]
+    async fn comes_back_with_what_it_saw_last() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args = Line::parse_from(["tail", "a", "--count", "2", "--url", &url]).args;
+        let server = async {
+            let mut asked = Vec::new();
+            for round in 0..2 {
+                let mut socket = accept(&listener).await;
+                let WsMessage::Text(subscribe) = socket.next().await.unwrap().unwrap() else { panic!("no subscribe") };
+                asked.push(serde_json::from_str::<Value>(&subscribe).unwrap()["data"]["since"].clone());
+                let (pos, prev) = if round == 0 { ("1-0-5", "1-0-4") } else { ("1-0-6", "1-0-5") };
+                socket.send(message(pos, prev)).await.unwrap();
+                let reason = r#"{"retry_after_ms":1}"#.into();
+                let _ = socket.close(Some(CloseFrame { code: CloseCode::Restart, reason })).await;
+            }
+            asked
+        };
+        let (followed, asked) = tokio::join!(follow(&args), server);
+        followed.unwrap();
+        assert_eq!(asked, [json!({}), json!({ "a": ["1-0-5"] })]);
+    }
+
+    #[tokio::test]
+    async fn does_not_come_back_where_it_must_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+        let server = async {
+            let mut socket = accept(&listener).await;
+            let frame = CloseFrame { code: CloseCode::from(4001), reason: "bad token".into() };
+            socket.close(Some(frame)).await.unwrap();
+        };
+        let (followed, ()) = tokio::join!(follow(&args), server);
+        assert_eq!(followed.unwrap_err().to_string(), "the server closed for good: the server closed: 4001 bad token");
+    }
+
+    #[test]
+    fn names_what_is_wrong_with_the_url() {
+        let refusal = |url: &str| request(&Line::parse_from(["tail", "a", "--url", url]).args).unwrap_err().to_string();
+        assert!(refusal("wss://x/ws").contains("plain ws:// only"));
+        assert!(refusal("not a url").contains("failed to read --url not a url"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Where a client stands in each channel, and whether what comes follows on from there. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::feed::{Partition, Position};
+
+/// A message as far as a follower cares.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Message {
+    #[serde(default)]
+    pub(super) channel: String,
+    #[serde(default)]
+    pub(super) pos: Option<String>,
+    #[serde(default)]
+    pub(super) prev: Option<String>,
+}
+
+/// How a message follows on from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// As it should, or as far as can be told.
+    Next,
+    /// Messages between the two are missing.
+    Hole,
+    /// It came before.
+    Repeat,
+}
+
+/// The last position in each partition of each channel.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    channels: BTreeMap<String, HashMap<Partition, i64>>,
+}
+
+impl Progress {
+    pub(super) fn new(since: impl IntoIterator<Item = (String, Position)>) -> Self {
+        let mut progress = Self::default();
+        for (channel, position) in since {
+            progress.channels.entry(channel).or_default().insert(position.partition, position.offset);
+        }
+        progress
+    }
+
+    /// Takes a message in.
+    pub(super) fn step(&mut self, message: &Message) -> Step {
+        let parse = |token: &Option<String>| token.as_deref().and_then(|token| token.parse::<Position>().ok());
+        let Some(Position { partition, offset }) = parse(&message.pos) else { return Step::Next };
+        let seen = self.channels.entry(message.channel.clone()).or_default();
+        let before = seen.get(&partition).copied();
+        if before.is_some_and(|before| offset <= before) {
+            return Step::Repeat;
+        }
+        seen.insert(partition, offset);
+        match (before, parse(&message.prev)) {
+            (Some(before), Some(prev)) if prev.partition == partition && prev.offset != before => Step::Hole,
+            _ => Step::Next,
+        }
+    }
+
+    /// The thread of `channel` is lost: what comes next is a new beginning.
+    pub(super) fn forget(&mut self, channel: &str) {
+        self.channels.remove(channel);
+    }
+
+    /// What to ask for when subscribing to `channels`.
+    pub(super) fn since(&self, channels: &[String], latest: bool) -> serde_json::Map<String, Value> {
+        let mut since = serde_json::Map::new();
+        for channel in channels {
+            match self.channels.get(channel).filter(|seen| !seen.is_empty()) {
+                Some(seen) => {
+                    let mut tokens: Vec<String> =
+                        seen.iter().map(|(&partition, &offset)| Position { partition, offset }.to_string()).collect();
+                    tokens.sort_unstable();
+                    since.insert(channel.clone(), json!(tokens));
+                }
+                None if latest => {
+                    since.insert(channel.clone(), json!("latest"));
+                }
+                None => {}
+            }
+        }
+        since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(pos: &str, prev: Option<&str>) -> Message {
+        Message { channel: "a".into(), pos: Some(pos.into()), prev: prev.map(str::to_owned) }
+    }
+
+    #[test]
+    fn notices_holes_and_repeats() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.step(&message("1-0-5", Some("1-0-3"))), Step::Next);
+        assert_eq!(progress.step(&message("1-0-7", Some("1-0-5"))), Step::Next);
+        assert_eq!(progress.step(&message("1-0-7", Some("1-0-5"))), Step::Repeat);
+        assert_eq!(progress.step(&message("1-1-2", Some("1-1-1"))), Step::Next);
+        assert_eq!(progress.step(&message("1-0-9", None)), Step::Next);
+        assert_eq!(progress.step(&message("1-0-12", Some("1-0-10"))), Step::Hole);
+    }
+
+    #[test]
+    fn asks_for_what_follows_every_partition_seen() {
+        let mut progress = Progress::new([("a".to_owned(), "1-1-4".parse().unwrap())]);
+        progress.step(&message("1-0-5", None));
+        let since = progress.since(&["a".into(), "b".into()], false);
+        assert_eq!(Value::Object(since), json!({ "a": ["1-0-5", "1-1-4"] }));
+        progress.forget("a");
+        assert_eq!(Value::Object(progress.since(&["a".into()], true)), json!({ "a": "latest" }));
+    }
+}
