@@ -41,13 +41,15 @@ impl Probe {
             && (message["data"].to_string().contains(&self.key) || message["data_base64"] == binary())
     }
 
-    /// Publishes it, and waits until the broker has it; blocks.
-    fn publish(&self, source: &Source, within: Duration) -> Result<(), String> {
+    /// Publishes it, and waits until the broker has it; blocks. Returns when it was handed to the producer, which was set up
+    /// by then.
+    fn publish(&self, source: &Source, within: Duration) -> Result<Instant, String> {
         let connect = Connect { spec: &source.kafka, brokers: &[], client: "wscluster-verify" };
         let mut outlet = Outlet::open(&connect, &source.topic, within).map_err(|error| error.to_string())?;
         let (key, value) = (Some(self.key.clone().into()), Some(self.value.clone().into()));
+        let handed = Instant::now();
         outlet.send(&Record { key, value, ..Record::default() }).map_err(|error| error.to_string())?;
-        outlet.close().error.map_or(Ok(()), Err)
+        outlet.close().error.map_or(Ok(handed), Err)
     }
 }
 
@@ -59,17 +61,23 @@ pub async fn check(source: &Source, clients: &mut [Client], within: Duration) ->
         return Finding::failed("delivery", format!("failed to subscribe to {}: {error}", probe.channel), LOG);
     }
     let (published, to) = (probe.clone(), source.clone());
-    let started = Instant::now();
-    let sent = tokio::task::spawn_blocking(move || published.publish(&to, within)).await;
-    if let Err(error) = sent.unwrap_or_else(|error| Err(error.to_string())) {
-        let detail = format!("failed to publish to {} at {}: {error}", source.topic, source.kafka.brokers.join(","));
-        return Finding::failed("delivery", detail, "check --kafka, and that this machine reaches the brokers");
-    }
+    let sent = tokio::task::spawn_blocking(move || published.publish(&to, within));
     let answers = join_all(clients.iter_mut().map(async |client| {
         let got = client.wait("message", |message| probe.is(message)).await;
-        (client.shard.clone(), got, started.elapsed())
+        (client.shard.clone(), got, Instant::now())
     }));
-    judge(source, &answers.await)
+    let (sent, answers) = tokio::join!(sent, answers);
+    let handed = match sent.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(handed) => handed,
+        Err(error) => {
+            let brokers = source.kafka.brokers.join(",");
+            let detail = format!("failed to publish to {} at {brokers}: {error}", source.topic);
+            return Finding::failed("delivery", detail, "check --kafka, and that this machine reaches the brokers");
+        }
+    };
+    let took = |(shard, got, at): (String, _, Instant)| (shard, got, at.saturating_duration_since(handed));
+    let answers: Vec<_> = answers.into_iter().map(took).collect();
+    judge(source, &answers)
 }
 
 const LOG: &str = "look at that shard's log";
