@@ -1,0 +1,109 @@
+# Sourced by up and broker: the jars, the properties of a broker, starting one.
+# shellcheck shell=bash
+
+# Downloads once per version; a half-done download is not mistaken for a whole one.
+get_jars() {
+    [[ ! -e $jars/complete ]] || return 0
+    command -v mvn >/dev/null || die "missing: mvn; on Debian: apt-get install maven"
+    mkdir -p "$cache"
+    exec 9>"$cache/kafka-download.lock"
+    flock 9
+    if [[ ! -e $jars/complete ]]; then
+        say "downloading Kafka $kafka_version (50 MB, once)"
+        rm -rf "$jars"
+        mkdir -p "$jars"
+        timeout 600 mvn --batch-mode --quiet --file "$here/pom.xml" dependency:copy-dependencies \
+            -DincludeScope=runtime -DoutputDirectory="$jars" >&2
+        touch "$jars/complete"
+    fi
+    exec 9>&-
+}
+
+# Small heap, C1 only, serial collector: a broker of a test starts in 3 s and stays below 200 MB.
+java_options=(-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=64m -Xss512k
+    -Djava.awt.headless=true "-Dlog4j2.configurationFile=$here/lib/log4j2.yaml")
+
+run_class() { timeout 60 java "${java_options[@]}" -cp "$jars/*" "$@"; }
+
+# Ports below the kernel's range for outgoing sockets, so that no connection takes a broker's port while it is down.
+pick_ports() {
+    local low port
+    read -r low _ </proc/sys/net/ipv4/ip_local_port_range
+    ((low > 3000)) || low=32768
+    ports=()
+    while ((${#ports[@]} < $1)); do
+        port=$((RANDOM % (low - 2000) + 2000))
+        [[ " ${ports[*]} " != *" $port "* ]] || continue
+        ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
+        ports+=("$port")
+    done
+}
+
+# properties N COUNT: ports are in $ports, six a broker: TEST LINK CONTROLLER SASL TLS EXPIRED.
+properties() {
+    local n=$1 count=$2 secure=$3 i base voters='' replicas=$2 isr=1
+    base=$(((n - 1) * 6))
+    for ((i = 0; i < count; i++)); do voters+=",$((i + 1))@127.0.0.1:${ports[i * 6 + 2]}"; done
+    ((count < 3)) || isr=2
+    local listeners="TEST://127.0.0.1:${ports[base]},LINK://127.0.0.1:${ports[base + 1]}"
+    local protocols=TEST:PLAINTEXT,LINK:PLAINTEXT,CONTROLLER:PLAINTEXT
+    if [[ -n $secure ]]; then
+        listeners+=",SASL://127.0.0.1:${ports[base + 3]},TLS://127.0.0.1:${ports[base + 4]},EXPIRED://127.0.0.1:${ports[base + 5]}"
+        protocols+=,SASL:SASL_SSL,TLS:SSL,EXPIRED:SSL
+    fi
+    cat <<EOF
+process.roles=broker,controller
+node.id=$n
+broker.rack=rack-$n
+listeners=$listeners,CONTROLLER://127.0.0.1:${ports[base + 2]}
+advertised.listeners=$listeners
+controller.listener.names=CONTROLLER
+controller.quorum.voters=${voters#,}
+listener.security.protocol.map=$protocols
+inter.broker.listener.name=TEST
+log.dirs=$dir/$n/data
+num.partitions=1
+default.replication.factor=$replicas
+min.insync.replicas=$isr
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=$replicas
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=$replicas
+transaction.state.log.min.isr=$isr
+share.coordinator.state.topic.replication.factor=$replicas
+share.coordinator.state.topic.min.isr=$isr
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+delete.topic.enable=true
+log.cleaner.enable=false
+log.retention.check.interval.ms=1000
+log.segment.delete.delay.ms=0
+num.network.threads=2
+num.io.threads=2
+# A killed broker is missed, and comes back, in seconds.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+EOF
+    [[ -z $secure ]] || secure_properties
+}
+
+# start_broker N: returns when it serves.
+start_broker() {
+    local n=$1 log=$dir/$1/log
+    gone "$n" || die "broker $n runs already"
+    [[ ! -e $log ]] || cat "$log" >>"$log.old"
+    # Descriptors of the caller, its locks among them, are not the broker's.
+    (
+        cd "$dir/$n"
+        exec 9>&- 8>&- 7>&- </dev/null >"$log" 2>&1
+        exec setsid java "${java_options[@]}" "-Dwscluster.kafka=$dir/$n" -cp "$jars/*" kafka.Kafka server.properties
+    ) &
+    disown
+}
+
+started_or_dead() { grep -q 'Kafka Server started' "$dir/$1/log" || { ((SECONDS > dead_after)) && gone "$1"; }; }
+
+wait_for_broker() {
+    local dead_after=$((SECONDS + 2))
+    wait_until 90 "answer of broker $1" started_or_dead "$1" && grep -q 'Kafka Server started' "$dir/$1/log"
+}
