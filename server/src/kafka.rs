@@ -13,6 +13,8 @@ mod metrics;
 mod names;
 mod offsets;
 mod read;
+#[cfg(test)]
+mod real;
 mod security;
 #[cfg(test)]
 mod tests;

@@ -117,9 +117,8 @@ impl Watch {
                     true
                 }
                 Err(error) => {
-                    let reason = self.consumer.context().reason();
-                    let because = if reason.is_empty() { reason } else { format!("; {reason}") };
-                    self.shared.troubles.set(Kind::Connection, format!("{error}{because}"));
+                    let reason = explain(&self.consumer.context().reason());
+                    self.shared.troubles.set(Kind::Connection, format!("{error}{reason}"));
                     false
                 }
             };
@@ -248,5 +247,17 @@ impl Watch {
             .iter()
             .flat_map(|(name, known)| (0..).zip(&known.next).map(|(number, _)| (name.as_str(), number)))
             .collect()
+    }
+}
+
+/// What librdkafka said, to stand behind an error; with what it leaves out.
+fn explain(reason: &str) -> String {
+    match reason {
+        "" => String::new(),
+        reason if reason.contains("certificate verify failed") => format!(
+            "; the broker's certificate is out of date, signed by an authority that is not trusted \
+             (source.kafka.security.tls.ca), or made out to another name: {reason}"
+        ),
+        reason => format!("; {reason}"),
     }
 }
