@@ -41,7 +41,7 @@ pub(super) enum Output {
 #[command(after_long_help = EXAMPLES, after_help = "More, with examples: --help")]
 pub struct Args {
     /// Where clients connect, e.g. `ws://127.0.0.1:3005/ws`.
-    #[arg(env = "WSCLUSTER_URL", conflicts_with = "shard")]
+    #[arg(conflicts_with = "shard")]
     pub(super) url: Option<String>,
     /// Connect straight to this shard (host:port, path /ws); repeat it for several, used in turn.
     #[arg(long, value_name = "ADDR")]

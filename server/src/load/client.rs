@@ -19,6 +19,10 @@ pub(super) async fn live(worker: Rc<Worker>, k: u32, mut due: Instant, mut permi
     let mut life = Life { worker: &worker, k, failures: 0, lost_at: None, dropped: false, resolved: false };
     let mut log = life.new_log();
     worker.stats.borrow_mut().counts.started += 1;
+    if permit.is_some() {
+        // A closed loop plans no instants: it counts from the actual start.
+        due = Instant::now();
+    }
     loop {
         // Timers fire up to a millisecond late: aim before, and count from the start when it was early.
         if !worker.sleep_until(early(due)).await {
