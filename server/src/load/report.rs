@@ -170,7 +170,10 @@ impl GeneratorReport {
             ));
         }
         if late_ms.p99 > LATE_MS {
-            reasons.push(format!("1 % of the clients started {:.0} ms or more late: lower --rate", late_ms.p99));
+            reasons.push(format!(
+                "1 % of the connections began {:.0} ms or more late: lower --rate or take more --threads",
+                late_ms.p99
+            ));
         }
         if waiting_percent >= WAITING_PERCENT {
             reasons.push(format!(
