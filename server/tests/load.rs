@@ -1,5 +1,7 @@
 //! `wscluster load` as a process: exit codes, member processes, Ctrl-C.
 
+#![allow(clippy::unwrap_used)] // a test, also in its fixtures
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};

@@ -55,13 +55,13 @@ const HEAD_START: Duration = Duration::from_millis(100);
 pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<Report, RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     let follower = run.topic.as_ref().map(Topic::follow).transpose()?;
+    let publishing = run.topic.as_ref().filter(|_| run.publish_rate > 0.0);
+    let publisher = publishing.map(|topic| topic.publish(run.publish_rate, run.order.payload)).transpose()?;
     let head_start = HEAD_START * (1 + run.processes);
     let order = Order { start: unix_now() + head_start.as_nanos() as u64, ..run.order.clone() };
     let mut fleet = Fleet::start(&order, run.processes)?;
     let started = Instant::now() + head_start;
-    let publishing = run.topic.as_ref().filter(|_| run.publish_rate > 0.0);
-    let publish = || publishing.map(|topic| topic.publish(run.publish_rate, run.order.payload)).transpose();
-    let mut publisher = if run.publish_in_hold { None } else { publish()? };
+    publisher.iter().filter(|_| !run.publish_in_hold).for_each(Publisher::begin);
 
     let mut control = Control::default();
     let mut progress = Progress::start(order.schedule.clients, run.quiet);
@@ -90,9 +90,7 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
                     held = Some(Instant::now());
                     control.hold = Some(unix_now());
                     fleet.tell(control);
-                    if run.publish_in_hold {
-                        publisher = publish()?;
-                    }
+                    publisher.iter().filter(|_| run.publish_in_hold).for_each(Publisher::begin);
                     on_hold(Mark::Begin);
                 }
                 if !hold_over && (control.stop || held.is_some_and(|held| held.elapsed() >= order.schedule.hold)) {

@@ -122,6 +122,7 @@ mod tests {
         };
         let (all, one) = (topic(&channels).follow().unwrap(), topic(&channels[..1]).follow().unwrap());
         let publisher = topic(&channels).publish(500.0, 64).unwrap();
+        publisher.begin();
         let deadline = Instant::now() + Duration::from_mins(1);
         while publisher.counts().0 < 50 {
             assert!(Instant::now() < deadline, "the broker acknowledges nothing");

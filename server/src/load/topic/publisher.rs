@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ impl ProducerContext for Acknowledged {
 
 /// Publishes in its own thread.
 pub(in crate::load) struct Publisher {
+    begin: Sender<()>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Latency>,
     counts: Arc<Published>,
@@ -59,6 +61,12 @@ pub(in crate::load) struct PublisherReport {
 }
 
 impl Publisher {
+    /// The first record, now.
+    pub(in crate::load) fn begin(&self) {
+        // Its thread waits for this and for nothing else.
+        let _ = self.begin.send(());
+    }
+
     /// No further record.
     pub(in crate::load) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -72,7 +80,8 @@ impl Publisher {
     /// Stops and waits for what is under way. Blocks.
     pub(in crate::load) fn finish(self) -> Result<PublisherReport, TopicError> {
         self.stop();
-        let Self { thread, counts, .. } = self;
+        let Self { begin, thread, counts, .. } = self;
+        drop(begin);
         let late = thread.join().map_err(|_| TopicError::Fault)?;
         let (published, failed) = counts.read();
         Ok(PublisherReport { published, failed, late_ms_p99: late.summary().p99 })
@@ -80,55 +89,85 @@ impl Publisher {
 }
 
 impl Topic {
-    /// Publishes `rate` records a second of `payload` bytes, to all channels in turn, until told to stop.
+    /// Gets ready to publish `rate` records a second of `payload` bytes, to all channels in turn, from
+    /// [`Publisher::begin`] until told to stop.
     pub(in crate::load) fn publish(&self, rate: f64, payload: usize) -> Result<Publisher, TopicError> {
         let counts = Arc::<Published>::default();
         let mut config = self.config();
-        config.set("linger.ms", "1").set("enable.idempotence", "true").set("delivery.timeout.ms", "10000");
+        // Not idempotent: its first record would wait half a second for a producer id. A record that a retry writes
+        // twice is two records of the topic, for the audit too.
+        config.set("linger.ms", "1").set("delivery.timeout.ms", "10000");
+        // As the Java client does: equal keys must meet in one partition whoever writes them.
+        config.set("partitioner", "murmur2_random");
         let context = Acknowledged(Arc::clone(&counts));
         let producer: ThreadedProducer<Acknowledged> =
             config.create_with_context(context).map_err(self.error("create a producer"))?;
+        // So that the first record does not wait for it.
+        producer.client().fetch_metadata(Some(&self.name), ANSWER_TIME).map_err(self.error("ask for the topic"))?;
         let keys: Vec<String> = self.channels.iter().filter_map(|channel| self.template.key(channel)).collect();
+        let (begin, signal) = std::sync::mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let (name, stopped) = (self.name.clone(), Arc::clone(&stop));
+        let (topic, stopped) = (self.name.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let mut late = Latency::default();
-            let start = Instant::now();
-            for n in 0_u64.. {
-                let due = start + Duration::from_secs_f64(n as f64 / rate);
-                while !stopped.load(Ordering::Relaxed) && Instant::now() < due {
-                    std::thread::sleep((due - Instant::now().min(due)).min(Duration::from_millis(50)));
-                }
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                late.record(due.elapsed());
-                let mut value = record(unix_now(), n, payload);
-                loop {
-                    let record = BaseRecord::to(&name).key(&keys[n as usize % keys.len()]).payload(&value);
-                    match producer.send(record) {
-                        Ok(()) => break,
-                        // Back-pressure of the broker: the record waits, and its stamp with it.
-                        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
-                            if !stopped.load(Ordering::Relaxed) =>
-                        {
-                            std::thread::sleep(Duration::from_millis(1));
-                            value = self::record(unix_now(), n, payload);
-                        }
-                        Err(_) => {
-                            context_failed(&producer);
-                            break;
-                        }
-                    }
-                }
+            let mut work = Work { producer, topic, keys, rate, payload, stopped, late: Latency::default() };
+            // Dropped without a word: stopped before it began.
+            if signal.recv() == Ok(()) {
+                work.publish();
             }
-            let _ = producer.flush(ANSWER_TIME);
-            late
+            work.late
         });
-        Ok(Publisher { stop, thread, counts })
+        Ok(Publisher { begin, stop, thread, counts })
     }
 }
 
-fn context_failed(producer: &ThreadedProducer<Acknowledged>) {
-    producer.context().0.failed.fetch_add(1, Ordering::Relaxed);
+/// What the publishing thread owns.
+struct Work {
+    producer: ThreadedProducer<Acknowledged>,
+    topic: String,
+    keys: Vec<String>,
+    rate: f64,
+    payload: usize,
+    stopped: Arc<AtomicBool>,
+    late: Latency,
+}
+
+impl Work {
+    fn publish(&mut self) {
+        let start = Instant::now();
+        for n in 0_u64.. {
+            let due = start + Duration::from_secs_f64(n as f64 / self.rate);
+            while !self.is_stopped() && Instant::now() < due {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+            }
+            if self.is_stopped() {
+                break;
+            }
+            self.send(n);
+            self.late.record(due.elapsed());
+        }
+        // What is not acknowledged by then is counted as failed.
+        let _ = self.producer.flush(ANSWER_TIME);
+    }
+
+    fn send(&self, n: u64) {
+        loop {
+            let value = record(unix_now(), n, self.payload);
+            let key = &self.keys[n as usize % self.keys.len()];
+            match self.producer.send(BaseRecord::to(&self.topic).key(key).payload(&value)) {
+                Ok(()) => return,
+                // Back-pressure of the broker: the record is published later, which counts as this tester's lateness.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if !self.is_stopped() => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => {
+                    self.producer.context().0.failed.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
 }
