@@ -3,21 +3,22 @@
 //!
 //! A step in which this tester was the bottleneck proves nothing about the shard: the answer then says "at least".
 
+mod cpu;
 mod evidence;
 mod limits;
 mod search;
 mod subject;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
+use cpu::Seen;
 use evidence::{Evidence, Holds, Row};
 pub(super) use limits::Limits;
 use search::Search;
 use subject::{Subject, SubjectError};
 
 use super::args::{Args, Output};
-use super::conductor::{RunError, conduct};
+use super::conductor::{Run, RunError, conduct};
 use super::report::Report;
 use super::schedule::Rate;
 use super::settings::{self, UsageError};
@@ -65,20 +66,28 @@ async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
     for message_rate in rates {
         let mut search = Search::new(most);
         while let Some(connections) = search.next() {
-            let row = step(args, files, connections, message_rate).await?;
-            if row.interrupted {
-                evidence.interrupted = true;
-                return Ok(evidence);
+            // What breaks once may have been a hiccup of the machine: only the second time it counts.
+            let mut held = false;
+            for _ in 0..2 {
+                let row = step(args, files, connections, message_rate).await?;
+                if row.interrupted {
+                    evidence.interrupted = true;
+                    return Ok(evidence);
+                }
+                if !args.quiet {
+                    eprintln!("{row}");
+                }
+                held = row.broken.is_empty();
+                evidence.rows.push(row);
+                if held {
+                    break;
+                }
             }
-            if !args.quiet {
-                eprintln!("{row}");
-            }
-            search.learn(row.broken.is_empty());
-            evidence.rows.push(row);
+            search.learn(held);
         }
-        let limited = evidence.rows.iter().filter(|row| row.is_at(message_rate) && !row.broken.is_empty());
-        let first_broken = limited.min_by_key(|row| row.connections).cloned();
         let best = search.holds();
+        let above = |row: &&Row| row.is_at(message_rate) && !row.broken.is_empty() && Some(row.connections) > best;
+        let first_broken = evidence.rows.iter().filter(above).min_by_key(|row| row.connections).cloned();
         evidence.holds.push(Holds::new(message_rate, best, first_broken.as_ref()));
         // More messages each are never held by more clients.
         most = best.unwrap_or(0);
@@ -107,6 +116,10 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     step.connections = connections;
     step.rate = Some(args.rate.unwrap_or(Rate::PerSecond(RATE)));
     step.quiet = true;
+    if u64::from(connections) + settings::SPARE_FILES <= files {
+        // What is not the server or this process counts as others.
+        step.processes = 1;
+    }
     if step.channels.is_empty() {
         step.channels = vec![CHANNELS.to_owned()];
     }
@@ -118,31 +131,33 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     run.publish_rate = message_rate * channels / per_client;
     run.publish_in_hold = true;
     let report = conduct(&run, |mark| subject.mark(mark)).await?;
-    let (cpu, rss_bytes) = subject.finish().await;
-    Ok(row(args, &run.order.schedule.hold, &report, message_rate, cpu, rss_bytes))
+    let seen = subject.finish().await;
+    Ok(row(args, &run, &report, message_rate, seen))
 }
 
-fn row(
-    args: &Args,
-    hold: &Duration,
-    report: &Report,
-    message_rate: f64,
-    cpu: Option<f64>,
-    rss_bytes: Option<u64>,
-) -> Row {
+/// CPU of one CPU that other programs may use before they count as a disturbance, percent.
+const OTHERS_PERCENT: f64 = 25.0;
+
+fn row(args: &Args, run: &Run, report: &Report, message_rate: f64, seen: Seen) -> Row {
+    let hold = run.order.schedule.hold.as_secs_f64().max(1e-3);
+    let mut disturbed_by = report.generator.reasons.clone();
+    if let Some(others) = seen.others_cpu_percent.filter(|others| *others > OTHERS_PERCENT) {
+        disturbed_by.push(format!("other programs used {others:.0} % of a CPU"));
+    }
     let mut row = Row {
         connections: report.planned as u32,
         message_rate,
-        deliveries_per_second: report.messages.deliveries as f64 / hold.as_secs_f64().max(1e-3),
+        deliveries_per_second: report.messages.deliveries as f64 / hold,
         delivery_p50_ms: report.latency_ms.delivery.p50,
         delivery_p99_ms: report.latency_ms.delivery.p99,
         upgrade_p99_ms: report.latency_ms.upgrade.p99,
-        cpu_percent: cpu,
-        rss_bytes,
+        cpu_percent: seen.cpu_percent,
+        rss_bytes: seen.rss_bytes,
         lost: report.audit.lost + report.audit.declared_lost,
         failed: report.failed + report.dropped,
         tester_cpu_percent: report.generator.cpu_percent,
-        tester_limited: report.generator.bottleneck,
+        others_cpu_percent: seen.others_cpu_percent,
+        disturbed_by,
         interrupted: report.interrupted,
         broken: Vec::new(),
     };

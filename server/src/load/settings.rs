@@ -17,7 +17,7 @@ const CLIENTS_PER_PROCESS: u32 = 9_000;
 const DEFAULT_RATE: Rate = Rate::PerSecond(100.0);
 
 /// File descriptors a process needs beside its clients.
-const SPARE_FILES: u64 = 200;
+pub(super) const SPARE_FILES: u64 = 200;
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]

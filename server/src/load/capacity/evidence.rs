@@ -32,8 +32,10 @@ pub(super) struct Row {
     pub(super) failed: u64,
     /// CPU of the tester's busiest thread.
     pub(super) tester_cpu_percent: f64,
-    /// The tester was a bottleneck.
-    pub(super) tester_limited: bool,
+    /// CPU that other programs of this machine used in the hold, percent of one CPU; absent when it cannot be told.
+    pub(super) others_cpu_percent: Option<f64>,
+    /// What else than the server can have broken a limit: this tester, or other programs.
+    pub(super) disturbed_by: Vec<String>,
     /// Ended early, by a signal.
     #[serde(skip)]
     pub(super) interrupted: bool,
@@ -51,14 +53,14 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.0}"));
-        let verdict = match (self.broken.is_empty(), self.tester_limited) {
+        let verdict = match (self.broken.is_empty(), self.disturbed_by.is_empty()) {
             (true, _) => "holds".to_owned(),
-            (false, false) => format!("breaks: {}", self.broken.join(", ")),
-            (false, true) => format!("breaks, but the tester was a bottleneck: {}", self.broken.join(", ")),
+            (false, true) => format!("breaks: {}", self.broken.join(", ")),
+            (false, false) => format!("breaks: {}; but {}", self.broken.join(", "), self.disturbed_by.join("; ")),
         };
         write!(
             f,
-            "{:>11} {:>9} {:>13.0} {:>9.1} {:>9.1} {:>9.1} {:>6} {:>8} {:>6} {:>7} {:>7.0}  {verdict}",
+            "{:>11} {:>9} {:>13.0} {:>9.1} {:>9.1} {:>9.1} {:>6} {:>8} {:>6} {:>7} {:>7.0} {:>7}  {verdict}",
             self.connections,
             self.message_rate,
             self.deliveries_per_second,
@@ -70,6 +72,7 @@ impl fmt::Display for Row {
             self.lost,
             self.failed,
             self.tester_cpu_percent,
+            known(self.others_cpu_percent),
         )
     }
 }
@@ -83,7 +86,7 @@ pub(super) struct Holds {
     connections: u32,
     /// What broke above; empty: the bound of the search was reached.
     limited_by: Vec<String>,
-    /// The tester was a bottleneck in the step that broke: the server may hold more.
+    /// Nothing broke, or the step that broke was disturbed: the server may hold more.
     at_least: bool,
 }
 
@@ -94,7 +97,7 @@ impl Holds {
             message_rate,
             connections: best.unwrap_or(0),
             limited_by: first_broken.map(|row| row.broken.clone()).unwrap_or_default(),
-            at_least: first_broken.is_none_or(|row| row.tester_limited),
+            at_least: first_broken.is_none_or(|row| !row.disturbed_by.is_empty()),
         }
     }
 }
@@ -109,8 +112,8 @@ impl fmt::Display for Holds {
             "{at_least}{connections} connections at {message_rate} messages/s each ({deliveries:.0} deliveries/s)"
         )?;
         match (self.limited_by.is_empty(), self.at_least) {
-            (true, _) => f.write_str("; nothing broke up to --max-connections"),
-            (false, true) => write!(f, "; above, the tester itself was a bottleneck ({})", self.limited_by.join(", ")),
+            (true, _) => f.write_str("; nothing broke up to there, where this search ended"),
+            (false, true) => write!(f, "; above: {}, but not by the server alone", self.limited_by.join(", ")),
             (false, false) => write!(f, "; above: {}", self.limited_by.join(", ")),
         }
     }
@@ -181,8 +184,9 @@ impl fmt::Display for Evidence {
             "lost",
             "failed",
             "tester",
+            "others",
         ];
-        let widths = [11, 9, 13, 9, 9, 9, 6, 8, 6, 7, 7];
+        let widths = [11, 9, 13, 9, 9, 9, 6, 8, 6, 7, 7, 7];
         let head: Vec<_> = names.iter().zip(widths).map(|(name, width)| format!("{name:>width$}")).collect();
         writeln!(f, "{}", head.join(" "))?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
@@ -197,9 +201,10 @@ mod tests {
 
     #[test]
     fn claims_no_limit_of_the_server_where_the_tester_was_one() {
-        let row = Row { broken: vec!["p99 61 ms > 50 ms".into()], tester_limited: true, ..Row::default() };
+        let row =
+            Row { broken: vec!["p99 61 ms > 50 ms".into()], disturbed_by: vec!["the tester".into()], ..Row::default() };
         assert!(Holds::new(1.0, Some(500), Some(&row)).to_string().starts_with("at least 500 connections"));
-        let row = Row { tester_limited: false, ..row };
+        let row = Row { disturbed_by: Vec::new(), ..row };
         let text = Holds::new(1.0, Some(500), Some(&row)).to_string();
         assert_eq!(text, "500 connections at 1 messages/s each (500 deliveries/s); above: p99 61 ms > 50 ms");
         assert!(Holds::new(1.0, Some(500), None).to_string().contains("nothing broke"));

@@ -12,10 +12,10 @@ use wscluster_api::manifest;
 
 use super::super::args::Args;
 use super::super::conductor::Mark;
+use super::cpu::{Moment, Seen};
 use crate::admin::client;
 use crate::kafka::embedded::{Embedded, EmbeddedError};
 use crate::local::child::{Program, Running, SpawnError};
-use crate::process::{Usage, usage};
 
 /// Time for a shard to listen and to turn ready.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -80,7 +80,7 @@ type Samples = Arc<Mutex<Option<Vec<(f64, u64)>>>>;
 /// How its CPU is seen.
 enum Cpu {
     Unseen,
-    Process { pid: u32, begin: Option<(Instant, Usage)>, seen: Option<(f64, u64)> },
+    Process { pid: u32, begin: Option<Moment>, seen: Seen },
     Health { samples: Samples, poll: JoinHandle<()> },
 }
 
@@ -138,20 +138,16 @@ impl Subject {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         step.shard = vec![addresses.ws.to_string()];
-        let cpu = Cpu::Process { pid: running.pid, begin: None, seen: None };
+        let cpu = Cpu::Process { pid: running.pid, begin: None, seen: Seen::default() };
         Ok(Self { own: Some(Own { running, _broker: broker, reports, manifest: path }), cpu })
     }
 
     /// Begins or ends to look at its CPU.
     pub(super) fn mark(&mut self, mark: Mark) {
         match (&mut self.cpu, mark) {
-            (Cpu::Process { pid, begin, .. }, Mark::Begin) => {
-                *begin = usage(&pid.to_string()).map(|usage| (Instant::now(), usage));
-            }
-            (Cpu::Process { pid, begin: Some((since, before)), seen }, Mark::End) => {
-                let elapsed = since.elapsed().as_secs_f64().max(1e-3);
-                *seen = usage(&pid.to_string())
-                    .map(|now| (100.0 * now.cpu.saturating_sub(before.cpu).as_secs_f64() / elapsed, now.rss_bytes));
+            (Cpu::Process { pid, begin, .. }, Mark::Begin) => *begin = Moment::now(*pid),
+            (Cpu::Process { pid, begin: Some(begin), seen }, Mark::End) => {
+                *seen = Moment::now(*pid).map_or_else(Seen::default, |now| now.since(begin));
             }
             (Cpu::Health { samples, .. }, Mark::Begin) => {
                 if let Ok(mut samples) = samples.lock() {
@@ -163,8 +159,8 @@ impl Subject {
         }
     }
 
-    /// Ends it if it was started here; its CPU in percent, and its memory.
-    pub(super) async fn finish(self) -> (Option<f64>, Option<u64>) {
+    /// Ends it if it was started here; what was seen of it.
+    pub(super) async fn finish(self) -> Seen {
         if let Some(mut own) = self.own {
             own.running.signal(rustix::process::Signal::TERM);
             own.running.signal(rustix::process::Signal::TERM);
@@ -173,18 +169,22 @@ impl Subject {
             // It is in the directory for temporary files.
             let _ = std::fs::remove_file(&own.manifest);
         }
-        let seen = match self.cpu {
-            Cpu::Unseen => None,
+        match self.cpu {
+            Cpu::Unseen => Seen::default(),
             Cpu::Process { seen, .. } => seen,
             Cpu::Health { samples, poll } => {
                 poll.abort();
                 let samples = samples.lock().ok().and_then(|mut samples| samples.take()).unwrap_or_default();
                 let n = samples.len() as f64;
                 let mean = samples.iter().map(|(cpu, _)| cpu / n).sum::<f64>();
-                samples.last().map(|(_, bytes)| (mean, *bytes))
+                let last = samples.last();
+                Seen {
+                    cpu_percent: last.map(|_| mean),
+                    rss_bytes: last.map(|(_, bytes)| *bytes),
+                    others_cpu_percent: None,
+                }
             }
-        };
-        (seen.map(|(cpu, _)| cpu), seen.map(|(_, bytes)| bytes))
+        }
     }
 }
 
