@@ -11,14 +11,15 @@ if [[ $(id -u) != 0 ]] || ((${go_minor:-0} < 26)); then
     exit 77
 fi
 
-# A rig of its own, so that one that somebody is using stays as it is.
-export WSCLUSTER_RIG=stage-$$
+# A rig of this checkout's own, so that one that somebody is using stays as it is; what a killed run left is ended first.
+WSCLUSTER_RIG=stage-$(pwd | sha256sum | cut -c1-8)
+export WSCLUSTER_RIG
 trap 'tests/cluster/down 2>/dev/null' EXIT
 
 # What needs the network comes first: there is none in the rig.
 tests/crd/build >/dev/null
 tests/images/build --profile dev --out "$STAGE_DIR"
-tests/cluster/up
+tests/cluster/up --fresh
 tests/cluster/load-image "$STAGE_DIR"/*.tar
 status=0
 tests/cluster/run tests/e2e/run | tee "$STAGE_DIR/result" || status=1
