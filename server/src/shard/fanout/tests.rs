@@ -22,9 +22,9 @@ struct Rig {
 fn with_worker(test: impl AsyncFnOnce(Rig)) {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
-        let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+        let manifest = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
                     spec: { source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
-        let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
+        let cluster = wscluster_api::manifest::parse(manifest, std::path::Path::new("test.yaml")).unwrap();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let shared = Shared::new(Settings::new("s", &cluster.spec), metrics, 1);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
