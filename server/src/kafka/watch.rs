@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataBroker;
 use regex::Regex;
 use wscluster_api::spec::{Kafka, Topic, TopicSelector};
 
@@ -145,8 +146,12 @@ impl Watch {
         };
         let broker = match self.broker {
             Some(broker) => broker,
-            // Whoever answers.
-            None => self.consumer.fetch_metadata(Some(first), Self::TIMEOUT).map_err(LookError::List)?.orig_broker_id(),
+            // Whoever answers. Over the bootstrap connection nobody has an id yet (-1), which would mean the controller.
+            None => {
+                let metadata = self.consumer.fetch_metadata(Some(first), Self::TIMEOUT).map_err(LookError::List)?;
+                let answered = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+                answered.or_else(|| metadata.brokers().first().map(MetadataBroker::id)).unwrap_or(-1)
+            }
         };
         self.broker = None;
         let described = describe(self.consumer.client(), broker, &names, Self::TIMEOUT)?;
