@@ -116,6 +116,7 @@ impl Drive<'_> {
     /// Moves connections away, then ends everything, within the grace period.
     pub async fn stop(&mut self, drain: &Drain, grace: Duration, signals: &mut Signals, reason: &'static str) -> Ended {
         let end = Instant::now() + grace;
+        self.screen.close();
         let connections = with(&self.board, |board| board.connections());
         self.screen.event(&Event::Stopping { reason, connections, grace_ms: millis(grace) });
         let board = Arc::clone(&self.board);

@@ -89,7 +89,9 @@ impl Ready {
                 "\nPublish to channel {channel} with any Kafka client, or with\n\
                  \x20 wscluster publish --brokers {kafka} {topic} --key {key} '{{\"price\":1}}'\n\
                  \x20 echo '{key}:{{\"price\":1}}' | kcat -P -b {kafka} -t {topic} -K:\n\
-                 and read it with any WebSocket client, which sends\n\
+                 and read it with\n\
+                 \x20 wscluster tail --url ws://{gateway}/ws {channel}\n\
+                 or any WebSocket client, which sends\n\
                  \x20 {{\"type\":\"subscribe\",\"data\":{{\"channels\":[\"{channel}\"]}}}}\n",
             );
         }

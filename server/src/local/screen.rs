@@ -134,22 +134,22 @@ fn line(board: &Board, rates: Rates) -> String {
     let shards = board.shards();
     let connections = if shards.len() <= SHARDS_SHOWN {
         let each = shards.iter().map(|row| match &row.health {
-            Some(health) => format!("{} {}", row.name, grouped(health.connections.into())),
-            None => format!("{} –", row.name),
+            Some(health) => grouped(health.connections.into()),
+            None => "down".to_owned(),
         });
-        each.collect::<Vec<_>>().join("  ")
+        each.collect::<Vec<_>>().join(" + ")
     } else {
         let known = || shards.iter().filter_map(|row| row.health.as_ref()).map(|health| health.connections);
         let (least, most) = (known().min().unwrap_or(0), known().max().unwrap_or(0));
-        format!("{} of {} shards {least}–{most} each", known().count(), shards.len())
+        format!("{} of {} shards, {least} to {most} each", known().count(), shards.len())
     };
     let lag = shards.iter().filter_map(|row| row.health.as_ref()).map(|health| health.checks.kafka.lag).max();
     format!(
-        "{connections} | {} connections  {} records/s  {} deliveries/s  lag {}",
+        "connections {connections} = {}  records/s {}  deliveries/s {}  lag {}",
         grouped(board.connections()),
         grouped(rates.records.round() as u64),
         grouped(rates.deliveries.round() as u64),
-        lag.map_or("–".to_owned(), grouped),
+        lag.map_or("unknown".to_owned(), grouped),
     )
 }
 
