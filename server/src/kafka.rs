@@ -12,6 +12,7 @@ mod identity;
 mod metrics;
 mod names;
 mod offsets;
+pub mod past;
 mod read;
 #[cfg(test)]
 mod real;
@@ -35,6 +36,7 @@ use wscluster_api::spec::Kafka;
 pub use self::config::{ConfigError, Connect};
 pub use self::context::Context;
 use self::metrics::Metrics;
+use self::past::Past;
 use self::trouble::Troubles;
 use crate::feed::Update;
 use crate::health::KafkaCheck;
@@ -90,6 +92,7 @@ pub enum SourceError {
 #[derive(Debug)]
 pub struct Source {
     shared: Arc<Shared>,
+    past: Past,
 }
 
 /// What the threads of a source have in common.
@@ -104,6 +107,7 @@ struct Shared {
     lag: AtomicU64,
     /// A partition asked for an offset that Kafka does not have.
     out_of_range: AtomicBool,
+    lives: past::Lives,
 }
 
 impl Shared {
@@ -124,6 +128,11 @@ impl Source {
         KafkaCheck { status: status.to_owned(), lag: lag.load(Ordering::Relaxed), error: troubles.summary() }
     }
 
+    /// The way to what clients missed and no worker remembers.
+    pub fn past(&self) -> Past {
+        self.past.clone()
+    }
+
     /// Adds the source's metrics to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         self.shared.metrics.register(registry);
@@ -141,13 +150,14 @@ impl Drop for Source {
 pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> Result<Source, SourceError> {
     let connect = Connect { spec, brokers: &options.brokers, client: &options.client };
     let (config, context) = connect.consumer()?;
-    let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
     let shared = Arc::new(Shared::default());
+    let past = Past::start(&config, context.tokens(), &shared, past::Limits::default())?;
+    let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
     let (orders, inbox) = mpsc::channel();
     let (wake, woken) = mpsc::sync_channel(1);
     let watch = watch::Watch::new(spec, options, Arc::clone(&consumer), Arc::clone(&shared), orders, woken)?;
     let reader = read::Reader::new(consumer, Arc::clone(&shared), inbox, wake, workers);
     thread::Builder::new().name("kafka-watch".into()).spawn(move || watch.run())?;
     thread::Builder::new().name("kafka-read".into()).spawn(move || reader.run())?;
-    Ok(Source { shared })
+    Ok(Source { shared, past })
 }

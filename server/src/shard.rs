@@ -16,6 +16,7 @@ mod handshake;
 mod liveness;
 pub mod metrics;
 mod outbox;
+mod past;
 mod reply;
 mod request;
 mod run;

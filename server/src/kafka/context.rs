@@ -32,6 +32,10 @@ impl Context {
         Self { tokens, ..Self::default() }
     }
 
+    pub(super) fn tokens(&self) -> Option<&TokenSource> {
+        self.tokens.as_ref()
+    }
+
     /// The last error that librdkafka told; empty when it told none.
     pub fn reason(&self) -> String {
         lock(&self.reason).clone()

@@ -21,9 +21,16 @@ pub(super) struct Metrics {
     pub(super) connected: Gauge,
     pub(super) partitions: Gauge,
     pub(super) blocked_ms: Counter,
+    pub(super) past: Family<Reason, Counter>,
+    pub(super) past_records: Counter,
 }
 
 impl Metrics {
+    /// Counts a request for the past by how it ended.
+    pub(super) fn past(&self, reason: &'static str) {
+        self.past.get_or_create(&Reason { reason }).inc();
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("wscluster_kafka_records", "Records published to the workers", self.records.clone());
         registry.register_with_unit(
@@ -49,6 +56,16 @@ impl Metrics {
             "wscluster_kafka_blocked_milliseconds",
             "Time that the source waited for a worker that could not keep up",
             self.blocked_ms.clone(),
+        );
+        registry.register(
+            "wscluster_kafka_readbacks",
+            "Requests for what clients missed and no worker remembers, by how they ended",
+            self.past.clone(),
+        );
+        registry.register(
+            "wscluster_kafka_readback_records",
+            "Records looked at to answer such requests",
+            self.past_records.clone(),
         );
     }
 }

@@ -15,7 +15,7 @@ use wscluster_api::units::Span;
 use super::{KafkaCheck, Options, Source, start};
 use crate::feed::{Partition, Update};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const NEEDS: &str = "run this by tests/kafka/run";
 
 fn var(name: &str) -> String {

@@ -32,6 +32,8 @@ enum LookError {
     Describe(#[from] DescribeError),
     #[error("failed to ask for topics: {0}")]
     List(#[source] KafkaError),
+    #[error("failed to ask for topics: the cluster names no broker")]
+    NoBroker,
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
 }
@@ -146,12 +148,7 @@ impl Watch {
         };
         let broker = match self.broker {
             Some(broker) => broker,
-            // Whoever answers. Over the bootstrap connection nobody has an id yet (-1), which would mean the controller.
-            None => {
-                let metadata = self.consumer.fetch_metadata(Some(first), Self::TIMEOUT).map_err(LookError::List)?;
-                let answered = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
-                answered.or_else(|| metadata.brokers().first().map(MetadataBroker::id)).unwrap_or(-1)
-            }
+            None => self.find_broker(first)?,
         };
         self.broker = None;
         let described = describe(self.consumer.client(), broker, &names, Self::TIMEOUT)?;
@@ -188,6 +185,15 @@ impl Watch {
                 other
             }
         }
+    }
+
+    /// A broker to ask about topics: any, so that another try finds another one. Not the one that answered: over the bootstrap
+    /// connection nobody has an id yet (−1), which would mean the controller.
+    fn find_broker(&self, topic: &str) -> Result<i32, LookError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), Self::TIMEOUT).map_err(LookError::List)?;
+        let brokers = metadata.brokers();
+        let at = rand::random_range(0..brokers.len().max(1));
+        brokers.get(at).map(MetadataBroker::id).ok_or(LookError::NoBroker)
     }
 
     /// Names of all topics to read, each with its entry.

@@ -104,7 +104,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
             max_value_bytes: server.shared.settings.max_queue(),
         };
         let feeds = std::mem::take(&mut server.feeds);
-        let source = source::start(&spec.source.kafka, &options, args.echo, feeds, &mut registry)?;
+        let source = source::start(&spec.source.kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = routes(server.drains.clone(), drain.clone());
         let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;

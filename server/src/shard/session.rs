@@ -3,12 +3,14 @@
 //! One request is served in one step of the worker: what it missed, the answer and the join see the same window, so there
 //! is no hole and no repeat between replay and live messages.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::connection::Phase;
 use super::metrics::Label;
+use super::past::{Asked, Missed};
 use super::reply::{self, SubscriptionAck};
 use super::request::{self, Ask, Rejection, Request, Since};
 use super::settings::{AHEAD_TIMEOUT, ECHO_MAX_MESSAGE};
@@ -27,6 +29,7 @@ pub(super) struct Held {
     id: Option<Value>,
     channels: Vec<(String, Since)>,
     deadline: Tick,
+    asked: Asked,
 }
 
 /// Requests of one connection that may be held; further ones are answered at once.
@@ -90,7 +93,7 @@ impl Worker {
             Ask::Subscribe(channels) => {
                 let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
                 let may_hold = self.held.iter().filter(|held| held.key == key).count() < MAX_HELD;
-                self.subscribe(Held { key, id, channels, deadline }, may_hold);
+                self.subscribe(Held { key, id, channels, deadline, asked: Asked::Nothing }, may_hold);
             }
             Ask::Unsubscribe(channels) => {
                 for channel in &channels {
@@ -135,12 +138,25 @@ impl Worker {
             return;
         }
         let mut recoveries = Vec::with_capacity(asked.channels.len());
+        let mut past = HashMap::new();
         for (channel, since) in &asked.channels {
-            match self.missed(key, channel, since) {
-                None if may_hold => return self.held.push(asked),
-                None => recoveries.push(Some(Err("unknown_position"))),
-                Some(recovery) => recoveries.push(recovery),
+            let missed = self.missed(key, channel, since, &asked.asked);
+            match (missed, since) {
+                (Missed::Later, _) if may_hold => return self.held.push(asked),
+                (Missed::Past, Since::At(positions)) if may_hold && self.shared.past.get().is_some() => {
+                    past.insert(channel.clone(), positions.clone());
+                }
+                (Missed::Later, _) => recoveries.push(Some(Err(asked.asked.reason_at_deadline()))),
+                (Missed::Past, _) => recoveries.push(Some(Err("too_old"))),
+                (Missed::Lost(reason), _) => recoveries.push(Some(Err(reason))),
+                (Missed::Records(records), _) => recoveries.push(Some(Ok(records))),
+                (Missed::Unasked, _) => recoveries.push(None),
             }
+        }
+        if !past.is_empty() {
+            let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
+            let asked = Held { asked: self.ask_past(past), deadline, ..asked };
+            return self.held.push(asked);
         }
 
         let mut ack = SubscriptionAck::new(asked.id);
@@ -164,23 +180,20 @@ impl Worker {
         self.replay(key, &replay, Record::replayed);
     }
 
-    /// What a client missed of a channel: nothing asked (`Some(None)`), the records or why not, or not known yet (`None`).
-    #[allow(clippy::type_complexity, clippy::option_option)]
-    fn missed(&self, key: u32, channel: &str, since: &Since) -> Option<Option<Result<Vec<Arc<Record>>, &'static str>>> {
-        Some(match since {
-            Since::Now => None,
-            _ if self.is_member(key, channel) => Some(Err("already_subscribed")),
-            Since::Unreadable => Some(Err("bad_position")),
-            Since::Latest => Some(self.window.latest(channel).map(|record| vec![record]).ok_or("no_message")),
-            Since::At(positions) => match self.window.recover(channel, positions) {
-                Recovery::Complete(records) => Some(Ok(records)),
-                Recovery::Lost(reason) => Some(Err(reason)),
-                Recovery::Ahead(_) => return None,
+    fn missed(&self, key: u32, channel: &str, since: &Since, asked: &Asked) -> Missed {
+        match since {
+            Since::Now => Missed::Unasked,
+            _ if self.is_member(key, channel) => Missed::Lost("already_subscribed"),
+            Since::Unreadable => Missed::Lost("bad_position"),
+            Since::Latest => match self.window.latest(channel) {
+                Some(record) => Missed::Records(vec![record]),
+                None => Missed::Lost("no_message"),
             },
-        })
+            Since::At(positions) => asked.missed(&self.window, channel, positions),
+        }
     }
 
-    fn reconnect(&mut self, key: u32, offsets: &std::collections::HashMap<String, i64>, id: Option<Value>) {
+    fn reconnect(&mut self, key: u32, offsets: &HashMap<String, i64>, id: Option<Value>) {
         let mut missed = Vec::new();
         for membership in &self.connections[key as usize].subscriptions {
             let channel = self.channels.name(membership.channel);

@@ -1,13 +1,14 @@
 //! The little that the workers of a shard share with each other, the admin server and the drain: all of it atomic.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::slots::{Slot, Slots};
 use crate::health::State;
+use crate::kafka::past::Past;
 
 /// State of a shard that all its threads see.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Shared {
     pub slots: Arc<Slots>,
     /// Metrics.
     pub metrics: Metrics,
+    /// The way to what no worker remembers, where there is one.
+    pub past: OnceLock<Past>,
     /// When the process started.
     pub started: Instant,
     /// Workers whose window is not filled yet.
@@ -36,6 +39,7 @@ impl Shared {
             slots: Slots::new(settings.capacity),
             settings,
             metrics,
+            past: OnceLock::new(),
             started: Instant::now(),
             unfilled: AtomicU32::new(workers as u32),
             draining: AtomicBool::new(false),

@@ -1,5 +1,7 @@
 //! Where a shard's records come from: Kafka; or nowhere, for a shard that is up for `/echo` only.
 
+use std::sync::OnceLock;
+
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use wscluster_api::spec::Kafka;
@@ -7,6 +9,7 @@ use wscluster_api::spec::Kafka;
 use super::admin::SourceStatus;
 use crate::feed::Update;
 use crate::health::KafkaCheck;
+use crate::kafka::past::Past;
 use crate::kafka::{self, Options, SourceError};
 
 /// Why there is nothing to read from.
@@ -30,10 +33,13 @@ pub(super) fn start(
     echo: bool,
     workers: Vec<mpsc::Sender<Update>>,
     registry: &mut Registry,
+    past: &OnceLock<Past>,
 ) -> Result<SourceStatus, NoSource> {
     if !spec.brokers.is_empty() || !options.brokers.is_empty() {
         let source = kafka::start(spec, options, workers)?;
         source.register(registry);
+        // Set once: a shard has one source.
+        let _ = past.set(source.past());
         return Ok(Box::new(move || source.status()));
     }
     if !echo {

@@ -150,9 +150,10 @@ impl Window {
         self.entries.is_empty()
     }
 
-    /// Offset from which on every record of `partition` is here; none when the partition is not read.
-    pub fn floor(&self, partition: Partition) -> Option<i64> {
-        self.partitions.get(&partition).map(|reading| reading.floor)
+    /// Offset up to which the past of `partition` is best read back: far enough into the window that it is still here when
+    /// that is done.
+    pub fn rejoin(&self, partition: Partition) -> Option<i64> {
+        self.partitions.get(&partition).map(|reading| reading.floor + (reading.applied + 1 - reading.floor) / 2)
     }
 
     fn push(&mut self, record: &Arc<Record>, now_ms: i64) {

@@ -36,7 +36,7 @@ const SCRATCH: usize = 64 << 10;
 /// State of a worker.
 #[derive(Debug)]
 pub(super) struct Worker {
-    me: Weak<RefCell<Self>>,
+    pub(super) me: Weak<RefCell<Self>>,
     index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Slab<Connection>,

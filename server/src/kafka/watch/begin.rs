@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::super::encode::Mold;
 use super::super::identity::Described;
 use super::super::offsets::{Ask, OffsetsError, ask};
+use super::super::past::Life;
 use super::super::track::{Start, epoch};
 use super::super::trouble::Kind;
 use super::{Known, Watch};
@@ -42,6 +43,8 @@ impl Watch {
                 .map_err(|error| OffsetsError::Topic { topic: name.to_owned(), reason: error.to_string() })?;
             let known = Known { id: found.id.clone(), epoch, mold: Arc::new(mold), next: Vec::new() };
             tracing::info!(topic = name, partitions = found.partitions, recreated, "reading topic");
+            let life = Life { topic: name.into(), id: known.id.clone(), mold: Arc::clone(&known.mold) };
+            self.shared.lives.begin(epoch, life);
             self.known.insert(name.to_owned(), known);
             self.known.get_mut(name).expect("was inserted just now")
         };

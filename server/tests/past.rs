@@ -1,0 +1,187 @@
+//! Recovery beyond a shard's memory: what a client missed comes from Kafka, and joins what is live.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::io::BufRead as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use wscluster::kafka::embedded::Embedded;
+use wscluster_api::spec::Topic;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A broker, a producer, and a shard whose memory holds some 50 records of 1 kB.
+struct Rig {
+    shard: Child,
+    ws: String,
+    producer: ThreadedProducer<DefaultProducerContext>,
+    _broker: Embedded,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let broker = Embedded::start(&[Topic { partitions: 2, ..Topic::named("trades", "{key}") }]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cluster.yaml");
+        let manifest = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\nspec: { capacity: 100, \
+             source: { kafka: { history: { maxBytes: 64Ki }, topics: [{ name: trades, channel: '{key}' }] } } }\n";
+        std::fs::write(&file, manifest).unwrap();
+        let mut shard = Command::new(env!("CARGO_BIN_EXE_wscluster"))
+            .args([
+                "shard",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--workers",
+                "1",
+                "--exit-with-parent",
+            ])
+            .args(["--brokers", broker.bootstrap(), "-f"])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(shard.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let ws = format!("ws://{}/ws", said["listening"]["ws"].as_str().unwrap());
+        let producer = ClientConfig::new().set("bootstrap.servers", broker.bootstrap()).create().unwrap();
+        Self { shard, ws, producer, _broker: broker, _dir: dir }
+    }
+
+    fn publish(&self, keys: &[&str], count: usize) {
+        let value = format!("\"{}\"", "x".repeat(1_000));
+        for n in 0..count {
+            let record = BaseRecord::to("trades").key(keys[n % keys.len()]).payload(&value);
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        self.producer.flush(PATIENCE).unwrap();
+    }
+
+    /// A client that is subscribed; with the answer to that.
+    async fn subscribe(&self, since: Value) -> (Client, Value) {
+        let started = std::time::Instant::now();
+        let socket = loop {
+            // 503 until the shard is ready.
+            match tokio_tungstenite::connect_async(&self.ws).await {
+                Ok((socket, _)) => break socket,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+            }
+        };
+        let mut client = Client(socket);
+        let subscribe = json!({ "type": "subscribe", "data": { "channels": ["BTC"], "since": since } });
+        client.0.send(Message::text(subscribe.to_string())).await.unwrap();
+        let ack = client.next().await;
+        assert_eq!(ack["type"], "subscription_ack");
+        (client, ack)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let _ = self.shard.kill();
+        let _ = self.shard.wait();
+    }
+}
+
+struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    async fn next(&mut self) -> Value {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
+            if let Message::Text(text) = message.unwrap().unwrap() {
+                return serde_json::from_str(&text).unwrap();
+            }
+        }
+    }
+
+    /// The next `count` messages, each checked to follow the one before.
+    async fn follow(&mut self, last: &mut String, count: usize) -> Vec<Value> {
+        let mut messages = Vec::new();
+        for _ in 0..count {
+            let message = self.next().await;
+            assert_eq!(message["prev"], **last, "{message}");
+            message["pos"].as_str().unwrap().clone_into(last);
+            messages.push(message);
+        }
+        messages
+    }
+}
+
+#[tokio::test]
+async fn reads_back_what_the_window_no_longer_holds_and_joins_live() {
+    let rig = Rig::new();
+    let (mut live, _) = rig.subscribe(json!({})).await;
+    rig.publish(&["BTC"], 1);
+    let first = live.next().await["pos"].as_str().unwrap().to_owned();
+    let mut last = first.clone();
+    rig.publish(&["BTC", "ETH", "SOL"], 600);
+    let seen = live.follow(&mut last, 200).await;
+
+    for _ in 0..3 {
+        let (mut back, ack) = rig.subscribe(json!({ "BTC": first })).await;
+        assert_eq!(ack["recovered"], json!({ "BTC": true }), "{ack}");
+        let mut at = first.clone();
+        let replayed = back.follow(&mut at, 200).await;
+        for (replayed, seen) in replayed.into_iter().zip(&seen) {
+            let mut replayed = replayed;
+            assert_eq!(replayed.as_object_mut().unwrap().remove("replayed"), Some(json!(true)));
+            assert_eq!(replayed, *seen);
+        }
+        rig.publish(&["BTC"], 1);
+        back.follow(&mut at, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn joins_without_hole_or_repeat_while_records_pour_in() {
+    let rig = Rig::new();
+    let (mut live, _) = rig.subscribe(json!({})).await;
+    rig.publish(&["BTC"], 1);
+    let first = live.next().await["pos"].as_str().unwrap().to_owned();
+    rig.publish(&["BTC"], 500);
+    let mut last = first.clone();
+    live.follow(&mut last, 500).await;
+    let mut recovered = 0;
+    for round in 0..10 {
+        let (joined, ()) = tokio::join!(rig.subscribe(json!({ "BTC": first })), async { rig.publish(&["BTC"], 20) });
+        let (mut back, ack) = joined;
+        if ack["recovered"] == json!({ "BTC": true }) {
+            let mut at = first.clone();
+            back.follow(&mut at, 500 + (round + 1) * 20).await;
+            recovered += 1;
+        } else {
+            // The window may have moved on meanwhile; then it is said.
+            assert_eq!(ack["reason"], json!({ "BTC": "too_old" }), "{ack}");
+        }
+    }
+    assert!(recovered > 0);
+}
+
+#[tokio::test]
+async fn says_so_when_kafka_does_not_hold_it_either() {
+    let rig = Rig::new();
+    let (mut live, _) = rig.subscribe(json!({})).await;
+    rig.publish(&["BTC"], 1);
+    let first = live.next().await["pos"].as_str().unwrap().to_owned();
+    // The embedded broker keeps 5 MiB a partition.
+    let mut last = first.clone();
+    for _ in 0..14 {
+        rig.publish(&["BTC"], 500);
+        live.follow(&mut last, 500).await;
+    }
+    let (_, ack) = rig.subscribe(json!({ "BTC": first })).await;
+    assert_eq!((&ack["recovered"], &ack["reason"]), (&json!({ "BTC": false }), &json!({ "BTC": "too_old" })));
+}
