@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, default_value_t = 7_500)]
     sample_ms: u64,
     /// Messages a second for each client, before the stand-in triples them.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 7.0)]
     messages: f64,
     /// Bytes of a message.
     #[arg(long, default_value_t = 128)]

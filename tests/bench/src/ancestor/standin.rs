@@ -18,7 +18,7 @@ use tokio::io::{
     AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional_with_sizes,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use wscluster::net::{Share, listen};
 use wscluster::ws::decode::{Decoder, Event, Flow, Role};
 use wscluster::ws::frame::{Opcode, server_frame};
@@ -132,8 +132,10 @@ async fn serve(args: Args) -> Result<()> {
             sampler.guard.sample();
         }
     });
-    let source = Rc::clone(&system);
-    detach(async move { source.fan_out().await });
+    for consumer in 0..args.shards {
+        let source = Rc::clone(&system);
+        detach(async move { source.consume(consumer).await });
+    }
     println!("{}", serde_json::json!(Hello { addr }));
     let stdin = rustix::io::dup(rustix::stdio::stdin()).doing("duplicate standard input")?;
     let stdin = tokio::net::unix::pipe::Receiver::from_file(stdin.into()).doing("read commands")?;
@@ -247,27 +249,26 @@ impl System {
         }
     }
 
-    /// Three consumers read every record; each publishes it to the bus; each shard takes all that is on the bus.
-    async fn fan_out(&self) {
+    /// One shard's consumer: it reads every record, on its own clock, and publishes it on the bus, of which every shard
+    /// takes everything. So a client gets a record from each of the consumers.
+    async fn consume(&self, consumer: usize) {
         let frame = server_frame(Opcode::Text, "x".repeat(self.args.len).as_bytes());
-        let mut ticks = interval(Duration::from_secs_f64(1.0 / self.args.per_second));
+        let period = Duration::from_secs_f64(1.0 / self.args.per_second);
+        let mut ticks = interval_at(Instant::now() + period * consumer as u32 / self.args.shards as u32, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         for record in (0..self.args.channels).cycle() {
             ticks.tick().await;
+            if self.guard.drops() {
+                self.dropped.set(self.dropped.get() + 1);
+                continue;
+            }
             let channel = ours::channel(&ours::key(record));
-            for _consumer in 0..self.args.shards {
-                if self.guard.drops() {
-                    self.dropped.set(self.dropped.get() + 1);
-                    continue;
+            for shard in &self.shards {
+                let shard = shard.borrow();
+                for &client in shard.channels.get(&channel).into_iter().flatten() {
+                    // A full socket misses this message, as a full queue did.
+                    let _ = shard.clients[client].try_write(&frame);
                 }
-                for shard in &self.shards {
-                    let shard = shard.borrow();
-                    for &client in shard.channels.get(&channel).into_iter().flatten() {
-                        // A full socket misses this message, as a full queue did.
-                        let _ = shard.clients[client].try_write(&frame);
-                    }
-                }
-                tokio::task::yield_now().await;
             }
         }
     }
