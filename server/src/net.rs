@@ -15,6 +15,10 @@ pub const BACKLOG: i32 = 4_096;
 /// After this long without an acknowledgement for sent data a peer is gone (RFC 5482).
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes that may wait unsent in the kernel for one peer (`TCP_NOTSENT_LOWAT`): without it a reader that stalls has
+/// megabytes there before its own queue, which has a limit and a policy, sees any of it.
+const UNSENT: u32 = 128 << 10;
+
 /// Why a socket cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to listen on {addr}: {source}{}", remedy(source))]
@@ -41,7 +45,7 @@ pub enum Share {
     ReusePort,
 }
 
-/// A non-blocking listener with our backlog, `TCP_NODELAY` and `TCP_USER_TIMEOUT`.
+/// A non-blocking listener with our backlog, `TCP_NODELAY`, `TCP_USER_TIMEOUT` and `TCP_NOTSENT_LOWAT`.
 pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
@@ -49,6 +53,7 @@ pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError
         socket.set_reuse_port(share == Share::ReusePort)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
