@@ -1,4 +1,5 @@
-//! How a connection ends (RFC 6455 §7): a Close frame each way, then our half of the socket, then the peer's; all of it
+//! How a connection ends (RFC 6455 §7): a Close frame each way, then the socket. Where the peer's Close frame cannot come
+//! any more, our half is shut first and the peer's end awaited, or a reset would take our Close frame with it. All of it
 //! within [`LINGER`].
 
 use super::connection::Phase;
@@ -25,8 +26,8 @@ impl Worker {
         let payload = close_payload(violation.code, violation.reason);
         match self.connections[key as usize].phase {
             Phase::Open => self.close_with(key, Phase::Ending, violation.code.number(), &payload),
-            Phase::Closing => self.end(key),
-            Phase::Ending | Phase::Shut => {}
+            Phase::Closing => self.end(key, Phase::Ending),
+            Phase::Ending | Phase::Shut | Phase::Done => {}
         }
     }
 
@@ -36,10 +37,10 @@ impl Worker {
             Phase::Open => {
                 self.discard_due(key);
                 let payload = code.map_or_else(Vec::new, |code| code.to_be_bytes().to_vec());
-                self.close_with(key, Phase::Ending, code.unwrap_or(1005), &payload);
+                self.close_with(key, Phase::Done, code.unwrap_or(1005), &payload);
             }
-            Phase::Closing => self.end(key),
-            Phase::Ending | Phase::Shut => {}
+            Phase::Closing => self.end(key, Phase::Done),
+            Phase::Ending | Phase::Shut | Phase::Done => {}
         }
     }
 
@@ -58,9 +59,9 @@ impl Worker {
         self.flush(key);
     }
 
-    /// Nothing more is expected of the peer but its end.
-    fn end(&mut self, key: u32) {
-        self.connections[key as usize].phase = Phase::Ending;
+    /// Nothing more is expected of the peer but, in [`Phase::Ending`], its end.
+    fn end(&mut self, key: u32, phase: Phase) {
+        self.connections[key as usize].phase = phase;
         self.flush(key);
     }
 

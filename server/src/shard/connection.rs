@@ -33,6 +33,9 @@ pub(super) enum Phase {
     Ending,
     /// Our side is shut; the peer's end is awaited.
     Shut,
+    /// Both Close frames were exchanged: what waits is sent, then the socket is closed at once (RFC 6455 §7.1.1), so
+    /// that no slot waits for the peer.
+    Done,
 }
 
 /// What a worker keeps of a connection.

@@ -125,9 +125,13 @@ impl Worker {
     /// Everything that waited is written.
     fn flushed(&mut self, key: u32) {
         let connection = &mut self.connections[key as usize];
-        if connection.phase == Phase::Ending {
-            connection.phase = Phase::Shut;
-            let _ = rustix::net::shutdown(&connection.stream, rustix::net::Shutdown::Write);
+        match connection.phase {
+            Phase::Ending => {
+                connection.phase = Phase::Shut;
+                let _ = rustix::net::shutdown(&connection.stream, rustix::net::Shutdown::Write);
+            }
+            Phase::Done => connection.kill(),
+            Phase::Open | Phase::Closing | Phase::Shut => {}
         }
     }
 

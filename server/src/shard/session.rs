@@ -39,7 +39,7 @@ impl Worker {
     /// Takes `len` bytes that were read into the scratch buffer.
     pub(super) fn input(&mut self, key: u32, len: usize) {
         let connection = &mut self.connections[key as usize];
-        if matches!(connection.phase, Phase::Ending | Phase::Shut) {
+        if matches!(connection.phase, Phase::Ending | Phase::Shut | Phase::Done) {
             return;
         }
         let max = if connection.echo { ECHO_MAX_MESSAGE } else { self.shared.settings.max_message() };
@@ -73,7 +73,7 @@ impl Worker {
         }
         match self.connections[key as usize].phase {
             Phase::Open | Phase::Closing => Flow::Continue,
-            Phase::Ending | Phase::Shut => Flow::Stop,
+            Phase::Ending | Phase::Shut | Phase::Done => Flow::Stop,
         }
     }
 
