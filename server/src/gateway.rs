@@ -105,6 +105,8 @@ enum GatewayError {
     Admin(#[from] admin::AdminError),
     #[error("failed to start: {0}")]
     Start(#[from] std::io::Error),
+    #[error("failed: a worker has ended, see the log")]
+    Worker,
     #[error("--shard names {0:?} twice; each shard has its own name")]
     Twice(String),
 }
@@ -159,6 +161,9 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
 
     runtime.block_on(until_drained(&gateway, args, spec.drain.deadline.0))?;
     gateway.enter(Stage::Closing);
+    if gateway.has_failed() {
+        return Err(GatewayError::Worker);
+    }
     for worker in workers {
         // A worker that panicked has told so already.
         let _ = worker.join();
@@ -173,7 +178,10 @@ fn workers(args: &Args, spec: &WsClusterSpec) -> u32 {
 
 /// Serves until told to stop, then until everything has ended, `deadline` is over, or told so again.
 async fn until_drained(gateway: &Gateway, args: &Args, deadline: Duration) -> std::io::Result<()> {
-    let reason = process::stop_requested(args.exit_with_parent).await?;
+    let reason = tokio::select! {
+        reason = process::stop_requested(args.exit_with_parent) => reason?,
+        () = gateway.reached(Stage::Closing) => return Ok(()),
+    };
     let began = Instant::now();
     gateway.enter(Stage::NotReady);
     tracing::info!(?reason, tunnels = gateway.tunnels.load(Relaxed), "draining");

@@ -105,6 +105,9 @@ impl Client {
 
     /// Sends a last answer and closes, giving the client the time to read it.
     pub async fn farewell(self, answer: &[u8]) {
+        if answer.is_empty() {
+            return;
+        }
         let leave = async {
             let mut sent = 0;
             while sent < answer.len() {

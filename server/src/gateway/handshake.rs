@@ -59,15 +59,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, perm
             });
         }
         Err(ending) => {
-            let answer = match ending.outcome {
-                Outcome::Refused(refusal) => refusal.answer(),
-                Outcome::Unavailable(reason) => reason.answer(&gateway.settings.retry_after, &mut rand::rng()),
-                _ => ending.relayed,
-            };
+            let answer = if ending.relayed.is_empty() { answer(ending.outcome, gateway) } else { ending.relayed };
             record.end(ending.outcome, ending.shard.as_deref());
-            if !answer.is_empty() {
-                client.farewell(&answer).await;
-            }
+            client.farewell(&answer).await;
         }
     }
 }
@@ -80,9 +74,19 @@ pub async fn turn_away(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) 
     let client = Client::new(stream);
     let read = client.read_head(peer.ip(), &gateway.settings).await;
     record.lap(Phase::Head);
-    let reason = Unavailable::FdLimit;
-    record.end(read.err().unwrap_or(Outcome::Unavailable(reason)), None);
-    client.farewell(&reason.answer(&gateway.settings.retry_after, &mut rand::rng())).await;
+    let outcome = read.err().unwrap_or(Outcome::Unavailable(Unavailable::FdLimit));
+    let answer = answer(outcome, gateway);
+    record.end(outcome, None);
+    client.farewell(&answer).await;
+}
+
+/// What we answer by ourselves; empty where nobody is there to read it.
+fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
+    match outcome {
+        Outcome::Refused(refusal) => refusal.answer(),
+        Outcome::Unavailable(reason) => reason.answer(&gateway.settings.retry_after, &mut rand::rng()),
+        _ => Vec::new(),
+    }
 }
 
 /// A slot, and the connection to its shard.

@@ -55,9 +55,9 @@ struct Group {
     entries: RefCell<Slab<Entry>>,
 }
 
+/// 16 bytes in the slab, because a handle is never null: one is kept for each tunnel.
 struct Entry {
-    /// Set right after the tunnel's task exists.
-    task: Option<AbortHandle>,
+    task: AbortHandle,
     /// Gateway clock, ms: fits 49 days, compared with wrap-around.
     opened_ms: u32,
 }
@@ -83,9 +83,7 @@ impl Registry {
         // From here on the seat gives the descriptors back: the tunnel need not carry the permit.
         permit.keep();
         self.gateway.tunnels.fetch_add(1, Relaxed);
-        let opened_ms = self.gateway.table.now_ms() as u32;
-        let key = group.entries.borrow_mut().insert(Entry { task: None, opened_ms }) as u32;
-        Seat { group, key }
+        Seat { group, key: Seat::UNOCCUPIED }
     }
 
     /// Ends the tunnels to `shard` that were opened before `before_ms`; returns how many.
@@ -110,8 +108,7 @@ impl Group {
     /// An aborted task is dropped by the runtime later, not here: no entry goes while we look.
     fn end(&self, which: impl Fn(&Entry) -> bool) -> usize {
         let entries = self.entries.borrow();
-        let tasks = entries.iter().filter(|(_, entry)| which(entry)).filter_map(|(_, entry)| entry.task.as_ref());
-        tasks.inspect(|task| task.abort()).count()
+        entries.iter().filter(|(_, entry)| which(entry)).inspect(|(_, entry)| entry.task.abort()).count()
     }
 }
 
@@ -122,24 +119,29 @@ pub struct Seat {
 }
 
 impl Seat {
+    const UNOCCUPIED: u32 = u32::MAX;
+
     /// Where the tunnel counts what it moves.
     pub fn bytes(&self) -> &FlowBytes {
         &self.group.bytes
     }
 
-    /// Hands over the tunnel's task, so that it can be ended from outside. Call with the result of spawning `tunnel`.
-    pub fn occupy(self, spawn: impl FnOnce(Self) -> AbortHandle) {
-        let (group, key) = (Rc::clone(&self.group), self.key as usize);
+    /// Spawns the tunnel and remembers its task, so that it can be ended from outside.
+    pub fn occupy(mut self, spawn: impl FnOnce(Self) -> AbortHandle) {
+        let group = Rc::clone(&self.group);
+        // A spawned task is first polled later: until then nobody else takes this key.
+        let key = group.entries.borrow().vacant_key();
+        self.key = key as u32;
+        let opened_ms = group.gateway.table.now_ms() as u32;
         let task = spawn(self);
-        if let Some(entry) = group.entries.borrow_mut().get_mut(key) {
-            entry.task = Some(task);
-        }
+        let inserted = group.entries.borrow_mut().insert(Entry { task, opened_ms });
+        debug_assert_eq!(inserted, key);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.group.entries.borrow_mut().remove(self.key as usize);
+        self.group.entries.borrow_mut().try_remove(self.key as usize);
         self.group.gateway.fds.put_back(Permit::TUNNEL);
         self.group.gateway.tunnels.fetch_sub(1, Relaxed);
         self.group.shard.slot_left();

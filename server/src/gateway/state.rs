@@ -1,6 +1,6 @@
 //! What the workers, the poller and the admin server of one gateway process share, and the stages of its end.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,7 @@ pub struct Gateway {
     pub incarnation: String,
     /// Start of the process.
     pub started: Instant,
+    failed: AtomicBool,
     stage: watch::Sender<Stage>,
     workers: Mutex<Vec<mpsc::UnboundedSender<Order>>>,
 }
@@ -112,6 +113,7 @@ impl Gateway {
             tunnels: AtomicU32::new(0),
             incarnation: format!("{:016x}", rand::random::<u64>()),
             started: Instant::now(),
+            failed: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Open),
             workers: Mutex::default(),
         })
@@ -147,6 +149,17 @@ impl Gateway {
     /// Goes on to `stage`.
     pub fn enter(&self, stage: Stage) {
         self.stage.send_replace(stage);
+    }
+
+    /// A part without which the process is of no use has ended.
+    pub fn fail(&self) {
+        self.failed.store(true, Relaxed);
+        self.enter(Stage::Closing);
+    }
+
+    /// Whether one has.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
     }
 
     /// Resolves when `stage` is reached.

@@ -42,14 +42,33 @@ pub fn start(
 ) -> io::Result<thread::JoinHandle<()>> {
     let orders = gateway.enlist();
     thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
+        let alarm = Alarm(Some(Arc::clone(&gateway)));
         let served = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
             .and_then(|runtime| runtime.block_on(run(gateway, listener, orders)));
-        if let Err(error) = served {
-            tracing::error!(%error, worker = index, "worker ended");
+        match served {
+            Ok(()) => alarm.disarm(),
+            Err(error) => tracing::error!(%error, worker = index, "worker ended"),
         }
     })
+}
+
+/// Ends the process when a worker ends by a fault, a panic too: half a gateway would look whole from outside.
+struct Alarm(Option<Arc<Gateway>>);
+
+impl Alarm {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(gateway) = &self.0 {
+            gateway.fail();
+        }
+    }
 }
 
 /// The event loop; for tests also on a thread that has one already.
@@ -60,12 +79,18 @@ pub async fn run(
 ) -> io::Result<()> {
     let worker = Rc::new(Worker { registry: Registry::new(Arc::clone(&gateway)), gateway: Arc::clone(&gateway) });
     let listener = TcpListener::from_std(listener)?;
-    let accepting = spawn_local(accept(Rc::clone(&worker), listener));
+    let mut accepting = spawn_local(accept(Rc::clone(&worker), listener));
     spawn_local(beat());
+    let mut accepting_ended = false;
     let mut closing = std::pin::pin!(gateway.reached(Stage::Closing));
     loop {
         tokio::select! {
             () = &mut closing => break,
+            ended = &mut accepting, if !accepting_ended => {
+                accepting_ended = true;
+                // It ends by itself only to drain.
+                ended.map_err(io::Error::other)?;
+            }
             order = orders.recv() => match order {
                 Some(Order::EndTunnels(shard, before_ms)) => {
                     let ended = worker.registry.end(shard, before_ms);
