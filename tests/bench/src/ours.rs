@@ -1,5 +1,6 @@
 //! Our own processes: the `wscluster` binary that was built beside this one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -105,11 +106,13 @@ pub struct Manifest {
     pub gateways: usize,
     /// `delivery.coalesce`, milliseconds.
     pub coalesce_ms: u32,
+    /// `fetch.wait.max.ms` of the shards' Kafka client; `None`: what they use by themselves.
+    pub fetch_wait_ms: Option<u32>,
 }
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { shards: 1, capacity: 15_000, gateways: 1, coalesce_ms: 0 }
+        Self { shards: 1, capacity: 15_000, gateways: 1, coalesce_ms: 0, fetch_wait_ms: None }
     }
 }
 
@@ -133,6 +136,8 @@ pub fn channel(key: &str) -> String {
 
 impl Manifest {
     fn json(&self) -> Value {
+        let wait = self.fetch_wait_ms.iter();
+        let properties: BTreeMap<_, _> = wait.map(|ms| ("fetch.wait.max.ms", ms.to_string())).collect();
         json!({
             "apiVersion": "wscluster.dev/v1alpha1",
             "kind": "WsCluster",
@@ -140,7 +145,7 @@ impl Manifest {
             "spec": {
                 "shards": self.shards,
                 "capacity": self.capacity,
-                "source": { "kafka": { "topics": [{ "name": TOPIC, "channel": "{key}.t", "partitions": 1 }] } },
+                "source": { "kafka": { "topics": [{ "name": TOPIC, "channel": "{key}.t", "partitions": 1 }], "properties": properties } },
                 "delivery": { "coalesce": format!("{}ms", self.coalesce_ms) },
                 "gateway": { "replicas": self.gateways },
                 "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },

@@ -80,11 +80,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Starts one with a coalescing delay; `linger` is the producer's.
-    pub async fn start(binary: &Binary, coalesce_ms: u32, linger: Duration) -> Result<Self> {
+    /// Starts one with a coalescing delay; `linger` is the producer's, `fetch_wait_ms` the longest time that the embedded
+    /// broker keeps a record: unlike a real one it answers a waiting fetch only when that time is over.
+    pub async fn start(binary: &Binary, coalesce_ms: u32, linger: Duration, fetch_wait_ms: u32) -> Result<Self> {
         let folder = TempDir::with_prefix("wscluster-bench-").doing("create a folder")?;
         let broker = Broker::start()?;
-        let manifest = Manifest { coalesce_ms, ..Manifest::default() };
+        let manifest = Manifest { coalesce_ms, fetch_wait_ms: Some(fetch_wait_ms), ..Manifest::default() };
         let (child, address) = binary.shard(folder.path(), &manifest, 0, &broker.address(), crate::SUBJECT_CPU).await?;
         let fleet = Fleet::new(Door { hellos: vec![subscribe(KEY)], ..Door::at(address.ws) });
         let publisher = Publisher::connect(&broker.address(), TOPIC, linger)?;
