@@ -1,5 +1,7 @@
 //! The gateway as a process: what it says on its command line, at the limit of open files, and when it is told to end.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
