@@ -75,6 +75,21 @@ async fn serves_those_who_wait_in_order_of_arrival() {
 }
 
 #[tokio::test]
+async fn lets_nobody_overtake_those_who_wait() {
+    let shard = FakeShard::start(Script::Serve, 1).await;
+    let rig = Rig::start(&[&shard], settings());
+    // Somebody was first, and has been called for the one slot that is free.
+    let first = rig.gateway.queue.join().unwrap();
+    rig.gateway.offer_slots();
+    let mut second = rig.ask().await;
+    until("the second waits", || rig.gateway.queue.len() == 2).await;
+    assert_eq!(shard.asked.load(SeqCst), 0);
+    drop(first);
+    rig.gateway.offer_slots();
+    assert_eq!(second.answer().await.status, 101);
+}
+
+#[tokio::test]
 async fn forgets_a_waiting_client_that_hangs_up() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], settings());
