@@ -155,11 +155,11 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
         .enumerate()
         .map(|(index, listener)| worker::start(Arc::clone(&gateway), listener, index))
         .collect::<Result<Vec<_>, _>>()?;
-    process::announce_listening(bound, admin);
+    let announce = || process::announce_listening(bound, admin);
     tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = args.shards.len(),
         open_files_limit = gateway.fds.limit(), "gateway listens");
 
-    runtime.block_on(until_drained(&gateway, args, spec.drain.deadline.0))?;
+    runtime.block_on(until_drained(&gateway, args, spec.drain.deadline.0, announce))?;
     gateway.enter(Stage::Closing);
     if gateway.has_failed() {
         return Err(GatewayError::Worker);
@@ -177,10 +177,22 @@ fn workers(args: &Args, spec: &WsClusterSpec) -> u32 {
 }
 
 /// Serves until told to stop, then until everything has ended, `deadline` is over, or told so again.
-async fn until_drained(gateway: &Gateway, args: &Args, deadline: Duration) -> std::io::Result<()> {
+async fn until_drained(
+    gateway: &Gateway,
+    args: &Args,
+    deadline: Duration,
+    announce: impl FnOnce(),
+) -> std::io::Result<()> {
+    let announced = async {
+        announce();
+        std::future::pending::<std::convert::Infallible>().await
+    };
     let reason = tokio::select! {
+        // In this order: who reads the announcement may send a signal at once, and it must find its handler.
+        biased;
         reason = process::stop_requested(args.exit_with_parent) => reason?,
         () = gateway.reached(Stage::Closing) => return Ok(()),
+        never = announced => match never {},
     };
     let began = Instant::now();
     gateway.enter(Stage::NotReady);
