@@ -16,6 +16,7 @@ use wscluster_api::WsClusterSpec;
 use wscluster_api::manifest::{self, ManifestError};
 
 use crate::net::{ListenError, Share};
+use crate::process::Stop;
 use crate::{admin, net, process};
 
 use self::state::{Gateway, Settings, Stage};
@@ -195,10 +196,15 @@ async fn until_drained(
         never = announced => match never {},
     };
     let began = Instant::now();
+    // A parent that is gone restarts nobody: clients should look elsewhere now.
+    let (lag, deadline) = match reason {
+        Stop::Signal => (args.drain_lag.0, deadline),
+        Stop::Orphaned => (Duration::ZERO, Duration::ZERO),
+    };
     gateway.enter(Stage::NotReady);
     tracing::info!(?reason, tunnels = gateway.tunnels.load(Relaxed), "draining");
     let drained = async {
-        tokio::time::sleep(args.drain_lag.0).await;
+        tokio::time::sleep(lag).await;
         gateway.enter(Stage::Draining);
         let mut look = tokio::time::interval(Duration::from_millis(50));
         while !gateway.is_idle() && began.elapsed() < deadline {

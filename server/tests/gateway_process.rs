@@ -281,3 +281,16 @@ fn tells_metrics_that_add_up() {
     near("wscluster_gateway_shard_capacity{shard=\"s\"", 100.0);
     assert!(value("wscluster_gateway_handshake_phase_seconds_count{phase=\"dial\"") >= 1.0);
 }
+
+#[test]
+fn ends_soon_with_its_parent_although_tunnels_are_open() {
+    let file = impatient();
+    let shard = shard();
+    let mut command = gateway(&file, &["--listen", "127.0.0.1:0", "--exit-with-parent", "--shard", &shard]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut tunnel = running.tunnel();
+    echoes(&mut tunnel);
+    drop(running.child.stdin.take());
+    assert_eq!(running.wait(), Some(0));
+}
