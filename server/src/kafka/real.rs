@@ -51,7 +51,8 @@ impl Rig {
     }
 
     fn create(&mut self, partitions: i32) {
-        let new = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1)).set("segment.bytes", "1048576");
+        let new =
+            NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "20000000");
         let end = Instant::now() + DEADLINE;
         // A topic that is being deleted cannot be created yet.
         loop {
@@ -307,6 +308,31 @@ fn reads_every_codec() {
         let (records, _) = rig.read(20);
         assert!(records.iter().all(|(.., value)| value.contains(codec)), "{codec}");
     }
+}
+
+#[test]
+#[ignore = "needs a real Kafka"]
+fn skips_a_record_of_ten_megabytes_and_goes_on() {
+    let mut rig = Rig::new("large", 1);
+    let spec = rig.spec();
+    rig.start(&spec);
+    rig.until_filled();
+    let large: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", var("KAFKA_BROKERS"))
+        .set("message.max.bytes", "20000000")
+        .create()
+        .unwrap();
+    rig.send(0, numbers(0..1));
+    let value = "x".repeat(10_000_000);
+    large.send(BaseRecord::to(&rig.topic).key("k").payload(&value)).map_err(|(error, _)| error).unwrap();
+    large.flush(DEADLINE).unwrap();
+    rig.send(0, numbers(1..3));
+    let (records, _) = rig.read(3);
+    assert_eq!(
+        records.iter().map(|(_, offset, value)| (*offset, value.as_str())).collect::<Vec<_>>(),
+        [(0, "0"), (2, "1"), (3, "2")]
+    );
+    rig.wait_for("complaint", |status| has(status, "larger than a client's queue"));
 }
 
 fn file(path: String) -> Option<Credential> {
