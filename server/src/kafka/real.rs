@@ -1,6 +1,8 @@
 //! The source against a real Kafka: what the embedded broker cannot do. Needs brokers and says so:
 //! `tests/kafka/run --secure cargo test -p wscluster --lib kafka::real -- --ignored`.
 
+mod login;
+
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -9,7 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
-use wscluster_api::spec::{Credential, Kafka, Sasl, SaslMechanism, Security, Tls, Topic};
+use wscluster_api::spec::{Kafka, Topic};
 use wscluster_api::units::Span;
 
 use super::{KafkaCheck, Options, Source, start};
@@ -21,6 +23,11 @@ const NEEDS: &str = "run this by tests/kafka/run";
 fn var(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: {NEEDS}"))
 }
+
+/// Partition, offset and value of a record.
+type Read = (Partition, i64, String);
+/// Partition, first offset, and whether something was lost.
+type Begun = (Partition, i64, bool);
 
 /// A topic of its own on the real brokers, and a source that reads it.
 struct Rig {
@@ -112,7 +119,7 @@ impl Rig {
     }
 
     /// Offsets and values of the next records, by partition, until `count` came; `Begin`s meanwhile.
-    fn read(&mut self, count: usize) -> (Vec<(Partition, i64, String)>, Vec<(Partition, i64, bool)>) {
+    fn read(&mut self, count: usize) -> (Vec<Read>, Vec<Begun>) {
         let (mut records, mut begun) = (Vec::new(), Vec::new());
         while records.len() < count {
             match self.next() {
@@ -333,68 +340,6 @@ fn skips_a_record_of_ten_megabytes_and_goes_on() {
         [(0, "0"), (2, "1"), (3, "2")]
     );
     rig.wait_for("complaint", |status| has(status, "larger than a client's queue"));
-}
-
-fn file(path: String) -> Option<Credential> {
-    Some(Credential { file: Some(path), ..Credential::default() })
-}
-
-fn secured(rig: &Rig, brokers: &str, security: Security) -> Kafka {
-    let brokers = var(brokers).split(',').map(str::to_owned).collect();
-    Kafka { brokers, security: Some(security), ..rig.spec() }
-}
-
-fn tls() -> Tls {
-    Tls { ca: file(var("KAFKA_CA")), ..Tls::default() }
-}
-
-/// Login with a password that stands in a file of its own.
-fn sasl(dir: &tempfile::TempDir, mechanism: SaslMechanism, user: &str, password: &str) -> Sasl {
-    let path = dir.path().join("password");
-    std::fs::write(&path, password).unwrap();
-    let password = file(path.to_str().unwrap().to_owned());
-    Sasl { mechanism, username: Some(user.to_owned()), username_from: None, password, oauth: None }
-}
-
-#[test]
-#[ignore = "needs a real Kafka"]
-fn logs_in_by_every_mechanism_and_by_certificate() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::new("login", 1);
-    rig.send(0, numbers(0..1));
-    let (user, password) = (var("KAFKA_USER"), var("KAFKA_PASSWORD"));
-    for mechanism in [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
-        let login = Security { tls: Some(tls()), sasl: Some(sasl(&dir, mechanism, &user, &password)) };
-        let spec = secured(&rig, "KAFKA_SASL_BROKERS", login);
-        rig.start(&spec);
-        assert_eq!(rig.until_filled().len(), 1, "{mechanism:?}");
-    }
-    let certificate = Tls { certificate: file(var("KAFKA_CLIENT_CERT")), key: file(var("KAFKA_CLIENT_KEY")), ..tls() };
-    let spec = secured(&rig, "KAFKA_TLS_BROKERS", Security { tls: Some(certificate), sasl: None });
-    rig.start(&spec);
-    assert_eq!(rig.until_filled().len(), 1);
-}
-
-#[test]
-#[ignore = "needs a real Kafka"]
-fn says_what_is_wrong_with_a_login() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::new("refused", 1);
-    let scram = SaslMechanism::ScramSha256;
-    let wrong = Security { tls: Some(tls()), sasl: Some(sasl(&dir, scram, &var("KAFKA_USER"), "wrong")) };
-    let spec = secured(&rig, "KAFKA_SASL_BROKERS", wrong);
-    rig.start(&spec);
-    rig.wait_for("wrong password", |status| has(status, "Authentication failed"));
-    assert_eq!(rig.status().status, "disconnected");
-
-    let blind = Security { tls: Some(tls()), sasl: Some(sasl(&dir, scram, "blind", &var("KAFKA_PASSWORD"))) };
-    let spec = secured(&rig, "KAFKA_SASL_BROKERS", blind);
-    rig.start(&spec);
-    rig.wait_for("no right", |status| has(status, "no right to topic"));
-
-    let spec = secured(&rig, "KAFKA_EXPIRED_BROKERS", Security { tls: Some(tls()), sasl: None });
-    rig.start(&spec);
-    rig.wait_for("expired certificate", |status| has(status, "certificate is out of date"));
 }
 
 fn has(status: &KafkaCheck, text: &str) -> bool {
