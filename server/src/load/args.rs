@@ -26,7 +26,7 @@ Examples:
 Exit codes: 0 all went as wanted, 1 a threshold of --fail-on was crossed, 2 the command line is wrong, 3 could not run.
 Fields for --fail-on and of --output json: docs/load.md.";
 
-/// How the result is printed.
+/// How the result or the progress is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// A table for people.
@@ -141,6 +141,9 @@ pub struct Args {
     /// End with code 1 when this holds for the result, e.g. `failed>0` or `latency_ms.delivery.p99>50ms`; repeatable.
     #[arg(long, value_name = "EXPRESSION", value_delimiter = ',', help_heading = "This tester")]
     pub(super) fail_on: Vec<Threshold>,
+    /// Form of the progress on standard error: a line for people, or a JSON object every second.
+    #[arg(long, default_value = "text", value_name = "FORM", help_heading = "This tester")]
+    pub(super) progress: Output,
     /// No progress on standard error.
     #[arg(long, short = 'q', help_heading = "This tester")]
     pub(super) quiet: bool,

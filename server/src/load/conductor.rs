@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::interval;
 
+use super::args::Output;
 use super::fleet::{Fleet, FleetError};
 use super::order::{Control, Order, unix_now};
 use super::progress::Progress;
@@ -30,8 +31,8 @@ pub(super) struct Run {
     pub(super) publish_in_hold: bool,
     /// What was published less than this before a client left is not required of it.
     pub(super) tail: Duration,
-    /// No progress.
-    pub(super) quiet: bool,
+    /// How progress is shown; not at all when absent.
+    pub(super) progress: Option<Output>,
 }
 
 /// Why a run cannot be done.
@@ -64,7 +65,7 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
     publisher.iter().filter(|_| !run.publish_in_hold).for_each(Publisher::begin);
 
     let mut control = Control::default();
-    let mut progress = Progress::start(order.schedule.clients, run.quiet);
+    let mut progress = Progress::start(order.schedule.clients, run.progress);
     let mut load = Load::new(run);
     let mut ticks = interval(Duration::from_millis(200));
     let mut sum = Outcome::default();

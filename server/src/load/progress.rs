@@ -1,20 +1,24 @@
-//! What a run shows while it runs: one moving line on a terminal, a plain line every few seconds elsewhere. On
-//! standard error, since standard output is for the result.
+//! What a run shows while it runs: one moving line on a terminal, a plain line every few seconds elsewhere, or for
+//! programs an object a second (`docs/load.md`). On standard error, since standard output is for the result.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
+use super::args::Output;
 use super::worker::Snapshot;
 
 /// Between two plain lines.
 const PLAIN: Duration = Duration::from_secs(5);
+/// Between two objects.
+const OBJECTS: Duration = Duration::from_secs(1);
 
 /// Shows where a run stands.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
-    quiet: bool,
+    form: Option<Output>,
     planned: u32,
     start: Instant,
     last_line: Instant,
@@ -22,24 +26,29 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// For a run of `planned` clients.
-    pub(super) fn start(planned: u32, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    /// For a run of `planned` clients; shows nothing without a form.
+    pub(super) fn start(planned: u32, form: Option<Output>) -> Self {
+        let bar = (form == Some(Output::Text) && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{spinner} {wide_msg}");
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
         });
         let now = Instant::now();
-        Self { bar, quiet, planned, start: now, last_line: now, last: (now, Snapshot::default()) }
+        Self { bar, form, planned, start: now, last_line: now, last: (now, Snapshot::default()) }
     }
 
     /// Shows `snapshot`; `phase` says what is going on.
     pub(super) fn show(&mut self, snapshot: &Snapshot, phase: &str, published: Option<(u64, u64)>) {
-        if self.quiet {
-            return;
-        }
         let now = Instant::now();
-        if let Some(bar) = &self.bar {
+        if self.form.is_none() {
+            return;
+        } else if self.form == Some(Output::Json) {
+            if now >= self.last_line + OBJECTS {
+                eprintln!("{}", self.object(snapshot, phase, published, now));
+                self.last_line = now;
+            }
+            return;
+        } else if let Some(bar) = &self.bar {
             bar.set_message(self.text(snapshot, phase, published, now));
             bar.tick();
         } else if now >= self.last_line + PLAIN {
@@ -72,6 +81,26 @@ impl Progress {
             text += &format!(", {} gaps, {} duplicated, {} reordered", a.gaps, a.duplicated, a.reordered);
         }
         text
+    }
+
+    fn object(
+        &self,
+        snapshot: &Snapshot,
+        phase: &str,
+        published: Option<(u64, u64)>,
+        now: Instant,
+    ) -> serde_json::Value {
+        let (published, unpublished) = published.unwrap_or_default();
+        json!({
+            "seconds": now.duration_since(self.start).as_secs_f64(),
+            "phase": phase,
+            "planned": self.planned,
+            "clients": snapshot.counts,
+            "messages": snapshot.messages,
+            "audit": snapshot.chain,
+            "published": published,
+            "unpublished": unpublished,
+        })
     }
 
     /// Removes the moving line.

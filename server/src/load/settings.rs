@@ -121,7 +121,7 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
         publish_rate: args.publish_rate,
         publish_in_hold: false,
         tail: args.tail.0,
-        quiet: args.quiet,
+        progress: (!args.quiet).then_some(args.progress),
     })
 }
 

@@ -78,7 +78,7 @@ fn run(order: Order) -> Report {
         publish_rate: 0.0,
         publish_in_hold: false,
         tail: Duration::ZERO,
-        quiet: true,
+        progress: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
