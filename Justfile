@@ -101,6 +101,10 @@ bench-kill9 *args: bench-build
 bench-ancestor *args: bench-build
     target/release/wscluster-bench ancestor {{ args }}
 
+# Three real Kafka brokers, 2,000 clients, and everything that can break (7 min; --short: 2 min). Needs root, Java, Maven.
+bench-audit *args: bench-build
+    tests/audit/run {{ args }}
+
 # Put the reports of the last runs into docs/benchmarks.md.
 bench-docs: bench-build
     target/release/wscluster-bench docs

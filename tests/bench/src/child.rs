@@ -2,7 +2,7 @@
 //!
 //! Started through `setpriv --pdeathsig` and `taskset` of util-linux, which both exec in place: the pid is the program's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,11 @@ impl Child {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Where its standard error goes.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// The next line of its standard output, as JSON.

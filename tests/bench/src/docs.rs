@@ -1,4 +1,4 @@
-//! Puts the reports of the last runs into `docs/benchmarks.md`, between `<!-- bench-NAME -->` and `<!-- end -->`, so that
+//! Puts the reports of the last runs into the pages of `docs`, between `<!-- bench-NAME -->` and `<!-- end -->`, so that
 //! no figure there was ever typed by hand.
 
 use std::fs;
@@ -7,25 +7,29 @@ use crate::bail;
 use crate::error::{Doing as _, Result};
 use crate::report;
 
-const PATH: &str = "docs/benchmarks.md";
 const END: &str = "<!-- end -->";
 
 /// Rewrites the sections whose bench has been run; tells that all went well.
 pub fn run() -> Result<bool> {
-    let mut text = fs::read_to_string(PATH).doing(format!("read {PATH} (run it from the top of the repository)"))?;
-    for name in ["gateway", "fanout", "12k", "kill9", "ancestor"] {
+    fill("docs/benchmarks.md", &["gateway", "fanout", "12k", "kill9", "ancestor", "catch-up", "centrifuge"])?;
+    fill("docs/audit.md", &["audit"])?;
+    Ok(true)
+}
+
+fn fill(page: &str, names: &[&str]) -> Result<()> {
+    let mut text = fs::read_to_string(page).doing(format!("read {page} (run it from the top of the repository)"))?;
+    for name in names {
         let path = report::directory()?.join(format!("{name}.md"));
         let Ok(report) = fs::read_to_string(&path) else {
             eprintln!("{name}: not run yet, section left as it is (just bench-{name})");
             continue;
         };
         let Some(new) = with_section(&text, name, report.trim_end()) else {
-            bail!("{PATH} has no section <!-- bench-{name} --> … {END}");
+            bail!("{page} has no section <!-- bench-{name} --> … {END}");
         };
         text = new;
     }
-    fs::write(PATH, text).doing(format!("write {PATH}"))?;
-    Ok(true)
+    fs::write(page, text).doing(format!("write {page}"))
 }
 
 /// `text` with the section of `name` replaced; `None` where it has none.

@@ -5,6 +5,7 @@
 //! nothing migrates. Absolute figures differ from machine to machine: compare those of one run.
 
 pub mod ancestor;
+pub mod audit;
 pub mod backend;
 pub mod broker;
 pub mod child;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod fanout;
 pub mod fleet;
 pub mod gateway;
+pub mod kafka;
 pub mod kill9;
 pub mod local;
 pub mod machine;
@@ -54,6 +56,8 @@ enum Command {
     Twelve(twelve::Args),
     /// Shards killed by SIGKILL under load: nothing lost, nothing twice.
     Kill9(kill9::Args),
+    /// Everything that can break breaks under load, with real Kafka: every client's sequence equals the topic's.
+    Audit(audit::Args),
     /// Put the reports of the last runs into docs/benchmarks.md.
     Docs,
     /// A stand-in for the ancestor (a role, started by its bench).
@@ -73,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Ancestor(args) => ancestor::run(&args),
         Command::Twelve(args) => twelve::run(&args),
         Command::Kill9(args) => kill9::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Docs => docs::run(),
         Command::StandIn(args) => ancestor::standin::run(args).map(|()| true),
         Command::Backend(args) => backend::run(args).map(|()| true),

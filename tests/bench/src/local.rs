@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,19 @@ pub struct Ready {
     pub gateway: SocketAddr,
     /// The shards.
     pub shards: Vec<Shard>,
-    /// Bootstrap address of the embedded broker.
+    /// The gateways.
+    pub gateways: Vec<Gateway>,
+    /// Bootstrap address of the broker.
     pub kafka: String,
+}
+
+/// One gateway of it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Gateway {
+    /// Its admin port.
+    pub admin: SocketAddr,
+    /// Its process.
+    pub pid: u32,
 }
 
 /// One shard of it.
@@ -47,8 +58,12 @@ pub struct Shard {
 impl Local {
     /// Starts `manifest` and waits until it is ready.
     pub async fn start(binary: &Binary, manifest: &Manifest, folder: &Path) -> Result<Self> {
-        let file = manifest.write(folder)?;
-        let args = ["local", "-f", &file, "--port", "0", "--output", "json", "--grace", "1s"];
+        Self::start_file(binary, &manifest.write(folder)?).await
+    }
+
+    /// Starts the manifest in `file` and waits until it is ready.
+    pub async fn start_file(binary: &Binary, file: &str) -> Result<Self> {
+        let args = ["local", "-f", file, "--port", "0", "--output", "json", "--grace", "1s"];
         let mut child = binary.start("local", None, &args)?;
         let ready = child.line(Duration::from_secs(30)).await?;
         Ok(Self { ready, child })
@@ -115,6 +130,8 @@ pub struct Audit {
     pub lost: u64,
     /// Of them, those that did not and were announced as gaps.
     pub declared_lost: u64,
+    /// Channels of clients that differ from the topic in another way.
+    pub mismatched: u64,
     /// Deliveries that came twice.
     pub duplicated: u64,
     /// Deliveries that came after a later one.
@@ -157,10 +174,21 @@ impl Load {
         let url = format!("ws://{}/ws", local.ready.gateway);
         let channels = format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1);
         let topic = format!("{TOPIC}={{key}}.t");
-        let mut args = vec!["load", &url, "--channels", &channels, "--kafka", &local.ready.kafka, "--topic", &topic];
-        args.extend(["--output", "json", "--quiet"]);
+        let mut args = vec![url.as_str(), "--channels", &channels, "--kafka", &local.ready.kafka, "--topic", &topic];
+        args.push("--quiet");
         args.extend(more);
+        Self::begin(binary, &args)
+    }
+
+    /// Starts the tester with these arguments.
+    pub fn begin(binary: &Binary, args: &[&str]) -> Result<Self> {
+        let args: Vec<_> = ["load", "--output", "json"].iter().chain(args).copied().collect();
         Ok(Self(binary.start("load", None, &args)?))
+    }
+
+    /// Where its progress goes.
+    pub fn log(&self) -> PathBuf {
+        self.0.log().to_owned()
     }
 
     /// Its verdict, `within` that time.
