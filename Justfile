@@ -105,6 +105,14 @@ bench-ancestor *args: bench-build
 bench-audit *args: bench-build
     tests/audit/run {{ args }}
 
+# A shard that starts a million records behind its window, beside one that does not, with real Kafka (2 min). Java, Maven.
+bench-catch-up *args: bench-build
+    taskset -c 1 tests/kafka/run taskset -c 0,1 target/release/wscluster-bench catch-up {{ args }}
+
+# A shard beside a server on Centrifugo's engine, with real Kafka (8 min). Java, Maven, Go; CENTRIFUGO=PATH takes a whole server.
+bench-centrifuge *args: bench-build
+    taskset -c 1 tests/kafka/run taskset -c 0,1 target/release/wscluster-bench centrifuge {{ args }}
+
 # Put the reports of the last runs into docs/benchmarks.md.
 bench-docs: bench-build
     target/release/wscluster-bench docs

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::{Error, Result};
-use crate::ours::TOPIC;
+use crate::fleet::stamp;
+use crate::ours::{TOPIC, channel};
 
 /// A broker in this process, gone with it.
 pub struct Broker {
@@ -46,6 +48,40 @@ impl Publisher {
             .create()
             .map_err(|e| failed("create a producer", &e))?;
         Ok(Self { producer, topic: topic.to_owned() })
+    }
+
+    /// Publishes `records` stamped records of `len` bytes for `key`, `per_second` of them each second. A stamp is taken when
+    /// its record leaves. Each also names its channel in a header, for servers that want it there.
+    pub async fn publish_stamped(&self, key: &str, len: usize, records: usize, per_second: f64) -> Result<()> {
+        let began = Instant::now();
+        for i in 0..records {
+            sleep_until(began + Duration::from_secs_f64(i as f64 / per_second)).await;
+            let value = stamp::value(len);
+            let headers = OwnedHeaders::new().insert(Header { key: "channels", value: Some(channel(key).as_str()) });
+            self.producer
+                .send(BaseRecord::to(&self.topic).key(key).payload(&value).headers(headers))
+                .map_err(|(error, _)| failed("publish", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes `records` of `len` bytes as fast as the brokers take them, keys in turn, `age` old at the first and at the
+    /// last. Blocks this thread.
+    pub fn publish_past(&self, keys: &[String], len: usize, records: usize, age: [Duration; 2]) -> Result<()> {
+        let value = value(len);
+        let now = i64::try_from(stamp::now() / 1_000).unwrap_or_default();
+        let [first, last] = age.map(|age| now - i64::try_from(age.as_millis()).unwrap_or_default());
+        for (i, key) in (0_i64..).zip(keys.iter().cycle().take(records)) {
+            let at = first + (last - first) * i / i64::try_from(records).unwrap_or(i64::MAX);
+            let one = || BaseRecord::to(&self.topic).key(key).payload(&value).timestamp(at);
+            while let Err((error, _)) = self.producer.send(one()) {
+                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                    return Err(failed("publish", &error));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.producer.flush(Duration::from_mins(1)).map_err(|error| failed("publish everything", &error))
     }
 
     /// Publishes `records` of `len` bytes, keys in turn, `burst` at a time and `per_second` in all.

@@ -1,6 +1,7 @@
 //! Many clients in one thread: opened on schedule, counted by outcome, their messages counted as they come.
 
 mod client;
+pub mod stamp;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -33,12 +34,14 @@ pub struct Door {
     pub path: String,
     /// Text messages, e.g. subscriptions: client `i` sends the `i`th after its 101, in turns. None: nothing is sent.
     pub hellos: Vec<String>,
+    /// Take the time from each record's stamp ([`stamp`]) to its receipt.
+    pub stamped: bool,
 }
 
 impl Door {
     /// `/ws` at `addr`, and nothing to say.
     pub fn at(addr: SocketAddr) -> Self {
-        Self { addr, path: "/ws".to_owned(), hellos: vec![] }
+        Self { addr, path: "/ws".to_owned(), hellos: vec![], stamped: false }
     }
 }
 
@@ -51,6 +54,8 @@ pub struct Counts {
     pub messages: Cell<u64>,
     /// Bytes received after the 101.
     pub bytes: Cell<u64>,
+    /// With [`Door::stamped`]: microseconds from stamp to receipt, one for each record.
+    pub latencies: RefCell<Vec<u32>>,
     /// Handshakes that failed, by name.
     pub failures: RefCell<BTreeMap<Failure, u64>>,
     /// Connections that ended although nobody here closed them, by what ended them.

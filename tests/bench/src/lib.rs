@@ -8,6 +8,8 @@ pub mod ancestor;
 pub mod audit;
 pub mod backend;
 pub mod broker;
+pub mod catch_up;
+pub mod centrifuge;
 pub mod child;
 pub mod cpu;
 pub mod docs;
@@ -58,6 +60,10 @@ enum Command {
     Kill9(kill9::Args),
     /// Everything that can break breaks under load, with real Kafka: every client's sequence equals the topic's.
     Audit(audit::Args),
+    /// A shard that starts a million records behind its window: ready in time bounded by the window, not by the log.
+    CatchUp(catch_up::Args),
+    /// One shard beside a server on Centrifugo's engine: same broker, same records, same clients.
+    Centrifuge(centrifuge::Args),
     /// Put the reports of the last runs into docs/benchmarks.md.
     Docs,
     /// A stand-in for the ancestor (a role, started by its bench).
@@ -78,6 +84,8 @@ pub fn run() -> ExitCode {
         Command::Twelve(args) => twelve::run(&args),
         Command::Kill9(args) => kill9::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::CatchUp(args) => catch_up::run(&args),
+        Command::Centrifuge(args) => centrifuge::run(&args),
         Command::Docs => docs::run(),
         Command::StandIn(args) => ancestor::standin::run(args).map(|()| true),
         Command::Backend(args) => backend::run(args).map(|()| true),

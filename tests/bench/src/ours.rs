@@ -108,11 +108,26 @@ pub struct Manifest {
     pub coalesce_ms: u32,
     /// `fetch.wait.max.ms` of the shards' Kafka client; `None`: what they use by themselves.
     pub fetch_wait_ms: Option<u32>,
+    /// The topic; a record with key K goes to channel `K.t`.
+    pub topic: &'static str,
+    /// `history.window`, seconds.
+    pub window_s: u32,
+    /// `history.maxBytes`, MiB.
+    pub history_mib: u32,
 }
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { shards: 1, capacity: 15_000, gateways: 1, coalesce_ms: 0, fetch_wait_ms: None }
+        Self {
+            shards: 1,
+            capacity: 15_000,
+            gateways: 1,
+            coalesce_ms: 0,
+            fetch_wait_ms: None,
+            topic: TOPIC,
+            window_s: 60,
+            history_mib: 64,
+        }
     }
 }
 
@@ -145,7 +160,11 @@ impl Manifest {
             "spec": {
                 "shards": self.shards,
                 "capacity": self.capacity,
-                "source": { "kafka": { "topics": [{ "name": TOPIC, "channel": "{key}.t", "partitions": 1 }], "properties": properties } },
+                "source": { "kafka": {
+                    "topics": [{ "name": self.topic, "channel": "{key}.t", "partitions": 1 }],
+                    "history": { "window": format!("{}s", self.window_s), "maxBytes": format!("{}Mi", self.history_mib) },
+                    "properties": properties,
+                } },
                 "delivery": { "coalesce": format!("{}ms", self.coalesce_ms) },
                 "gateway": { "replicas": self.gateways },
                 "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },

@@ -7,14 +7,14 @@ use tokio::net::TcpStream;
 use wscluster::ws::decode::{Decoder, Event, Flow, Role};
 use wscluster::ws::frame::{Opcode, client_frame};
 
-use super::{Counts, Door, HANDSHAKE, Shared, add};
+use super::{Door, HANDSHAKE, Shared, add, stamp};
 use crate::wire::{self, Opened};
 
 pub(super) async fn client(i: usize, door: &Door, shared: &Shared) {
     match wire::open(door.addr, &door.path, HANDSHAKE).await {
         Ok(opened) => {
             add(&shared.counts.opened, 1);
-            let end = hold(opened, door.hellos.get(i % door.hellos.len().max(1)), shared).await;
+            let end = hold(opened, door.hellos.get(i % door.hellos.len().max(1)), door.stamped, shared).await;
             *shared.counts.lost.borrow_mut().entry(end).or_default() += 1;
         }
         Err(failure) => shared.counts.fail(failure),
@@ -22,7 +22,7 @@ pub(super) async fn client(i: usize, door: &Door, shared: &Shared) {
 }
 
 /// Reads until the connection ends and says how it did.
-async fn hold(opened: Opened, hello: Option<&String>, shared: &Shared) -> String {
+async fn hold(opened: Opened, hello: Option<&String>, stamped: bool, shared: &Shared) -> String {
     let Opened { mut stream, mut rest } = opened;
     if let Some(hello) = hello {
         let frame = client_frame(Opcode::Text, hello.as_bytes(), [1, 2, 3, 4]);
@@ -33,9 +33,9 @@ async fn hold(opened: Opened, hello: Option<&String>, shared: &Shared) -> String
     let stream = Arc::new(stream);
     shared.streams.borrow_mut().push(Arc::clone(&stream));
     let mut decoder = Decoder::new(Role::Client, 1 << 20);
-    let mut end = take(&mut rest, &mut decoder, &stream, &shared.counts);
+    let mut end = take(&mut rest, &mut decoder, &stream, shared, stamped);
     while end.is_none() {
-        end = match wire::receive(&stream, &shared.scratch, |b| take(b, &mut decoder, &stream, &shared.counts)).await {
+        end = match wire::receive(&stream, &shared.scratch, |b| take(b, &mut decoder, &stream, shared, stamped)).await {
             Ok((0, _)) => Some("end of stream without a close frame".to_owned()),
             Ok((_, end)) => end,
             Err(error) => Some(error.kind().to_string()),
@@ -46,15 +46,25 @@ async fn hold(opened: Opened, hello: Option<&String>, shared: &Shared) -> String
 }
 
 /// Counts what is in `bytes` and answers pings; says what ended the connection, if something did.
-fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, counts: &Counts) -> Option<String> {
+fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, shared: &Shared, stamped: bool) -> Option<String> {
+    let counts = &shared.counts;
     if bytes.is_empty() {
         return None;
     }
     add(&counts.bytes, bytes.len() as u64);
     let mut end = None;
+    let now = if stamped { stamp::now() } else { 0 };
     let result = decoder.decode(bytes, &mut |event| {
         match event {
-            Event::Text(_) | Event::Binary(_) => add(&counts.messages, 1),
+            // The ping of Centrifuge's protocol, a message of its own, is answered in kind and is no message here.
+            Event::Text("{}") => drop(stream.try_write(&client_frame(Opcode::Text, b"{}", [1, 2, 3, 4]))),
+            Event::Text(text) => {
+                add(&counts.messages, 1);
+                if stamped {
+                    counts.latencies.borrow_mut().extend(stamp::ages(text, now));
+                }
+            }
+            Event::Binary(_) => add(&counts.messages, 1),
             // A socket that cannot take a pong is far behind, and will be closed for it.
             Event::Ping(data) => drop(stream.try_write(&client_frame(Opcode::Pong, data, [1, 2, 3, 4]))),
             Event::Pong(_) => {}
