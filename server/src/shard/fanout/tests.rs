@@ -127,3 +127,27 @@ fn an_ended_connection_in_the_queue_is_passed_over() {
         assert_eq!(rig.worker.borrow().due_bytes, 0);
     });
 }
+
+#[test]
+fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
+    with_worker(async |mut rig| {
+        let slow = rig.join("a", 1).await[0];
+        let other = rig.join("c", 1).await[0];
+        let mut worker = rig.worker.borrow_mut();
+        let membership = worker.channels.join("b", slow);
+        worker.connections[slow as usize].subscriptions.push(membership);
+        worker.subscriptions += 1;
+        // Its socket takes no more, and a few bytes more than what waits are too much.
+        while worker.connections[slow as usize].stream.try_write(&[0; 1 << 20]).is_ok() {}
+        let nearly_full = vec![0; worker.shared.settings.max_queue() - 8];
+        worker.send(slow, nearly_full.into());
+        worker.flush(slow);
+        // Every channel is told, also the one that only the slow client listened to.
+        let partition = Partition { epoch: Epoch(1), number: 0 };
+        worker.apply(&Update::Begin { partition, topic: "t".into(), from: 100, lost: true });
+        assert_eq!(worker.connections[slow as usize].close_code, 4100);
+        assert_eq!(worker.channels.len(), 1);
+        drop(worker);
+        assert_eq!(rig.due(other), 1);
+    });
+}
