@@ -15,6 +15,9 @@ use crate::admin::Part;
 use crate::health::{CapacityCheck, Checks, CpuCheck, KafkaCheck, MemoryCheck, ShardHealth, State, Status, percent};
 use crate::process::{CpuMeter, memory_limit_bytes, usage};
 
+/// The most that a manifest may ask for too. So far above, the time between two evictions would be none at all.
+const MAX_EVICT_RATE: u32 = 1_000_000;
+
 /// Tells how the source is.
 pub type SourceStatus = Box<dyn Fn() -> KafkaCheck + Send + Sync>;
 
@@ -138,6 +141,9 @@ fn merged(defaults: &wscluster_api::spec::Drain, body: &[u8]) -> Result<wscluste
     if drain.evict_rate == 0 {
         return Err("evictRate is 0: nobody would leave before the deadline; give 1 or more".to_owned());
     }
+    if drain.evict_rate > MAX_EVICT_RATE {
+        return Err(format!("evictRate is {}: give at most {MAX_EVICT_RATE} a second", drain.evict_rate));
+    }
     if drain.retry_after.min > drain.retry_after.max {
         return Err("retryAfter.min is above retryAfter.max".to_owned());
     }
@@ -181,6 +187,7 @@ mod tests {
             ("[]", "object"),
             ("{", "JSON"),
             (r#"{"evictRate":0}"#, "evictRate"),
+            (r#"{"evictRate":4000000000}"#, "at most 1000000"),
             (r#"{"evictRat":1}"#, "evictRat"),
             (r#"{"retryAfter":{"mim":"1s"}}"#, "mim"),
             (r#"{"deadline":5}"#, "string"),
