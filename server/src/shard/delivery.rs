@@ -87,7 +87,10 @@ impl Worker {
                 (Bytes::new(), Due::NONE)
             }
         };
-        self.blocked_bytes = self.blocked_bytes - before + remainder.len() + self.outbox.bytes(due);
+        let after = remainder.len() + self.outbox.bytes(due);
+        self.blocked_bytes = self.blocked_bytes - before + after;
+        // What was allowed is written first: what comes behind it has the usual limit.
+        blocked.allowance = blocked.allowance.saturating_sub(before - after);
         let now = self.wheel.now();
         let connection = &mut self.connections[key as usize];
         // Taking bytes is a sign of life: pongs of a slow reader stand behind all that it has to read.

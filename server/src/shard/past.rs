@@ -49,6 +49,8 @@ pub(super) enum Missed {
     Lost(Reason),
     /// Not known yet.
     Later,
+    /// Not before the client has read more of what it asked for.
+    Busy,
     /// Not in the window, perhaps in Kafka.
     Past,
 }

@@ -142,11 +142,12 @@ impl Worker {
         for (channel, since) in &asked.channels {
             let missed = self.missed(key, channel, since, &asked.asked);
             match (missed, since) {
-                (Missed::Later, _) if may_hold => return self.held.push(asked),
+                (Missed::Later | Missed::Busy, _) if may_hold => return self.held.push(asked),
                 (Missed::Past, Since::At(positions)) if may_hold && self.shared.past.get().is_some() => {
                     past.insert(channel.clone(), positions.clone());
                 }
                 (Missed::Later, _) => recoveries.push(Some(Err(asked.asked.reason_at_deadline()))),
+                (Missed::Busy, _) => recoveries.push(Some(Err("busy"))),
                 (Missed::Past, _) => recoveries.push(Some(Err("too_old"))),
                 (Missed::Lost(reason), _) => recoveries.push(Some(Err(reason))),
                 (Missed::Records(records), _) => recoveries.push(Some(Ok(records))),
@@ -185,6 +186,7 @@ impl Worker {
             Since::Now => Missed::Unasked,
             _ if self.is_member(key, channel) => Missed::Lost("already_subscribed"),
             Since::Unreadable => Missed::Lost("bad_position"),
+            _ if !self.may_replay(key) => Missed::Busy,
             Since::Latest => match self.window.latest(channel) {
                 Some(record) => Missed::Records(vec![record]),
                 None => Missed::Lost("no_message"),
@@ -194,6 +196,12 @@ impl Worker {
     }
 
     fn reconnect(&mut self, key: u32, offsets: &HashMap<String, i64>, id: Option<Value>) {
+        if !self.may_replay(key) {
+            self.shared.metrics.errors.get_or_create(&Label("code", "reconnect")).inc();
+            let message = "the messages asked for before are still on their way; ask again behind them";
+            self.send(key, reply::reconnect_error(message, id));
+            return;
+        }
         let mut missed = Vec::new();
         for membership in &self.connections[key as usize].subscriptions {
             let channel = self.channels.name(membership.channel);
@@ -214,6 +222,12 @@ impl Worker {
         }
         self.replay(key, &missed, Record::replayed_old);
         self.send(key, reply::reconnect_ack(missed.len(), id));
+    }
+
+    /// Whether a client may be sent another replay: one that asks for more and reads nothing has to wait.
+    fn may_replay(&self, key: u32) -> bool {
+        let blocked = self.connections[key as usize].blocked.as_ref();
+        blocked.is_none_or(|blocked| blocked.allowance <= self.shared.settings.max_queue())
     }
 
     /// Sends records that the client asked for: they may wait beyond the limit of its queue.

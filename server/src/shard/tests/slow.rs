@@ -168,6 +168,52 @@ async fn a_replay_larger_than_the_queue_reaches_a_slow_reader() {
     assert_eq!(numbers, (1..4_010).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_sent_one_replay_at_a_time() {
+    let mut rig = rig(SlowClient::Disconnect).await;
+    let records: Vec<_> =
+        (0..1_000).map(|number| rig.record("a", &json!({ "n": number, "pad": "x".repeat(1_000) }))).collect();
+    rig.feed(Update::Records(records)).await;
+    until("records taken", || rig.metric("wscluster_shard_records_total") >= 1_000.0).await;
+    let mut slow = stalled(&rig, &["a"]).await;
+    let text = json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 499 } } }).to_string();
+    let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+    slow.write_all(&frame.repeat(20)).await.unwrap();
+    // It is served again once it has read.
+    let mut received = Vec::new();
+    while received.len() < 500 + 20 {
+        received.push(read_message(&mut slow).await);
+    }
+    let count = |kind: &str| received.iter().filter(|message| message["type"] == kind).count();
+    assert_eq!([count("replay:message"), count("reconnect_ack"), count("reconnect_error")], [500, 1, 19]);
+    slow.write_all(&frame).await.unwrap();
+    for _ in 0..500 {
+        assert_eq!(read_message(&mut slow).await["type"], "replay:message");
+    }
+    assert_eq!(read_message(&mut slow).await["type"], "reconnect_ack");
+}
+
+#[tokio::test]
+async fn a_recovery_behind_another_one_waits_until_that_is_read() {
+    let mut rig = rig(SlowClient::Disconnect).await;
+    let records: Vec<_> = (0..2_000)
+        .map(|number| rig.record(["a", "b"][number % 2], &json!({ "n": number, "pad": "x".repeat(1_000) })))
+        .collect();
+    rig.feed(Update::Records(records)).await;
+    until("records taken", || rig.metric("wscluster_shard_records_total") >= 2_000.0).await;
+    let mut slow = stalled(&rig, &["other"]).await;
+    for channel in ["a", "b"] {
+        let data = json!({ "channels": [channel], "since": { channel: "ab-0-1" } });
+        let text = json!({ "type": "subscribe", "data": data }).to_string();
+        let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+        slow.write_all(&frame).await.unwrap();
+    }
+    let received = read_until_last(&mut slow, 2_000).await;
+    let acks: Vec<&Value> = received.iter().filter(|message| message["type"] == "subscription_ack").collect();
+    assert_eq!((acks[0]["recovered"]["a"].as_bool(), acks[1]["recovered"]["b"].as_bool()), (Some(true), Some(true)));
+    assert_eq!(received.len(), 2 + 1_998);
+}
+
 /// Reads until the message number `end - 1` is there.
 async fn read_until_last(raw: &mut TcpStream, end: usize) -> Vec<Value> {
     let mut received = Vec::new();
