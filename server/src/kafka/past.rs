@@ -52,7 +52,7 @@ pub struct Missing {
 /// What was missed, up to where the worker's own memory goes on.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// By channel, in the order of each partition.
+    /// By channel, in the order of each partition; has every channel that was asked for.
     pub records: HashMap<String, Vec<Arc<Record>>>,
     /// Offset below which every record of the partition was looked at.
     pub until: HashMap<Partition, i64>,

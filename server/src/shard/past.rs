@@ -91,9 +91,15 @@ fn join(window: &Window, channel: &str, positions: &[Position], found: &Found) -
             Position { offset: until.max(position.offset), ..*position }
         })
         .collect();
+    // Was in the window when the others were asked for, and is not any more.
+    let Some(past) = found.records.get(channel) else { return Missed::Lost("too_old") };
+    // From where the client stood nothing tells any more which records of other partitions it has seen.
+    if window.may_owe_elsewhere(channel, positions) {
+        return Missed::Lost("unknown_position");
+    }
     match window.recover(channel, &read) {
         Recovery::Complete(rest) => {
-            let mut records = found.records.get(channel).cloned().unwrap_or_default();
+            let mut records = past.clone();
             records.extend(rest);
             Missed::Records(records)
         }
@@ -118,5 +124,78 @@ impl Worker {
             }
         });
         Asked::Waiting(Waiting { answer, task: task.abort_handle() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wscluster_api::spec::History;
+    use wscluster_api::units::{Size, Span};
+
+    use super::*;
+    use crate::feed::{Draft, Epoch, Partition, Update};
+
+    fn at(number: i32, offset: i64) -> Position {
+        Position { partition: Partition { epoch: Epoch(7), number }, offset }
+    }
+
+    fn record(channel: &str, position: Position) -> Arc<Record> {
+        let draft = Draft { kind: "t", priority: 0, data: b"\"data\":1" };
+        Arc::new(Record::encode(channel.into(), position, None, 0, draft))
+    }
+
+    /// A window of one second in which of `records` only the last one is left.
+    fn window(records: &[(&str, Position)]) -> Window {
+        let mut window = Window::new(&History { window: Span::secs(1), max_bytes: Size(1 << 20) });
+        for number in 0..2 {
+            let update = Update::Begin { partition: at(number, 0).partition, topic: "t".into(), from: 0, lost: false };
+            window.apply(&update, 0);
+        }
+        window.apply(&Update::Filled, 0);
+        for (number, (channel, position)) in records.iter().enumerate() {
+            let now_ms = if number + 1 == records.len() { 60_000 } else { 0 };
+            window.apply(&Update::Records(vec![record(channel, *position)]), now_ms);
+        }
+        window
+    }
+
+    /// What was read back of `channel`, up to where the window goes on in partition 0.
+    fn found(window: &Window, channel: &str, records: &[Position]) -> Found {
+        let partition = at(0, 0).partition;
+        Found {
+            records: HashMap::from([(channel.to_owned(), records.iter().map(|at| record(channel, *at)).collect())]),
+            until: HashMap::from([(partition, window.rejoin(partition).unwrap())]),
+        }
+    }
+
+    fn offsets(missed: Missed) -> Result<Vec<i64>, Reason> {
+        match missed {
+            Missed::Records(records) => Ok(records.iter().map(|record| record.position.offset).collect()),
+            Missed::Lost(reason) => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn goes_on_in_the_window_where_the_past_ends() {
+        let window = window(&[("a", at(0, 0)), ("a", at(0, 1)), ("b", at(0, 2)), ("a", at(0, 3))]);
+        let found = found(&window, "a", &[at(0, 1)]);
+        assert_eq!(offsets(join(&window, "a", &[at(0, 0)], &found)), Ok(vec![1, 3]));
+    }
+
+    #[test]
+    fn does_not_take_what_was_read_for_one_channel_as_all_of_another() {
+        // `b` was here when `a` was asked for; its record 2 left the window meanwhile.
+        let window = window(&[("a", at(0, 0)), ("b", at(0, 1)), ("b", at(0, 2)), ("a", at(0, 3))]);
+        let found = found(&window, "a", &[]);
+        assert_eq!(offsets(join(&window, "b", &[at(0, 1)], &found)), Err("too_old"));
+    }
+
+    #[test]
+    fn is_honest_about_partitions_the_client_says_nothing_of() {
+        // Record 0 of partition 1 came after what the client saw, and before what the window still has.
+        let window = window(&[("a", at(0, 0)), ("a", at(1, 0)), ("a", at(0, 1)), ("a", at(0, 2))]);
+        let found = found(&window, "a", &[at(0, 1)]);
+        assert_eq!(offsets(join(&window, "a", &[at(0, 0)], &found)), Err("unknown_position"));
     }
 }

@@ -71,7 +71,9 @@ impl Scanner {
             Some(consumer) => consumer,
             None => self.config.create_with_context(Context::new(self.tokens.clone())).map_err(|_| "unavailable")?,
         };
-        let mut found = Found::default();
+        // Also those of which nothing is found: that is an answer too.
+        let records = missing.since.keys().map(|channel| (channel.clone(), Vec::new())).collect();
+        let mut found = Found { records, ..Found::default() };
         let scanned = self.scan(&consumer, &mut stretches, &mut wanted, &mut found, deadline, gone);
         let _ = consumer.assign(&TopicPartitionList::new());
         scanned?;

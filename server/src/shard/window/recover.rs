@@ -89,6 +89,16 @@ impl Window {
         self.recover(channel, &since)
     }
 
+    /// Whether records of `channel` may be gone from partitions of which `seen` says nothing. Stricter than
+    /// [`Window::recover`], for a client whose absence is longer than the window's memory.
+    pub fn may_owe_elsewhere(&self, channel: &str, seen: &[Position]) -> bool {
+        let is_whole = |lane: &Lane| {
+            lane.evicted.is_none() && self.partitions.get(&lane.partition).is_some_and(|reading| reading.begun == 0)
+        };
+        let mut lanes = self.channels.get(channel).into_iter().flat_map(Lanes::iter);
+        lanes.any(|lane| !is_whole(lane) && seen.iter().all(|position| position.partition != lane.partition))
+    }
+
     /// The last record of `channel`, when it is still here.
     pub fn latest(&self, channel: &str) -> Option<Arc<Record>> {
         let tail = self.channels.get(channel)?.iter().map(|lane| lane.tail).max()?;
