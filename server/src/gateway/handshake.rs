@@ -200,10 +200,14 @@ impl<'a> Admission<'a> {
         ended
     }
 
-    /// The wait is over. A shard that was not heard since it began may have had a slot all the time: ask it.
+    /// The wait is over. A shard of doubtful standing, for which nobody is called, or one that was not heard since it
+    /// began, may have had a slot all the time: ask it.
     async fn last_try(&mut self, began_ms: u64) -> Result<Granted, Ending> {
+        let table = &self.gateway.table;
+        let pick =
+            |tried: &[ShardId]| table.pick(tried, &mut rand::rng()).or_else(|| table.pick_unheard(began_ms, tried));
         while Instant::now() < self.deadline
-            && let Some(lease) = self.gateway.table.pick_unheard(began_ms, &self.tried)
+            && let Some(lease) = pick(&self.tried)
         {
             if let Some(granted) = self.attempt(lease).await? {
                 return Ok(granted);

@@ -134,6 +134,22 @@ async fn never_refuses_while_a_slot_was_free_all_the_time() {
 }
 
 #[tokio::test]
+async fn asks_a_shard_of_doubtful_standing_rather_than_refuse() {
+    let shard = FakeShard::start(Script::Serve, 5).await;
+    let short = Settings { queue_timeout: Duration::from_millis(300), ..settings() };
+    let rig = Rig::start(&[&shard], short);
+    // It failed often, serves again, and somebody waits already.
+    for _ in 0..8 {
+        rig.shard(0).failed(rig.gateway.table.now_ms());
+    }
+    let _first = rig.gateway.queue.join().unwrap();
+    let mut wire = rig.ask().await;
+    until("it waits", || rig.gateway.queue.len() == 2).await;
+    rig.tell(0, State::Ready, 0, 5, "a");
+    assert_eq!(wire.answer().await.status, 101);
+}
+
+#[tokio::test]
 async fn waits_for_a_shard_that_is_not_there_yet() {
     let shard = FakeShard::start(Script::Serve, 5).await;
     let rig = Rig::start(&[&shard], settings());
