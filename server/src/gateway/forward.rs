@@ -37,7 +37,7 @@ pub fn switching(head: &Head<'_>) -> Vec<u8> {
 /// A shard's final answer as the client gets it, with the whole `body`.
 pub fn refusal(head: &Head<'_>, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len + body.len() + 64);
-    out.extend_from_slice(format!("HTTP/1.1 {} \r\nConnection: close\r\n", head.status).as_bytes());
+    out.extend_from_slice(format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", head.status, head.reason).as_bytes());
     let nominated = nominated(&head.headers);
     for header in head.headers.iter().filter(|header| passes(header, &nominated)) {
         if !header.is("Connection") && !header.is("Content-Length") {
@@ -147,6 +147,16 @@ mod tests {
         for kept in ["Host: h", "Cookie: a", "Sec-WebSocket-Key: dGhl"] {
             assert!(sent.contains(kept), "{kept} not in {sent}");
         }
+    }
+
+    #[test]
+    fn passes_a_refusal_with_its_reason_phrase() {
+        let bytes = "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\nX-Why: a\r\nX-Wscluster-Load: 1/2\r\n\r\n";
+        let Ok(Some(Answer::Refused(head))) = parse_response(bytes.as_bytes(), HeadLimits::default(), "") else {
+            panic!("not refused")
+        };
+        let sent = String::from_utf8(refusal(&head, b"gone")).unwrap();
+        assert_eq!(sent, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nX-Why: a\r\nContent-Length: 4\r\n\r\ngone");
     }
 
     #[test]

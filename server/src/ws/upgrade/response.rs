@@ -22,6 +22,8 @@ pub struct Head<'b> {
     pub len: usize,
     /// HTTP status.
     pub status: u16,
+    /// Reason phrase as it was sent; empty where it has none, or none in ASCII.
+    pub reason: &'b str,
     /// Every field.
     pub headers: Headers<'b>,
 }
@@ -92,7 +94,7 @@ pub fn parse_response<'b>(buf: &'b [u8], limits: HeadLimits, accept: &str) -> Re
         return Err(AnswerError::Malformed("a line ends without CR"));
     }
     let status = response.code.unwrap_or_default();
-    let answer = Head { len, status, headers: Headers::new(lines(head)) };
+    let answer = Head { len, status, reason: response.reason.unwrap_or_default(), headers: Headers::new(lines(head)) };
     match status {
         101 if response.version == Some(1) => check(&answer.headers, accept).map(|()| Some(Answer::Upgraded(answer))),
         101 => Err(AnswerError::Malformed("a 101 needs HTTP/1.1")),
