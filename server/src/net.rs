@@ -61,6 +61,12 @@ pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError
     open().map_err(|source| ListenError { addr, source })
 }
 
+/// Fails when somebody listens on `addr`. A listener of another program would share its port with ours through
+/// `SO_REUSEPORT` and get part of the clients: only an exclusive one tells.
+pub fn ensure_free(addr: SocketAddr) -> Result<(), ListenError> {
+    if addr.port() == 0 { Ok(()) } else { listen(addr, Share::Exclusive).map(drop) }
+}
+
 /// Whether `error` of `accept` means that there is no room for another socket, so that trying at once fails again.
 pub fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

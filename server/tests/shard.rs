@@ -227,6 +227,20 @@ fn says_what_is_wrong_when_it_cannot_start() {
 }
 
 #[test]
+fn refuses_a_port_that_another_program_offers_to_share() {
+    let other = wscluster::net::listen("127.0.0.1:0".parse().unwrap(), wscluster::net::Share::ReusePort).unwrap();
+    let taken = other.local_addr().unwrap();
+    for workers in [1, 2] {
+        // Without a parent it ends at once, and well, where it does not refuse.
+        let args = format!("--echo --exit-with-parent --workers {workers} --listen {taken} --admin 127.0.0.1:0");
+        let output = command("", &args).stdin(Stdio::null()).output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains("another process holds the port"), "{log}");
+    }
+}
+
+#[test]
 fn health_has_the_fields_that_scripts_read() {
     let shard = Shard::start("", "--workers 1 --name prices-7 --incarnation abc --revision r1");
     let _client = shard.connect();

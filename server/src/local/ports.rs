@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::net::{self, ListenError, Share};
+use crate::net::{self, ListenError};
 
 /// A port held for children.
 #[derive(Debug)]
@@ -37,11 +37,7 @@ pub enum PortError {
 impl Reserved {
     /// Holds `addr`; port 0 picks a free one.
     pub fn take(addr: SocketAddr) -> Result<Self, PortError> {
-        if addr.port() != 0 {
-            // A listener of another run would share its port with ours through SO_REUSEPORT and get half of the clients:
-            // only an exclusive listener tells.
-            drop(net::listen(addr, Share::Exclusive)?);
-        }
+        net::ensure_free(addr)?;
         let bind = || {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
@@ -64,6 +60,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::net::Share;
 
     fn any() -> SocketAddr {
         "127.0.0.1:0".parse().unwrap()

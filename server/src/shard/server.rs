@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::slots::SlotMetrics;
 use super::worker::{self, Start};
 use crate::feed::Update;
-use crate::net::{ListenError, Share, listen};
+use crate::net::{ListenError, Share, ensure_free, listen};
 
 /// Updates that may wait for a worker; then the source waits.
 const FEED: usize = 64;
@@ -92,13 +92,15 @@ impl Drop for Ended {
     }
 }
 
-/// One listener a worker; where the port is 0 all get the one that the first got.
+/// One listener a worker, and nobody else's; where the port is 0 all get the one that the first got.
 fn listeners(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, StartError> {
-    let first = listen(addr, Share::ReusePort)?;
+    ensure_free(addr)?;
+    let share = if workers > 1 { Share::ReusePort } else { Share::Exclusive };
+    let first = listen(addr, share)?;
     let addr = first.local_addr()?;
     let mut listeners = vec![first];
     while listeners.len() < workers {
-        listeners.push(listen(addr, Share::ReusePort)?);
+        listeners.push(listen(addr, share)?);
     }
     Ok(listeners)
 }
