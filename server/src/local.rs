@@ -84,6 +84,11 @@ pub struct Args {
 /// Runs the part.
 pub fn run(args: Args, log: &LogArgs) -> ExitCode {
     let mut screen = Screen::new(args.output, log.log_format);
+    if args.file.as_os_str() == "-" {
+        let error =
+            "--file: - is not allowed here; give a path: every process reads the manifest again when it restarts";
+        return failed(&mut screen, args.output, error, ExitCode::from(USAGE));
+    }
     let cluster = match wscluster_api::manifest::read(&args.file) {
         Ok(cluster) => cluster,
         Err(error) => return failed(&mut screen, args.output, &error.to_string(), ExitCode::from(USAGE)),

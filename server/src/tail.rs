@@ -19,7 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   wscluster tail BTC.trade ETH.trade
   # the last message first, then what comes; ten messages and out
-  wscluster tail --url ws://localhost:3005/ws --latest --count 10 BTC.trade
+  wscluster tail --url ws://localhost:8080/ws --latest --count 10 BTC.trade
   # go on where an earlier run stopped (its last `pos`), as JSON lines
   wscluster tail BTC.trade --since BTC.trade=9f3c01aa-2-1047 --output json";
 
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(required = true)]
     channels: Vec<String>,
     /// WebSocket address of a gateway or a shard.
-    #[arg(long, default_value = "ws://127.0.0.1:3005/ws", env = "WSCLUSTER_URL")]
+    #[arg(long, default_value = "ws://127.0.0.1:8080/ws", env = "WSCLUSTER_URL")]
     url: String,
     /// Position of the last message seen, `CHANNEL=POSITION`; may be given several times.
     #[arg(long, value_name = "CHANNEL=POSITION", value_parser = since)]
@@ -42,8 +42,8 @@ pub struct Args {
     /// Header of the upgrade, `NAME=VALUE`, such as a token or an origin; may be given several times.
     #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
-    /// End after this many messages.
-    #[arg(long, value_name = "N")]
+    /// End after this many messages, 1 or more.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after this time.
     #[arg(long = "for", value_name = "DURATION")]
@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("failed to start: {error}")),
     };
+    let contact = follow::Contact::default();
     let followed = runtime.block_on(async {
         let end = async {
             match period {
@@ -91,8 +92,8 @@ pub fn run(args: &Args) -> ExitCode {
             }
         };
         tokio::select! {
-            followed = follow::follow(args) => followed,
-            () = end => Ok(()),
+            followed = follow::follow(args, &contact) => followed,
+            () = end => contact.ended(),
             _ = crate::process::stop_requested(false) => Ok(()),
         }
     });

@@ -201,12 +201,19 @@ impl Reader {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
         };
         let mold = &*reading.mold;
-        if let Err(skip) = mold.channel(raw, &mut self.channel).and_then(|()| mold.data(raw, &mut self.data)) {
-            skipped(&self.shared, skip, message);
-            return;
+        if let Err(skip) = mold.channel(raw, &mut self.channel) {
+            return skipped(&self.shared, skip, message);
         }
         let position = Position { partition: track.partition, offset };
+        let data = mold.data(raw, &mut self.data);
+        if data == Err(Skip::Tombstone) {
+            return skipped(&self.shared, Skip::Tombstone, message);
+        }
+        // Also for a record that cannot be sent: clients see in the next one's `prev` that they did not get this one.
         let (channel, prev) = self.names.advance(&self.channel, position, track.begun);
+        if let Err(skip) = data {
+            return skipped(&self.shared, skip, message);
+        }
         let draft = Draft { kind: mold.kind(raw), priority: mold.priority(), data: &self.data };
         let mut record = Record::encode(channel, position, prev, mold.ts(raw), draft);
         // Its age is Kafka's matter, whatever the message says.

@@ -13,12 +13,12 @@ use super::threshold::Threshold;
 const EXAMPLES: &str = "\
 Examples:
   12,000 clients at 100/s through the gateway, held for a minute, one heartbeat each every 10 s:
-    wscluster load ws://127.0.0.1:3005/ws --connections 12000 --rate 100 --hold 60s --send-interval 10s
+    wscluster load ws://127.0.0.1:8080/ws --connections 12000 --rate 100 --hold 60s --send-interval 10s
   The same straight at three shards, failing a script when anything failed or was slow:
     wscluster load --shard 127.0.0.1:4001 --shard 127.0.0.1:4002 --shard 127.0.0.1:4003 \\
       --connections 12000 --fail-on 'failed>0' --fail-on 'latency_ms.upgrade.p99>250' --output json
   Publish 50 records a second and audit that every subscriber gets each of them once, through a reconnect storm:
-    wscluster load ws://127.0.0.1:3005/ws --connections 2000 --channels 'K{0..9}.trade' \\
+    wscluster load ws://127.0.0.1:8080/ws --connections 2000 --channels 'K{0..9}.trade' \\
       --kafka 127.0.0.1:9092 --topic odin.trades --publish-rate 50 --storm-at 20s --retry 5
   What one shard holds on this machine:
     wscluster load --find-capacity --limit p99=50ms,cpu=90,loss=0
@@ -40,7 +40,7 @@ pub(super) enum Output {
 #[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 #[command(after_long_help = EXAMPLES, after_help = "More, with examples: --help")]
 pub struct Args {
-    /// Where clients connect, e.g. `ws://127.0.0.1:3005/ws`.
+    /// Where clients connect, e.g. `ws://127.0.0.1:8080/ws`.
     #[arg(conflicts_with = "shard")]
     pub(super) url: Option<String>,
     /// Connect straight to this shard (host:port, path /ws); repeat it for several, used in turn.

@@ -23,7 +23,7 @@ pub(super) const SPARE_FILES: u64 = 200;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsageError {
     /// No endpoint.
-    #[error("there is nothing to connect to; name a URL, e.g. ws://127.0.0.1:3005/ws, or --shard HOST:PORT")]
+    #[error("there is nothing to connect to; name a URL, e.g. ws://127.0.0.1:8080/ws, or --shard HOST:PORT")]
     NoTarget,
     /// An endpoint.
     #[error("target: {0}")]

@@ -19,10 +19,10 @@ pub(super) struct Target {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TargetError {
     /// Another scheme.
-    #[error("{0:?} is not a ws:// URL; write e.g. ws://127.0.0.1:3005/ws (TLS, wss://, ends before the gateway)")]
+    #[error("{0:?} is not a ws:// URL; write e.g. ws://127.0.0.1:8080/ws (TLS, wss://, ends before the gateway)")]
     Scheme(String),
     /// No host or port in it.
-    #[error("{0:?} has no host and port; write e.g. 127.0.0.1:3005")]
+    #[error("{0:?} has no host and port; write e.g. 127.0.0.1:8080")]
     Authority(String),
     /// The name does not resolve.
     #[error("failed to resolve {host}: {source}")]
@@ -79,11 +79,11 @@ mod tests {
 
     #[test]
     fn reads_urls() {
-        let target = Target::of_url("ws://127.0.0.1:3005/ws?token=x").unwrap();
-        assert_eq!(target.addr, "127.0.0.1:3005".parse().unwrap());
-        assert_eq!((target.host.as_str(), target.path.as_str()), ("127.0.0.1:3005", "/ws?token=x"));
-        assert_eq!(Target::of_url("ws://127.0.0.1:3005").unwrap().path, "/ws");
-        assert_eq!(Target::of_url("ws://127.0.0.1:3005/").unwrap().path, "/");
+        let target = Target::of_url("ws://127.0.0.1:8080/ws?token=x").unwrap();
+        assert_eq!(target.addr, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!((target.host.as_str(), target.path.as_str()), ("127.0.0.1:8080", "/ws?token=x"));
+        assert_eq!(Target::of_url("ws://127.0.0.1:8080").unwrap().path, "/ws");
+        assert_eq!(Target::of_url("ws://127.0.0.1:8080/").unwrap().path, "/");
         assert_eq!(Target::of_url("ws://[::1]:9/x").unwrap().addr, "[::1]:9".parse().unwrap());
         assert_eq!(Target::of_url("ws://127.0.0.1").unwrap().addr.port(), 80);
         assert_eq!(Target::of_url("ws://[::1]").unwrap().addr.port(), 80);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn refuses_what_is_no_target_and_says_what_is() {
         for bad in ["http://x/", "wss://x/ws", "127.0.0.1:80"] {
-            assert!(Target::of_url(bad).unwrap_err().to_string().contains("ws://127.0.0.1:3005/ws"), "{bad}");
+            assert!(Target::of_url(bad).unwrap_err().to_string().contains("ws://127.0.0.1:8080/ws"), "{bad}");
         }
         for bad in ["ws://", "ws://:80/", "ws://127.0.0.1:99999/", "ws://a b/", "ws://127.0.0.1:80/a b"] {
             assert!(Target::of_url(bad).is_err(), "{bad}");

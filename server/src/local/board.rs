@@ -120,6 +120,15 @@ impl Board {
         said(&mut self.gateways, name, pid, health);
     }
 
+    /// Names of all children.
+    pub fn names(&self) -> Vec<String> {
+        self.shards
+            .iter()
+            .map(|row| row.name.to_string())
+            .chain(self.gateways.iter().map(|row| row.name.to_string()))
+            .collect()
+    }
+
     /// Connections held by all shards.
     pub fn connections(&self) -> u64 {
         self.shards.iter().filter_map(|row| row.health.as_ref()).map(|health| u64::from(health.connections)).sum()
@@ -135,7 +144,8 @@ impl Board {
                 (_, Some(health)) => match health.state {
                     State::Ready | State::Full if health.status == Status::Healthy => {}
                     State::Ready | State::Full => {
-                        reasons.push(format!("{} is {:?}{}", row.name, health.status, kafka(health)).to_lowercase());
+                        let status = format!("{:?}", health.status).to_lowercase();
+                        reasons.push(format!("{} is {status}{}", row.name, kafka(health)));
                     }
                     State::Starting => reasons.push(format!("{} is starting{}", row.name, kafka(health))),
                     State::Draining => reasons.push(format!("{} is draining", row.name)),

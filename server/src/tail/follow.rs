@@ -1,5 +1,6 @@
 //! The connection: subscribes, reads, and comes back where it stopped.
 
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -17,7 +18,7 @@ use super::{Args, backoff, print};
 /// Why following ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
-    #[error("failed to read --url {url}: {reason}; write it like ws://localhost:3005/ws")]
+    #[error("failed to read --url {url}: {reason}; write it like ws://localhost:8080/ws")]
     Url { url: String, reason: String },
     #[error("failed to use header {0}: it is no HTTP header")]
     Header(String),
@@ -27,8 +28,24 @@ pub(super) enum FollowError {
     Closed(String),
     #[error("connection ended: {0}")]
     Ended(String),
+    #[error("failed to subscribe in the time that was given: {0}")]
+    Never(String),
     #[error("failed to write: {0}")]
     Output(#[from] std::io::Error),
+}
+
+/// Whether a server ever took the subscription, and else the last thing that went wrong.
+#[derive(Default)]
+pub(super) struct Contact {
+    subscribed: Cell<bool>,
+    trouble: RefCell<String>,
+}
+
+impl Contact {
+    /// What the time given by `--for` ended: a reading, or attempts that all failed.
+    pub(super) fn ended(&self) -> Result<(), FollowError> {
+        if self.subscribed.get() { Ok(()) } else { Err(FollowError::Never(self.trouble.borrow().clone())) }
+    }
 }
 
 /// How one connection ended.
@@ -40,13 +57,13 @@ enum End {
 }
 
 /// Follows until there is nothing more to do.
-pub(super) async fn follow(args: &Args) -> Result<(), FollowError> {
+pub(super) async fn follow(args: &Args, contact: &Contact) -> Result<(), FollowError> {
     let mut progress = Progress::new(args.since.iter().cloned());
     let mut left = args.count;
     let mut attempt = 0;
     loop {
         let heard = left;
-        let (reason, after) = match connection(args, &mut progress, &mut left).await? {
+        let (reason, after) = match connection(args, contact, &mut progress, &mut left).await? {
             End::Done => return Ok(()),
             End::Again { reason, after } => (reason, after),
         };
@@ -54,6 +71,7 @@ pub(super) async fn follow(args: &Args) -> Result<(), FollowError> {
             return Err(FollowError::Ended(reason));
         }
         attempt = if heard == left { attempt + 1 } else { 0 };
+        contact.trouble.replace(reason.clone());
         let wait = after.unwrap_or_default() + backoff(attempt);
         print::remark(&format!("{reason}; again in {} ms", wait.as_millis()));
         tokio::time::sleep(wait).await;
@@ -62,7 +80,7 @@ pub(super) async fn follow(args: &Args) -> Result<(), FollowError> {
 
 fn request(args: &Args) -> Result<Request<()>, FollowError> {
     let url = |reason: String| FollowError::Url { url: args.url.clone(), reason };
-    if args.url.starts_with("wss:") {
+    if !args.url.starts_with("ws://") {
         return Err(url("this tool speaks plain ws:// only".into()));
     }
     let mut request = args.url.as_str().into_client_request().map_err(|error| url(error.to_string()))?;
@@ -78,7 +96,12 @@ fn request(args: &Args) -> Result<Request<()>, FollowError> {
     Ok(request)
 }
 
-async fn connection(args: &Args, progress: &mut Progress, left: &mut Option<u64>) -> Result<End, FollowError> {
+async fn connection(
+    args: &Args,
+    contact: &Contact,
+    progress: &mut Progress,
+    left: &mut Option<u64>,
+) -> Result<End, FollowError> {
     let again = |reason: String| Ok(End::Again { reason, after: None });
     let mut socket = match connect_async(request(args)?).await {
         Ok((socket, _)) => socket,
@@ -101,7 +124,7 @@ async fn connection(args: &Args, progress: &mut Progress, left: &mut Option<u64>
             Some(Err(error)) => return again(error.to_string()),
             None => return again("the server ended the connection".into()),
         };
-        if hear(args, progress, &text)?
+        if hear(args, contact, progress, &text)?
             && left.as_mut().is_some_and(|left| {
                 *left = left.saturating_sub(1);
                 *left == 0
@@ -114,12 +137,13 @@ async fn connection(args: &Args, progress: &mut Progress, left: &mut Option<u64>
 }
 
 /// Takes in what the server said; true for a message of a channel.
-fn hear(args: &Args, progress: &mut Progress, text: &str) -> Result<bool, FollowError> {
+fn hear(args: &Args, contact: &Contact, progress: &mut Progress, text: &str) -> Result<bool, FollowError> {
     let Ok(said) = serde_json::from_str::<Value>(text) else { return Ok(false) };
     let channel = said.get("channel").and_then(Value::as_str).unwrap_or_default();
     match said.get("type").and_then(Value::as_str) {
         Some("hello" | "pong") => {}
         Some("subscription_ack") => {
+            contact.subscribed.set(true);
             let failed = said.get("recovered").and_then(Value::as_object).into_iter().flatten();
             for (channel, _) in failed.filter(|(_, recovered)| recovered.as_bool() == Some(false)) {
                 let reason = said.pointer("/reason").and_then(|reasons| reasons.get(channel)).and_then(Value::as_str);
@@ -132,8 +156,8 @@ fn hear(args: &Args, progress: &mut Progress, text: &str) -> Result<bool, Follow
             progress.forget(channel);
         }
         Some("error") => {
-            let message = said.get("message").and_then(Value::as_str).unwrap_or(text);
-            print::remark(&format!("the server says: {message}"));
+            // Our only request is the subscription: asked again, it would be refused again.
+            return Err(FollowError::Refused(said.get("message").and_then(Value::as_str).unwrap_or(text).to_owned()));
         }
         _ if said.get("pos").is_some() => {
             let message: Message = serde_json::from_value(said).unwrap_or_default();
@@ -211,6 +235,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
         let args = Line::parse_from(["tail", "a", "--count", "2", "--url", &url]).args;
+        let contact = Contact::default();
         let server = async {
             let mut asked = Vec::new();
             for round in 0..2 {
@@ -224,7 +249,7 @@ mod tests {
             }
             asked
         };
-        let (followed, asked) = tokio::join!(follow(&args), server);
+        let (followed, asked) = tokio::join!(follow(&args, &contact), server);
         followed.unwrap();
         assert_eq!(asked, [json!({}), json!({ "a": ["1-0-5"] })]);
     }
@@ -234,19 +259,37 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
         let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+        let contact = Contact::default();
         let server = async {
             let mut socket = accept(&listener).await;
             let frame = CloseFrame { code: CloseCode::from(4001), reason: "bad token".into() };
             socket.close(Some(frame)).await.unwrap();
         };
-        let (followed, ()) = tokio::join!(follow(&args), server);
+        let (followed, ()) = tokio::join!(follow(&args, &contact), server);
         assert_eq!(followed.unwrap_err().to_string(), "the server closed for good: the server closed: 4001 bad token");
+    }
+
+    #[tokio::test]
+    async fn ends_when_the_subscription_is_refused() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+        let contact = Contact::default();
+        let server = async {
+            let mut socket = accept(&listener).await;
+            let error = json!({ "type": "error", "code": "bad_request", "message": "no such channel" });
+            socket.send(WsMessage::text(error.to_string())).await.unwrap();
+        };
+        let (followed, ()) = tokio::join!(follow(&args, &contact), server);
+        assert_eq!(followed.unwrap_err().to_string(), "the server refused: no such channel");
+        assert!(contact.ended().is_err(), "nothing was ever subscribed");
     }
 
     #[test]
     fn names_what_is_wrong_with_the_url() {
         let refusal = |url: &str| request(&Line::parse_from(["tail", "a", "--url", url]).args).unwrap_err().to_string();
         assert!(refusal("wss://x/ws").contains("plain ws:// only"));
+        assert!(refusal("http://x/ws").contains("plain ws:// only"));
         assert!(refusal("not a url").contains("failed to read --url not a url"));
     }
 }
