@@ -108,23 +108,36 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = routes(server.drains.clone(), drain.clone());
         let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
-        announce_listening(server.addr, admin);
-        tracing::info!(shard = args.name, ws = %server.addr, %admin, workers, "listening");
-        Ok(end(&server, drain, args.exit_with_parent).await?)
+        let announce = || {
+            announce_listening(server.addr, admin);
+            tracing::info!(shard = args.name, ws = %server.addr, %admin, workers, "listening");
+        };
+        Ok(end(&server, drain, args.exit_with_parent, announce).await?)
     })
 }
 
-/// Waits for a signal and drains; a second signal ends at once.
-async fn end(server: &Server, drain: Drain, watch_parent: bool) -> std::io::Result<ExitCode> {
-    let stop = stop_requested(watch_parent).await?;
+/// Announces, waits for a signal and drains; a second signal ends at once. A shard that lost a worker drains by itself
+/// and fails, so that whoever supervises it starts it anew: nothing else would bring that worker back.
+async fn end(server: &Server, drain: Drain, watch_parent: bool, announce: impl FnOnce()) -> std::io::Result<ExitCode> {
+    let announced = async {
+        announce();
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    let stop = tokio::select! {
+        // In this order: who reads the announcement may send a signal at once, and it must find its handler.
+        biased;
+        stop = stop_requested(watch_parent) => Some(stop?),
+        () = server.shared.broke() => None,
+        never = announced => match never {},
+    };
     // A parent that is gone restarts nobody: its clients should look elsewhere now.
-    let drain = if stop == Stop::Orphaned { Drain { deadline: Span::millis(0), ..drain } } else { drain };
+    let drain = if stop == Some(Stop::Orphaned) { Drain { deadline: Span::millis(0), ..drain } } else { drain };
     let deadline = drain.deadline.0;
     server.drains.begin_last(drain);
     tokio::select! {
         () = drain::is_over(&server.shared, deadline) => {
             tracing::info!(left = server.shared.slots.used(), "drained");
-            Ok(ExitCode::SUCCESS)
+            Ok(if stop.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         again = stop_requested(false) => {
             again?;

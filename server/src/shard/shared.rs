@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqC
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use tokio::sync::SetOnce;
+
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::slots::{Slot, Slots};
+
 use crate::health::State;
 use crate::kafka::past::Past;
 
@@ -27,7 +30,7 @@ pub struct Shared {
     unfilled: AtomicU32,
     draining: AtomicBool,
     /// A worker ended, which it must not.
-    broken: AtomicBool,
+    broken: SetOnce<()>,
     /// Connections a worker that are not being closed.
     pub(super) open: Box<[AtomicU32]>,
 }
@@ -43,7 +46,7 @@ impl Shared {
             started: Instant::now(),
             unfilled: AtomicU32::new(workers as u32),
             draining: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
+            broken: SetOnce::new(),
             open: (0..workers).map(|_| AtomicU32::new(0)).collect(),
         })
     }
@@ -88,12 +91,18 @@ impl Shared {
     }
 
     pub(super) fn set_broken(&self) {
-        self.broken.store(true, Relaxed);
+        // Once is enough.
+        let _ = self.broken.set(());
     }
 
     /// Whether a worker ended.
     pub fn is_broken(&self) -> bool {
-        self.broken.load(Relaxed)
+        self.broken.initialized()
+    }
+
+    /// Resolves when a worker has ended.
+    pub(super) async fn broke(&self) {
+        self.broken.wait().await;
     }
 }
 

@@ -138,7 +138,8 @@ fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
         worker.connections[slow as usize].subscriptions.push(membership);
         worker.subscriptions += 1;
         // Its socket takes no more, and a few bytes more than what waits are too much.
-        while worker.connections[slow as usize].stream.try_write(&[0; 1 << 20]).is_ok() {}
+        let filler = vec![0; 1 << 20];
+        while worker.connections[slow as usize].stream.try_write(&filler).is_ok() {}
         let nearly_full = vec![0; worker.shared.settings.max_queue() - 8];
         worker.send(slow, nearly_full.into());
         worker.flush(slow);
