@@ -48,6 +48,8 @@ impl Connect<'_> {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
+            // A link that was cut is dialled anew, not left to TCP: its retries are up to as far apart as the cut was long.
+            .set("socket.timeout.ms", "10000")
             .set("log.connection.close", "false")
             .set("allow.auto.create.topics", "false")
             .set_log_level(RDKafkaLogLevel::Info);
@@ -81,6 +83,8 @@ impl Connect<'_> {
             .set("fetch.wait.max.ms", self.fetch_wait_ms())
             .set("fetch.error.backoff.ms", "100")
             .set("fetch.queue.backoff.ms", "10")
+            // An answer of this size comes within `socket.timeout.ms` over any line that is worth it (7 Mbit/s).
+            .set("fetch.max.bytes", "8388608")
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "16384")
             .set("topic.metadata.refresh.interval.ms", "10000");
