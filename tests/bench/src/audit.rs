@@ -10,11 +10,13 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use crate::bail;
+use crate::child::signal_pid;
 use crate::error::{Doing as _, Result};
 use crate::fleet;
 use crate::kafka::Kafka;
@@ -41,7 +43,7 @@ pub struct Args {
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 128)]
     len: u32,
-    /// Seconds of load; the causes are spread over them.
+    /// Seconds of load; the causes are spread over them. Longer where recovering takes longer than a cause's share.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Seconds for which a shard is stopped by SIGSTOP.
@@ -50,7 +52,10 @@ pub struct Args {
     /// Seconds for which the link to Kafka is cut.
     #[arg(long, default_value_t = 15)]
     cut: u64,
-    /// Seconds of history the shards keep; with 0 clients lose what came while they were away, which must show.
+    /// KiB that may wait for one client; larger records are skipped by the shards, which must show.
+    #[arg(long, default_value_t = 1_024)]
+    queue: u32,
+    /// Seconds of history the shards keep in memory; with 0 everything missed is read back from Kafka.
     #[arg(long, default_value_t = 60)]
     window: u64,
     /// Kinds of causes, in this order.
@@ -103,7 +108,9 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     let url = format!("ws://{}/ws", local.ready.gateway);
     let numbers = [args.clients, RAMP, args.rate, args.len].map(|n| n.to_string());
     let [clients, ramp, rate, len] = numbers.each_ref().map(String::as_str);
-    let (hold, tail) = (format!("{}s", args.seconds), format!("{}s", TAIL.as_secs()));
+    // Ended when all is done and well again, long before this.
+    let longest = args.seconds * 2 + 300;
+    let (hold, tail) = (format!("{longest}s"), format!("{}s", TAIL.as_secs()));
     let (channels, topic) = (format!("c{{0..{}}}.t", args.channels - 1), format!("{TOPIC}={{key}}.t"));
     let mut options = vec![url.as_str(), "-c", clients, "-r", ramp, "--channels", &channels, "--hold", &hold];
     options.extend(["--kafka", &kafka.brokers, "--topic", &topic, "--publish-rate", rate, "--payload", len]);
@@ -111,9 +118,14 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     let load = Load::begin(&binary, &options)?;
     let log = load.log();
     let watch = Watch::of(&log, &local);
-    let patience = Duration::from_secs(args.seconds + 120 + u64::from(args.clients / RAMP));
-    let (verdict, rows) =
-        tokio::try_join!(load.verdict(patience), break_all(args, &local, &kafka, &link, &watch, &report))?;
+    let patience = Duration::from_secs(longest + 120 + u64::from(args.clients / RAMP));
+    let pid = load.pid();
+    let breaking = async {
+        let rows = break_all(args, &local, &kafka, &link, &watch, &report).await?;
+        signal_pid(pid, Signal::INT)?;
+        Ok(rows)
+    };
+    let (verdict, rows) = tokio::try_join!(load.verdict(patience), breaking)?;
     local.stop().await;
     write(&mut report, args, &verdict, &rows);
     report.finish()
@@ -134,7 +146,7 @@ fn manifest(args: &Args, kafka: &Kafka, folder: &Path) -> Result<String> {
                 "history": { "window": format!("{}s", args.window), "maxBytes": "64Mi" },
             } },
             // A stopped shard holds its clients' bytes back, and sends them at once afterwards.
-            "delivery": { "maxQueueBytes": "1Mi" },
+            "delivery": { "maxQueueBytes": format!("{}Ki", args.queue) },
             "gateway": { "replicas": GATEWAYS },
             "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },
         },
@@ -180,6 +192,7 @@ async fn break_all(
         rows.push(Row { cause, at: (at - began).as_secs_f64(), healed, seen: after.since(&before) });
         before = after;
     }
+    sleep_until(began + Duration::from_secs(args.seconds)).await;
     Ok(rows)
 }
 

@@ -186,6 +186,11 @@ impl Load {
         Ok(Self(binary.start("load", None, &args)?))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
     /// Where its progress goes.
     pub fn log(&self) -> PathBuf {
         self.0.log().to_owned()
