@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use wscluster_api::WsClusterSpec;
 use wscluster_api::manifest::{self, ManifestError};
 
+use crate::fds::{Budget, Permit};
 use crate::net::{ListenError, Share};
 use crate::process::Stop;
 use crate::{admin, net, process};
@@ -24,7 +25,6 @@ use self::table::Member;
 
 pub mod client;
 pub mod dial;
-pub mod fds;
 pub mod forward;
 pub mod gauges;
 pub mod handshake;
@@ -131,7 +131,7 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
             return Err(GatewayError::Twice(shard.name.clone()));
         }
     }
-    let gateway = Gateway::new(Settings::new(&spec, args.log_handshakes), fds::Budget::of_this_process());
+    let gateway = Gateway::new(Settings::new(&spec, args.log_handshakes), Budget::of_this_process());
     gateway.table.set(&args.shards);
 
     let first = net::listen(args.listen, Share::ReusePort)?;
@@ -151,6 +151,7 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // A worker's event loop has three descriptors, a polled shard has one, and each may be replaced while it is open.
     gateway.fds.settle(2 * (3 * listeners.len() + args.shards.len()));
+    warn_if_short(&gateway, spec.capacity, args.shards.len());
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -170,6 +171,21 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
         let _ = worker.join();
     }
     Ok(())
+}
+
+/// Where it is alone, or the others have ended, a gateway carries all that its shards hold.
+fn warn_if_short(gateway: &Gateway, capacity: u32, shards: usize) {
+    let tunnels = u64::try_from(gateway.fds.room() / Permit::TUNNEL).unwrap_or(0);
+    let capacity = u64::from(capacity) * shards as u64;
+    if tunnels < capacity {
+        tracing::warn!(
+            open_files_limit = gateway.fds.limit(),
+            tunnels,
+            capacity,
+            "fewer tunnels may be open than the shards hold, and each takes two files: raise the limit (ulimit -n, \
+             LimitNOFILE), or run more gateways"
+        );
+    }
 }
 
 fn workers(args: &Args, spec: &WsClusterSpec) -> u32 {

@@ -38,6 +38,9 @@ pub struct ShardHealth {
     pub status: Status,
     /// `status != unhealthy`.
     pub healthy: bool,
+    /// What the process itself lacks, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What it does with new upgrades.
     pub state: State,
     /// Its name, e.g. `prices-1`.
@@ -67,6 +70,9 @@ pub struct GatewayHealth {
     pub status: Status,
     /// `status != unhealthy`.
     pub healthy: bool,
+    /// What the process itself lacks, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Changes with every start of the process.
     pub incarnation: String,
     /// Tunnels this gateway holds.

@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod fds;
 pub mod feed;
 pub mod gateway;
 pub mod health;

@@ -220,7 +220,7 @@ fn keeps_what_is_connected_at_the_limit_of_open_files() {
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(limited.get_program()).args(limited.get_args());
     piped(&mut shell);
-    let running = Running::start(shell);
+    let mut running = Running::start(shell);
     let mut open = vec![running.tunnel()];
     let refusal = loop {
         let (stream, head) = running.upgrade();
@@ -231,7 +231,15 @@ fn keeps_what_is_connected_at_the_limit_of_open_files() {
         assert!(open.len() < 32, "no limit");
     };
     assert!(refusal.contains("503") && refusal.contains("X-Wscluster-Reason: fd_limit"), "{refusal}");
+    let health = running.get("/health");
+    assert!(health.contains("\"status\":\"degraded\"") && health.contains("ulimit -n"), "{health}");
     open.iter_mut().for_each(echoes);
+    running.child.kill().unwrap();
+    let mut log = String::new();
+    running.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    for said in ["fewer tunnels may be open than the shards hold", "new clients are refused (fd_limit)"] {
+        assert_eq!(log.matches(said).count(), 1, "{log}");
+    }
 }
 
 #[test]

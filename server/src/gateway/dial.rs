@@ -148,6 +148,8 @@ fn refused(head: &Head<'_>) -> Reply {
     let (cause, state) = match head.headers.get("X-Wscluster-Reason") {
         Some("draining") => (Retry::Draining, Some(State::Draining)),
         Some("starting") => (Retry::Starting, Some(State::Starting)),
+        // As good as full, whatever its capacity.
+        Some("fd_limit") => (Retry::FdLimit, Some(State::Full)),
         Some("full") if load.is_some_and(|load| load.connections < load.capacity) => (Retry::Contradiction, None),
         Some("full") if load.is_some() => (Retry::Full, None),
         // Not one of our shards, or one that says nothing we could act on.

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use super::client::{Asked, Client};
 use super::dial::{self, Reply};
-use super::fds::Permit;
 use super::outcome::{Outcome, Phase, Retry, Unavailable};
 use super::queue::Ticket;
 use super::record::Record;
@@ -24,6 +23,7 @@ use super::state::{Gateway, Stage};
 use super::table::{Lease, ShardId};
 use super::tunnel::Tunnel;
 use super::worker::Worker;
+use crate::fds::Permit;
 
 /// Serves one client; ends when its tunnel is open or its refusal was sent.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
@@ -84,7 +84,10 @@ pub async fn turn_away(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) 
 fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
     match outcome {
         Outcome::Refused(refusal) => refusal.answer(),
-        Outcome::Unavailable(reason) => reason.answer(&gateway.settings.retry_after, &mut rand::rng()),
+        Outcome::Unavailable(reason) => {
+            let message = (reason == Unavailable::FdLimit).then(|| gateway.fds.shortage());
+            reason.answer(message, &gateway.settings.retry_after, &mut rand::rng())
+        }
         _ => Vec::new(),
     }
 }

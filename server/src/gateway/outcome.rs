@@ -80,14 +80,17 @@ impl Unavailable {
         }
     }
 
-    /// The 503, with a hint drawn for this client alone, so that those refused together do not come back together.
-    pub fn answer(self, hint: &RetryAfter, rng: &mut impl Rng) -> Vec<u8> {
+    /// The 503, with a `message` for people where there is one, and a hint drawn for this client alone, so that those refused together do not come back together.
+    pub fn answer(self, message: Option<String>, hint: &RetryAfter, rng: &mut impl Rng) -> Vec<u8> {
         let (min, max) = (hint.min.0.as_millis() as u64, hint.max.0.as_millis() as u64);
         let millis = rng.random_range(min..=max.max(min));
         // The field knows whole seconds only (RFC 9110 §10.2.3), and 0 would invite a storm.
         let seconds = millis.div_ceil(1_000).max(1).to_string();
-        let body =
+        let mut body =
             serde_json::json!({ "error": "unavailable", "reason": self.code(), "retry_after_ms": millis.max(1) });
+        if let Some(message) = message {
+            body["message"] = message.into();
+        }
         let mut out = Vec::with_capacity(256);
         write_answer(&mut out, 503, &[("Retry-After", &seconds), ("X-Wscluster-Reason", self.code())], &body);
         out
@@ -103,6 +106,8 @@ pub enum Retry {
     Draining,
     /// 503 `starting`.
     Starting,
+    /// 503 `fd_limit`: it may not open more files.
+    FdLimit,
     /// 503 `full` from a shard that says it has slots.
     Contradiction,
     /// Nobody listens, or no way there.
@@ -124,6 +129,7 @@ impl Retry {
             Self::Full => "full",
             Self::Draining => "draining",
             Self::Starting => "starting",
+            Self::FdLimit => "fd_limit",
             Self::Contradiction => "contradiction",
             Self::Dial => "dial",
             Self::Timeout => "timeout",
@@ -136,7 +142,7 @@ impl Retry {
 
     /// Whether the shard is at fault, so that others are preferred for a while.
     pub const fn is_fault(self) -> bool {
-        !matches!(self, Self::Full | Self::Draining | Self::Starting)
+        !matches!(self, Self::Full | Self::Draining | Self::Starting | Self::FdLimit)
     }
 }
 
@@ -219,7 +225,7 @@ mod tests {
         let mut rng = rand::rngs::SmallRng::seed_from_u64(1);
         let hint = RetryAfter { min: Span::millis(100), max: Span::secs(5) };
         for _ in 0..1_000 {
-            let answer = String::from_utf8(Unavailable::NoCapacity.answer(&hint, &mut rng)).unwrap();
+            let answer = String::from_utf8(Unavailable::NoCapacity.answer(None, &hint, &mut rng)).unwrap();
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             let after = head.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap();
             let body: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::outcome::{Outcome, Phase, Retry, Stopwatch};
+use super::outcome::{Outcome, Phase, Retry, Stopwatch, Unavailable};
 use super::state::Gateway;
 
 /// Failed handshakes that are logged a second; the rest is counted and told with the next line.
@@ -56,6 +56,9 @@ impl Record {
             return;
         }
         self.gateway.metrics.ended(outcome, &self.watch);
+        if outcome == Outcome::Unavailable(Unavailable::FdLimit) {
+            self.gateway.fds.refused();
+        }
         let logged = self.gateway.settings.log_handshakes;
         if logged || outcome.is_failure() {
             let Some(suppressed) = (if logged { Some(0) } else { LINES.take() }) else { return };

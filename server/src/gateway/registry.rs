@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-use super::fds::Permit;
 use super::state::Gateway;
 use super::table::{Shard, ShardId};
+use crate::fds::Permit;
 
 /// A byte count that one thread writes and others read.
 #[derive(Debug, Default)]

@@ -152,8 +152,16 @@ impl Shard {
         }
         if let Some(state) = state {
             self.state.store(code(state), Relaxed);
+            self.believe_full(state);
         }
         self.heard_ms.store(now_ms, Relaxed);
+    }
+
+    /// One that is full below its capacity, for want of descriptors, has no slot until it is heard again.
+    fn believe_full(&self, state: State) {
+        if state == State::Full {
+            self.capacity.fetch_min(self.connections.load(Relaxed), Relaxed);
+        }
     }
 
     /// It granted a slot and did not say its load.
@@ -171,6 +179,7 @@ impl Shard {
         self.connections.store(health.connections, Relaxed);
         self.capacity.store(health.capacity, Relaxed);
         self.state.store(code(health.state), Relaxed);
+        self.believe_full(health.state);
         self.heard_ms.store(now_ms, Relaxed);
         let mut last = lock(&self.health);
         let incarnation = health.incarnation.clone();

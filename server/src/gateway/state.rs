@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, watch};
 use wscluster_api::WsClusterSpec;
 use wscluster_api::spec::RetryAfter;
 
-use super::fds::Budget;
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::table::{ShardId, Table};
+use crate::fds::Budget;
 use crate::ws::upgrade::HeadLimits;
 
 /// What the manifest and the command line ask for.

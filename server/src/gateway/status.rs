@@ -35,10 +35,15 @@ impl AdminPart {
             .filter(|(_, view)| view.state != "unreachable")
             .filter_map(|(shard, _)| shard.health())
             .collect();
-        let status = status(&shards, &said, gateway.stage());
+        let reason = gateway.fds.trouble();
+        let status = match status(&shards, &said, gateway.stage()) {
+            Status::Healthy if reason.is_some() => Status::Degraded,
+            status => status,
+        };
         GatewayHealth {
             status,
             healthy: status != Status::Unhealthy,
+            reason,
             incarnation: gateway.incarnation.clone(),
             tunnels: gateway.tunnels.load(Relaxed),
             queued: gateway.queue.len() as u32,

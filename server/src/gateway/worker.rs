@@ -13,12 +13,12 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_local;
 
-use super::fds::Budget;
 use super::handshake;
 use super::outcome::{Outcome, Unavailable};
 use super::record::Record;
 use super::registry::Registry;
 use super::state::{Gateway, Order, Stage};
+use crate::fds::{Budget, Permit};
 
 /// After a failed accept the loop rests, because the reason (no descriptors) does not pass by trying again.
 const REST: Duration = Duration::from_millis(100);
@@ -145,7 +145,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let fds: &Arc<Budget> = &worker.gateway.fds;
-    if let Some(permit) = fds.take() {
+    if let Some(permit) = fds.take(Permit::TUNNEL) {
         spawn_local(handshake::serve(Rc::clone(worker), stream, peer, permit));
     } else if let Some(permit) = fds.take_refusal() {
         let refused = handshake::turn_away(Rc::clone(worker), stream, peer);
@@ -161,6 +161,7 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
 
 fn complain(gateway: &Gateway, error: &io::Error) {
     gateway.metrics.accept_errors.inc();
+    gateway.fds.refused();
     // One line for a thousand rests: about every two minutes while it lasts, and the first at once.
     if gateway.metrics.accept_errors.get() % 1_000 == 1 {
         tracing::error!(%error, open_files_limit = gateway.fds.limit(), "failed to accept; raise the limit of open files (ulimit -n)");

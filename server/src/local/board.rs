@@ -213,6 +213,7 @@ impl Board {
         let cluster = GatewayHealth {
             status,
             healthy: status != Status::Unhealthy,
+            reason: None,
             incarnation: std::process::id().to_string(),
             tunnels: gateways().map(|health| health.tunnels).sum(),
             queued: gateways().map(|health| health.queued).sum(),

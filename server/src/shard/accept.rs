@@ -1,15 +1,13 @@
 //! Takes connections from the kernel, and keeps calm when there are no file descriptors left.
 
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::handshake;
+use super::handshake::{self, Room};
 use super::worker::Worker;
 
 /// How long accepting pauses when the process or the machine has no room for another socket.
@@ -24,9 +22,10 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::task::spawn_local(handshake::run(Rc::clone(&worker), stream, peer));
+                let room = Room::take(worker.borrow().shared.slots.fds());
+                tokio::task::spawn_local(handshake::run(Rc::clone(&worker), stream, peer, room));
             }
-            Err(error) if is_shortage(&error) => {
+            Err(error) if crate::net::is_shortage(&error) => {
                 // The connections at hand are not touched; those in the backlog wait until some of them end.
                 worker.borrow().shared.metrics.accept_pauses.inc();
                 if logged.is_none_or(|at| at.elapsed() >= QUIET) {
@@ -43,10 +42,4 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }
-}
-
-/// Whether accepting again at once would fail again.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.contains(&Errno::from_raw_os_error(code)))
 }

@@ -42,9 +42,14 @@ impl Admin {
         let kafka = (self.source)();
         let usage = usage("self").unwrap_or_default();
         let limit_bytes = memory_limit_bytes().unwrap_or(0);
+        let reason = slots.fds().trouble();
         let status = if self.shared.is_broken() {
             Status::Unhealthy
-        } else if state == State::Starting || !matches!(&*kafka.status, "connected" | "none") || kafka.error.is_some() {
+        } else if state == State::Starting
+            || reason.is_some()
+            || !matches!(&*kafka.status, "connected" | "none")
+            || kafka.error.is_some()
+        {
             Status::Degraded
         } else {
             Status::Healthy
@@ -53,6 +58,7 @@ impl Admin {
         ShardHealth {
             status,
             healthy: status != Status::Unhealthy,
+            reason,
             state,
             shard: settings.name.clone(),
             incarnation: settings.incarnation.clone(),

@@ -20,10 +20,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(super) use self::answer::hint_ms;
 use self::attempt::Attempt;
 use super::connection::read;
-use super::shared::Shared;
+use super::reply;
+use super::shared::{FD_LIMIT, Shared};
 use super::slots::Slot;
 use super::worker::Worker;
-use super::{reply, shared};
+use crate::fds::{Budget, Permit, RefusalPermit};
 use crate::ws::upgrade::{Refusal, UpgradeRequest, accept_key, parse_request};
 
 /// The subprotocol whose clients are greeted.
@@ -31,6 +32,29 @@ const PROTOCOL: &str = "wscluster.v1";
 
 /// How long a refused client may take to read the answer.
 const READ_ANSWER: Duration = Duration::from_secs(1);
+
+/// What is left of the descriptors for a client that was accepted: enough to keep it, or to tell it that there is no
+/// more, or nothing, so that it only sees its connection closed.
+pub(super) struct Room {
+    connection: Option<Permit>,
+    refusal: Option<RefusalPermit>,
+}
+
+impl Room {
+    /// For one client.
+    pub(super) fn take(fds: &Arc<Budget>) -> Self {
+        let connection = fds.take(Permit::CONNECTION);
+        if connection.is_some() {
+            return Self { connection, refusal: None };
+        }
+        fds.refused();
+        Self { connection, refusal: fds.take_refusal() }
+    }
+
+    fn is_none(&self) -> bool {
+        self.connection.is_none() && self.refusal.is_none()
+    }
+}
 
 /// What to do with a connection.
 enum Verdict {
@@ -50,12 +74,15 @@ struct Accepted {
 }
 
 /// Handles one accepted socket.
-pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: SocketAddr, mut room: Room) {
     let shared = Arc::clone(&worker.borrow().shared);
     let mut attempt = Attempt::begin(&shared, peer);
+    if room.is_none() {
+        return attempt.end(FD_LIMIT);
+    }
     let deadline = Instant::now() + shared.settings.head_timeout;
     let mut head = Vec::new();
-    let verdict = match timeout_at(deadline, read_head(&worker, &stream, &shared, &mut head)).await {
+    let verdict = match timeout_at(deadline, read_head(&worker, &stream, &shared, &mut head, &mut room)).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(outcome)) => return attempt.end(outcome),
         Err(_) => refuse(Refusal::HeadTimeout),
@@ -93,6 +120,7 @@ async fn read_head(
     stream: &TcpStream,
     shared: &Arc<Shared>,
     head: &mut Vec<u8>,
+    room: &mut Room,
 ) -> Result<Verdict, &'static str> {
     loop {
         stream.readable().await.map_err(|_| "client_left")?;
@@ -108,14 +136,14 @@ async fn read_head(
         }
         match parse_request(head, shared.settings.head) {
             Ok(None) => {}
-            Ok(Some(request)) => return Ok(admit(shared, &request)),
+            Ok(Some(request)) => return Ok(admit(shared, &request, room)),
             Err(refusal) => return Ok(refuse(refusal)),
         }
     }
 }
 
 /// Decides about a head that is valid.
-fn admit(shared: &Arc<Shared>, request: &UpgradeRequest<'_>) -> Verdict {
+fn admit(shared: &Arc<Shared>, request: &UpgradeRequest<'_>, room: &mut Room) -> Verdict {
     let settings = &shared.settings;
     let echo = match request.path {
         "/ws" => false,
@@ -126,16 +154,13 @@ fn admit(shared: &Arc<Shared>, request: &UpgradeRequest<'_>) -> Verdict {
     if !settings.allowed_origins.is_empty() && request.origin.is_some_and(|origin| !is_allowed(origin)) {
         return refuse(Refusal::ForbiddenOrigin);
     }
-    match shared.admit() {
+    match shared.admit(&mut room.connection) {
         Ok(slot) => {
             let v1 = !echo && request.protocols().any(|protocol| protocol == PROTOCOL);
             let answer = answer::switching(&accept_key(request.key), v1.then_some(PROTOCOL), &shared.slots);
             Verdict::Accept(Accepted { slot, answer, echo, v1, len: request.len })
         }
-        Err(state) => {
-            let reason = shared::reason(state);
-            Verdict::Refuse(answer::unavailable(reason, &shared.slots, &settings.drain.retry_after), reason)
-        }
+        Err(reason) => Verdict::Refuse(answer::unavailable(reason, &shared.slots, &settings.drain.retry_after), reason),
     }
 }
 

@@ -108,6 +108,8 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = routes(server.drains.clone(), drain.clone());
         let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
+        // Event loops that are still starting, and connections to brokers.
+        server.shared.slots.fds().settle(3 * workers as usize + 8);
         let announce = || {
             announce_listening(server.addr, admin);
             tracing::info!(shard = args.name, ws = %server.addr, %admin, workers, "listening");

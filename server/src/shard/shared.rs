@@ -9,9 +9,12 @@ use tokio::sync::SetOnce;
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::slots::{Slot, Slots};
-
+use crate::fds::{Budget, Permit};
 use crate::health::State;
 use crate::kafka::past::Past;
+
+/// Why a client is refused for which there is a slot but no descriptor.
+pub(super) const FD_LIMIT: &str = "fd_limit";
 
 /// State of a shard that all its threads see.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl Shared {
     /// State of a shard that just started.
     pub fn new(settings: Settings, metrics: Metrics, workers: usize) -> Arc<Self> {
         Arc::new(Self {
-            slots: Slots::new(settings.capacity),
+            slots: Slots::new(settings.capacity, Budget::of_this_process()),
             settings,
             metrics,
             past: OnceLock::new(),
@@ -57,25 +60,31 @@ impl Shared {
             State::Draining
         } else if self.unfilled.load(Relaxed) > 0 {
             State::Starting
-        } else if self.slots.used() >= self.slots.capacity() {
+        } else if self.slots.used() >= self.slots.capacity() || self.slots.fds().room() < Permit::CONNECTION {
             State::Full
         } else {
             State::Ready
         }
     }
 
-    /// A slot, or why there is none. Depends on slots and state only, never on a load sample (invariant A3).
-    pub(super) fn admit(&self) -> Result<Slot, State> {
+    /// A slot for a client with this `permit`, or why there is none. Depends on slots, descriptors and state only, never
+    /// on a load sample (invariant A3).
+    pub(super) fn admit(&self, permit: &mut Option<Permit>) -> Result<Slot, &'static str> {
         let state = self.state();
         let slot = match state {
-            State::Ready | State::Full => self.slots.grant().ok_or(State::Full),
-            State::Starting | State::Draining => Err(state),
+            State::Starting | State::Draining => Err(reason(state)),
+            State::Ready | State::Full => self.slots.grant(permit).ok_or_else(|| self.why_no_slot(permit.as_ref())),
         };
         match &slot {
             Ok(_) => self.metrics.granted.inc(),
-            Err(state) => self.metrics.refused.get_or_create(&super::metrics::Label("reason", reason(*state))).inc(),
+            Err(reason) => self.metrics.refused.get_or_create(&super::metrics::Label("reason", reason)).inc(),
         };
         slot
+    }
+
+    fn why_no_slot(&self, permit: Option<&Permit>) -> &'static str {
+        let full = permit.is_some() || self.slots.used() >= self.slots.capacity();
+        if full { reason(State::Full) } else { FD_LIMIT }
     }
 
     /// One more worker has its window filled.

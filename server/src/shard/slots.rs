@@ -10,11 +10,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::fds::{Budget, Permit};
+
 /// Slots of one shard.
 #[derive(Debug)]
 pub struct Slots {
     capacity: u32,
     used: AtomicU32,
+    fds: Arc<Budget>,
 }
 
 /// The right to hold one connection; returns when dropped.
@@ -22,16 +25,25 @@ pub struct Slots {
 pub struct Slot(Arc<Slots>);
 
 impl Slots {
-    /// `capacity` free slots.
-    pub fn new(capacity: u32) -> Arc<Self> {
-        Arc::new(Self { capacity, used: AtomicU32::new(0) })
+    /// `capacity` free slots, whose connections take their descriptors from `fds`.
+    pub fn new(capacity: u32, fds: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { capacity, used: AtomicU32::new(0), fds })
     }
 
-    /// A slot, unless all are taken.
-    pub fn grant(self: &Arc<Self>) -> Option<Slot> {
+    /// A slot, unless all are taken. It takes over the `permit`, one [`Permit::CONNECTION`] of [`Self::fds`], which stays
+    /// where there is none.
+    pub fn grant(self: &Arc<Self>, permit: &mut Option<Permit>) -> Option<Slot> {
         // Relaxed suffices: the count guards nothing but itself.
         let free = |used: u32| (used < self.capacity).then_some(used + 1);
-        self.used.fetch_update(Relaxed, Relaxed, free).ok().map(|_| Slot(Arc::clone(self)))
+        permit.as_ref()?;
+        self.used.fetch_update(Relaxed, Relaxed, free).ok()?;
+        permit.take()?.keep();
+        Some(Slot(Arc::clone(self)))
+    }
+
+    /// File descriptors.
+    pub fn fds(&self) -> &Arc<Budget> {
+        &self.fds
     }
 
     /// Slots taken.
@@ -66,6 +78,7 @@ impl Collector for SlotMetrics {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.used.fetch_sub(1, Relaxed);
+        self.0.fds.put_back(Permit::CONNECTION);
     }
 }
 
@@ -75,15 +88,23 @@ mod tests {
 
     use super::*;
 
+    fn slots(capacity: u32) -> Arc<Slots> {
+        Slots::new(capacity, Budget::new(10_000, 0))
+    }
+
+    fn grant(slots: &Arc<Slots>) -> Option<Slot> {
+        slots.grant(&mut slots.fds().take(Permit::CONNECTION))
+    }
+
     #[test]
     fn grants_no_more_than_capacity_to_many_threads() {
-        let slots = Slots::new(100);
+        let slots = slots(100);
         let (granted, most) = (AtomicUsize::new(0), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for round in 0..2_000 {
-                        let mut held: Vec<Slot> = (0..40).map_while(|_| slots.grant()).collect();
+                        let mut held: Vec<Slot> = (0..40).map_while(|_| grant(&slots)).collect();
                         granted.fetch_add(held.len(), Relaxed);
                         most.fetch_max(slots.used(), Relaxed);
                         held.truncate(round % 7);
@@ -93,15 +114,15 @@ mod tests {
         });
         assert!(granted.load(Relaxed) > 0);
         assert!(most.load(Relaxed) <= 100);
-        assert_eq!(slots.used(), 0);
+        assert_eq!((slots.used(), slots.fds().room()), (0, Budget::new(10_000, 0).room()));
     }
 
     #[test]
     fn refuses_until_one_returns() {
-        let slots = Slots::new(1);
-        let slot = slots.grant().unwrap();
-        assert!(slots.grant().is_none());
+        let slots = slots(1);
+        let slot = grant(&slots).unwrap();
+        assert!(grant(&slots).is_none());
         drop(slot);
-        assert!(slots.grant().is_some());
+        assert!(grant(&slots).is_some());
     }
 }

@@ -64,6 +64,12 @@ async fn refused(check: &'static str, door: &Door, who: Who, patience: Duration)
         Err(error) => Err(error),
     };
     match judged {
+        Ok(reason) if reason == refusal::FD_LIMIT => Finding::failed(
+            check,
+            format!("{name}: 503 {reason}: it is out of file descriptors before it is full"),
+            "raise the limit of open files of that process (ulimit -n, LimitNOFILE) above its capacity, twice above it for \
+             a gateway",
+        ),
         Ok(reason) => Finding::ok(check, format!("{name}: 503 {reason} with Retry-After")),
         Err(fault) => Finding::failed(check, format!("{name}: {fault}"), "a full deployment must say so: report this"),
     }

@@ -102,6 +102,7 @@ pub mod tests {
         GatewayHealth {
             status: Status::Healthy,
             healthy: true,
+            reason: None,
             incarnation: "1".into(),
             tunnels: 0,
             queued: 0,

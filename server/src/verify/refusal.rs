@@ -12,9 +12,12 @@ use super::client::Door;
 const MAX_BYTES: u64 = 64 << 10;
 
 /// The reasons a gateway may give for having no slot.
-const GATEWAY_REASONS: [&str; 3] = ["no_capacity", "queue_full", "timeout"];
+const GATEWAY_REASONS: [&str; 4] = ["no_capacity", "queue_full", "timeout", FD_LIMIT];
 /// And a shard.
-const SHARD_REASONS: [&str; 1] = ["full"];
+const SHARD_REASONS: [&str; 2] = ["full", FD_LIMIT];
+
+/// Both may lack file descriptors: said as it should be, but the deployment holds less than it declares.
+pub const FD_LIMIT: &str = "fd_limit";
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,5 +126,13 @@ mod tests {
         assert!(judge(GOOD.as_bytes(), Who::Shard).unwrap_err().contains("not one of full"));
         let full = GOOD.replace("no_capacity", "full").replace("Connection: close", "X-Wscluster-Load: 5/5");
         assert_eq!(judge(full.as_bytes(), Who::Shard), Ok("full".into()));
+    }
+
+    #[test]
+    fn knows_that_both_may_lack_descriptors() {
+        let short = GOOD.replace("no_capacity", "fd_limit");
+        for who in [Who::Gateway, Who::Shard] {
+            assert_eq!(judge(short.as_bytes(), who), Ok(FD_LIMIT.into()));
+        }
     }
 }

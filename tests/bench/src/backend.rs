@@ -204,6 +204,7 @@ impl Part for Door {
         serde_json::json!(ShardHealth {
             status: Status::Healthy,
             healthy: true,
+            reason: None,
             state: State::Ready,
             shard: self.name.clone(),
             incarnation: format!("{}-{}", self.name, std::process::id()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::rig::{FakeShard, Rig, Script, settings, until};
-use crate::gateway::fds::Budget;
+use crate::fds::Budget;
 use crate::gateway::state::{Order, Stage};
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wscluster_api::spec::RetryAfter;
 use wscluster_api::units::Span;
 
-use crate::gateway::fds::Budget;
+use crate::fds::Budget;
 use crate::gateway::gauges::Gauges;
 use crate::gateway::state::{Gateway, Settings, Stage};
 use crate::gateway::table::{Member, Shard};
@@ -291,6 +291,7 @@ pub(in crate::gateway) fn health(state: State, connections: u32, capacity: u32, 
     ShardHealth {
         status: Status::Healthy,
         healthy: true,
+        reason: None,
         state,
         shard: "s".to_owned(),
         incarnation: incarnation.to_owned(),

@@ -138,6 +138,21 @@ async fn relays_a_final_answer_and_closes() {
 }
 
 #[tokio::test]
+async fn takes_a_shard_without_descriptors_for_full() {
+    let short = "HTTP/1.1 503 No\r\nX-Wscluster-Reason: fd_limit\r\nX-Wscluster-Load: 3/100\r\n\r\n";
+    let short = FakeShard::start(Script::Say(short), 100).await;
+    let good = FakeShard::start(Script::Serve, 100).await;
+    let rig = Rig::start(&[&short, &good], settings());
+    while short.asked.load(SeqCst) == 0 {
+        drop(rig.tunnel().await);
+    }
+    let _tunnel = rig.tunnel().await;
+    let load = rig.shard(0).load();
+    assert_eq!((load.connections, load.capacity), (3, 3));
+    assert_eq!(short.asked.load(SeqCst), 1, "it was asked again");
+}
+
+#[tokio::test]
 async fn learns_from_refusals_who_is_starting_or_draining() {
     let draining = "HTTP/1.1 503 No\r\nX-Wscluster-Reason: draining\r\nX-Wscluster-Load: 3/100\r\n\r\n";
     let leaving = FakeShard::start(Script::Say(draining), 100).await;

@@ -10,7 +10,7 @@ use std::task::{Wake, Waker};
 use proptest::prelude::*;
 
 use super::*;
-use crate::gateway::fds::Budget;
+use crate::fds::{Budget, Permit};
 use crate::gateway::registry::Registry;
 use crate::gateway::state::Gateway;
 use crate::gateway::table::Member;
@@ -135,7 +135,7 @@ impl Bench {
         let address = ([127, 0, 0, 1], 1).into();
         gateway.table.set(&[Member { name: "s".to_owned(), ws: address, admin: address }]);
         let registry = Registry::new(Arc::clone(&gateway));
-        let seat = registry.seat(&gateway.table.shards()[0], gateway.fds.take().unwrap());
+        let seat = registry.seat(&gateway.table.shards()[0], gateway.fds.take(Permit::TUNNEL).unwrap());
         let (client, shard) = (Fake::default(), Fake::default());
         let tunnel = Tunnel::new(client.clone(), shard.clone(), early, first, seat);
         let wakes = Arc::new(Wakes(AtomicUsize::new(1)));

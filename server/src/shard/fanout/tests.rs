@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::*;
+use crate::fds::Permit;
 use crate::feed::{Draft, Epoch, Partition, Position, Record};
 use crate::shard::metrics::Metrics;
 use crate::shard::settings::Settings;
@@ -46,7 +47,8 @@ impl Rig {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
             stream.writable().await.unwrap();
             let mut worker = self.worker.borrow_mut();
-            let slot = worker.shared.slots.grant().unwrap();
+            let slots = &worker.shared.slots;
+            let slot = slots.grant(&mut slots.fds().take(Permit::CONNECTION)).unwrap();
             let key = worker.connections.vacant_key() as u32;
             worker.add(stream, slot, false, &[], None);
             let membership = worker.channels.join(channel, key);

@@ -4,6 +4,7 @@ use rand::RngExt as _;
 use serde_json::json;
 use wscluster_api::spec::RetryAfter;
 
+use crate::shard::shared::FD_LIMIT;
 use crate::shard::slots::Slots;
 use crate::ws::upgrade::write_answer;
 
@@ -21,9 +22,10 @@ pub(super) fn switching(accept: &str, protocol: Option<&str>, slots: &Slots) -> 
 /// `503 Service Unavailable`: the gateway tries elsewhere, a direct client comes back after the hint.
 pub(super) fn unavailable(reason: &'static str, slots: &Slots, retry_after: &RetryAfter) -> Vec<u8> {
     let hint = hint_ms(retry_after);
+    let why = if reason == FD_LIMIT { slots.fds().shortage() } else { reason.to_owned() };
     let body = json!({
         "error": "unavailable", "reason": reason, "retry_after_ms": hint,
-        "message": format!("this shard takes no connection: {reason}"),
+        "message": format!("this shard takes no connection: {why}"),
     });
     let seconds = hint.div_ceil(1_000).max(1).to_string();
     let mut answer = Vec::with_capacity(256);
