@@ -158,7 +158,7 @@ pub struct MemoryCheck {
 pub struct KafkaCheck {
     /// `connected`, `filling`, `disconnected`, or `none`.
     pub status: String,
-    /// Records behind the end of the log, all partitions.
+    /// Records behind the end of the log, all partitions: those that not every worker has taken yet.
     pub lag: u64,
     /// The last error, until it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! exactly once and in order, and tells every worker the same [`Update`]s. A slow worker makes the source wait, so lag
 //! grows and is seen; nothing is dropped. A broker that goes away costs time only: reading goes on where it stopped.
 
+mod behind;
 mod config;
 mod context;
 pub mod embedded;
@@ -105,6 +106,8 @@ struct Shared {
     reachable: AtomicBool,
     filled: AtomicBool,
     lag: AtomicU64,
+    /// Records that the reader has handed over and not every worker has taken.
+    pending: AtomicU64,
     /// A partition asked for an offset that Kafka does not have.
     out_of_range: AtomicBool,
     lives: past::Lives,

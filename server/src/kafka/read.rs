@@ -4,7 +4,7 @@
 //! more. It keeps the next offset of every partition itself and reads nothing twice; it never goes on in a topic that was
 //! recreated until the watch has said so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub(super) struct Reader {
     orders: mpsc::Receiver<Order>,
     wake: mpsc::SyncSender<()>,
     workers: Vec<Sender<Update>>,
+    /// Records of the updates handed over last, as many as may wait.
+    sent: VecDeque<u64>,
     topics: HashMap<Arc<str>, Reading>,
     ids_version: u64,
     names: Names,
@@ -83,6 +85,7 @@ impl Reader {
             orders,
             wake,
             workers,
+            sent: VecDeque::new(),
             topics: HashMap::new(),
             ids_version: 0,
             names: Names::new(Names::GENERATION),
@@ -124,6 +127,7 @@ impl Reader {
             }
             self.flush();
             self.check_filled();
+            self.count_pending();
         }
     }
 
@@ -306,6 +310,9 @@ impl Reader {
 
     fn tell(&mut self, update: &Update) {
         use tokio::sync::mpsc::error::TrySendError;
+        let records = if let Update::Records(records) = update { records.len() } else { 0 };
+        self.sent.push_back(records as u64);
+        self.count_pending();
         let metrics = &self.shared.metrics;
         self.workers.retain(|worker| match worker.try_send(update.clone()) {
             Ok(()) => true,
@@ -317,6 +324,15 @@ impl Reader {
                 sent
             }
         });
+    }
+
+    /// Counts what waits for the slowest worker: without it a shard with full feeds would seem to be up to date.
+    fn count_pending(&mut self) {
+        let room = self.workers.iter().map(Sender::max_capacity).max().unwrap_or(0);
+        let waiting = self.workers.iter().map(|worker| worker.max_capacity() - worker.capacity()).max().unwrap_or(0);
+        self.sent.drain(..self.sent.len().saturating_sub(room));
+        let pending = self.sent.iter().rev().take(waiting).sum();
+        self.shared.pending.store(pending, Ordering::Relaxed);
     }
 }
 

@@ -268,7 +268,7 @@ fn reads_a_topic_from_its_beginning_when_it_is_created_later() {
 }
 
 #[test]
-fn makes_lag_grow_rather_than_lose_when_a_worker_is_slow() {
+fn makes_lag_grow_and_says_so_rather_than_lose_when_a_worker_is_slow() {
     let mut rig = Rig::new(topics(), |_| {});
     rig.until_filled();
     let mut sent = 0;
@@ -281,9 +281,11 @@ fn makes_lag_grow_rather_than_lose_when_a_worker_is_slow() {
         rig.producer.flush(DEADLINE).unwrap();
         assert!(sent < 1_000_000, "no lag");
     }
+    rig.wait_for("all of it is seen", |status| status.lag == sent as u64);
+    rig.wait_for("said to be late", |status| status.error.as_ref().is_some_and(|error| error.contains("are late")));
     let (records, _) = rig.records(sent);
     assert!(records.iter().enumerate().all(|(n, text)| *text == format!("BTC.trade {n}")));
-    rig.wait_for("caught up", |status| status.lag == 0);
+    rig.wait_for("caught up", |status| status.lag == 0 && status.error.is_none());
 }
 
 #[test]

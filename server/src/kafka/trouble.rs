@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Fetch,
     /// A topic is missing or may not be read.
     Topic(String),
+    /// Records wait too long.
+    Behind,
     /// Records are skipped, for this reason.
     Skipped(&'static str),
 }

@@ -17,6 +17,7 @@ use rdkafka::metadata::MetadataBroker;
 use regex::Regex;
 use wscluster_api::spec::{Kafka, Topic, TopicSelector};
 
+use super::behind::Behind;
 use super::encode::Mold;
 use super::identity::{DescribeError, describe};
 use super::offsets::{Ask, OffsetsError, ask};
@@ -51,6 +52,7 @@ pub(super) struct Watch {
     matched: Vec<(String, usize)>,
     listed: Option<Instant>,
     known: BTreeMap<String, Known>,
+    behind: Behind,
     began: bool,
     /// The broker that is asked about topics; none when the last one failed.
     broker: Option<i32>,
@@ -107,6 +109,7 @@ impl Watch {
             matched: Vec::new(),
             listed: None,
             known: BTreeMap::new(),
+            behind: Behind::default(),
             began: false,
             broker: None,
         })
@@ -239,17 +242,27 @@ impl Watch {
     }
 
     /// How far behind the reader is.
-    fn measure(&self) -> Result<(), LookError> {
+    fn measure(&mut self) -> Result<(), LookError> {
         let all = self.partitions();
         let ends = ask(&*self.consumer, &all, Ask::End, Self::TIMEOUT)?;
         let behind = |(&(topic, number), end): (&(&str, i32), i64)| {
             let next = self.known.get(topic)?.next.get(number as usize)?.load(Ordering::Relaxed);
             u64::try_from(end - next).ok()
         };
-        let lag = all.iter().zip(ends).filter_map(behind).sum();
+        let pending = self.shared.pending.load(Ordering::Relaxed);
+        let end = ends.iter().filter_map(|&end| u64::try_from(end).ok()).sum();
+        let lag = pending + all.iter().zip(ends).filter_map(behind).sum::<u64>();
         self.shared.lag.store(lag, Ordering::Relaxed);
         self.shared.metrics.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
         self.shared.metrics.partitions.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
+        let age = self.behind.observe(Instant::now(), end, lag);
+        if age < Behind::TOLERATED {
+            self.shared.troubles.clear(&Kind::Behind);
+        } else if self.shared.filled.load(Ordering::Relaxed) {
+            let tolerated = Behind::TOLERATED.as_secs();
+            let text = format!("records wait for more than {tolerated} s: messages are late, none is dropped");
+            self.shared.troubles.set(Kind::Behind, text);
+        }
         Ok(())
     }
 
