@@ -97,6 +97,14 @@ bench-12k *args: bench-build
 bench-kill9 *args: bench-build
     target/release/wscluster-bench kill9 {{ args }}
 
+# Clients that read too slowly beside others, under each policy of delivery.slowClient (7 min).
+bench-slow *args: bench-build
+    target/release/wscluster-bench slow {{ args }}
+
+# A shard offered more records than it can fan out: lag, handshakes meanwhile, and what arrives in the end (2 min).
+bench-overload *args: bench-build
+    target/release/wscluster-bench overload {{ args }}
+
 # Why half of the ancestor's handshakes failed, with a switch, and ours under the same load (4 min).
 bench-ancestor *args: bench-build
     target/release/wscluster-bench ancestor {{ args }}

@@ -22,8 +22,11 @@ pub mod kill9;
 pub mod local;
 pub mod machine;
 pub mod ours;
+pub mod overload;
 pub mod proxies;
 pub mod report;
+pub mod slow;
+pub mod throttle;
 pub mod twelve;
 pub mod wire;
 
@@ -58,6 +61,10 @@ enum Command {
     Twelve(twelve::Args),
     /// Shards killed by SIGKILL under load: nothing lost, nothing twice.
     Kill9(kill9::Args),
+    /// Clients that read too slowly, beside others: what the others notice, and what waits in memory.
+    Slow(slow::Args),
+    /// More records than a shard can fan out: what it shows, what it loses, whom it refuses.
+    Overload(overload::Args),
     /// Everything that can break breaks under load, with real Kafka: every client's sequence equals the topic's.
     Audit(audit::Args),
     /// A shard that starts a million records behind its window: ready in time bounded by the window, not by the log.
@@ -83,6 +90,8 @@ pub fn run() -> ExitCode {
         Command::Ancestor(args) => ancestor::run(&args),
         Command::Twelve(args) => twelve::run(&args),
         Command::Kill9(args) => kill9::run(&args),
+        Command::Slow(args) => slow::run(&args),
+        Command::Overload(args) => overload::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::CatchUp(args) => catch_up::run(&args),
         Command::Centrifuge(args) => centrifuge::run(&args),

@@ -115,8 +115,21 @@ pub struct Verdict {
     pub audit: Audit,
     /// Percentiles by phase, milliseconds.
     pub latency_ms: BTreeMap<String, serde_json::Value>,
+    /// Clients that read slowly.
+    pub slow: Slow,
     /// The tester itself.
     pub generator: Generator,
+}
+
+/// Clients that read slowly, counted apart.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Slow {
+    /// Their connections.
+    pub opened: u64,
+    /// Of them, those the server ended.
+    pub ended: u64,
+    /// Those by name.
+    pub ends: BTreeMap<String, u64>,
 }
 
 /// Delivery, audited against the topic.
@@ -171,19 +184,30 @@ pub struct Load(Child);
 impl Load {
     /// Starts the tester at the gateway of `local`, auditing against the topic, with `more` options.
     pub fn start(binary: &Binary, local: &Local, more: &[&str]) -> Result<Self> {
+        Self::on(binary, local, &format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1), more)
+    }
+
+    /// The same with these channels.
+    pub fn on(binary: &Binary, local: &Local, channels: &str, more: &[&str]) -> Result<Self> {
         let url = format!("ws://{}/ws", local.ready.gateway);
-        let channels = format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1);
         let topic = format!("{TOPIC}={{key}}.t");
-        let mut args = vec![url.as_str(), "--channels", &channels, "--kafka", &local.ready.kafka, "--topic", &topic];
-        args.push("--quiet");
+        let mut args = vec![url.as_str(), "--channels", channels, "--kafka", &local.ready.kafka, "--topic", &topic];
+        if !more.contains(&"--progress") {
+            args.push("--quiet");
+        }
         args.extend(more);
         Self::begin(binary, &args)
     }
 
     /// Starts the tester with these arguments.
     pub fn begin(binary: &Binary, args: &[&str]) -> Result<Self> {
+        Self::named(binary, "load", args)
+    }
+
+    /// The same for one beside another, with a log of its own.
+    pub fn named(binary: &Binary, name: &str, args: &[&str]) -> Result<Self> {
         let args: Vec<_> = ["load", "--output", "json"].iter().chain(args).copied().collect();
-        Ok(Self(binary.start("load", None, &args)?))
+        Ok(Self(binary.start(name, None, &args)?))
     }
 
     /// Its process.

@@ -114,6 +114,10 @@ pub struct Manifest {
     pub window_s: u32,
     /// `history.maxBytes`, MiB.
     pub history_mib: u32,
+    /// `delivery.slowClient`.
+    pub slow_client: &'static str,
+    /// `delivery.maxQueueBytes`, KiB.
+    pub max_queue_kib: u32,
 }
 
 impl Default for Manifest {
@@ -127,6 +131,8 @@ impl Default for Manifest {
             topic: TOPIC,
             window_s: 60,
             history_mib: 64,
+            slow_client: "disconnect",
+            max_queue_kib: 256,
         }
     }
 }
@@ -165,7 +171,11 @@ impl Manifest {
                     "history": { "window": format!("{}s", self.window_s), "maxBytes": format!("{}Mi", self.history_mib) },
                     "properties": properties,
                 } },
-                "delivery": { "coalesce": format!("{}ms", self.coalesce_ms) },
+                "delivery": {
+                    "coalesce": format!("{}ms", self.coalesce_ms),
+                    "slowClient": self.slow_client,
+                    "maxQueueBytes": format!("{}Ki", self.max_queue_kib),
+                },
                 "gateway": { "replicas": self.gateways },
                 "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },
             },

@@ -1,0 +1,186 @@
+//! `bench-slow`: clients that read 1 KiB a second of forty times that, under each policy of `delivery.slowClient`, beside
+//! clients that read all. What do the others notice, and what waits in the shard's memory?
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::interval;
+
+use crate::error::{Doing as _, Result};
+use crate::fleet;
+use crate::local::{Load, Local, Verdict, folder};
+use crate::ours::{Binary, Manifest, channel, counter, key};
+use crate::report::{Report, Target, median, round, spread};
+
+/// Arguments.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Clients that read all.
+    #[arg(long, default_value_t = 500)]
+    clients: u32,
+    /// Clients that do not, in every other run.
+    #[arg(long, default_value_t = 50)]
+    slow: u32,
+    /// Records of 1 KiB a second, on one channel.
+    #[arg(long, default_value_t = 40)]
+    publish_rate: u32,
+    /// Seconds that everybody stays.
+    #[arg(long, default_value_t = 15)]
+    hold: u64,
+    /// Rounds of six runs.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// The wscluster binary, when it is not beside this program.
+    #[arg(long)]
+    wscluster: Option<PathBuf>,
+}
+
+/// Small, so that it is full within seconds.
+const MAX_QUEUE_KIB: u32 = 64;
+
+/// Manifest values, with the label values of `wscluster_shard_slow_clients_total`.
+const POLICIES: [(&str, &str); 3] =
+    [("disconnect", "disconnect"), ("dropOldest", "drop_oldest"), ("conflate", "conflate")];
+
+/// One run.
+#[derive(Debug, Serialize)]
+struct Run {
+    policy: usize,
+    slow: u32,
+    verdict: Verdict,
+    /// Most bytes that waited in the shard.
+    queue_peak: u64,
+    /// Samples of it that were not answered in time.
+    missed: u64,
+    /// Times that a policy was applied, as `POLICIES`.
+    applied: [u64; 3],
+    /// Messages dropped.
+    dropped: u64,
+}
+
+/// Runs the bench; tells whether every goal was met.
+pub fn run(args: &Args) -> Result<bool> {
+    let report = Report::begin("slow");
+    fleet::block_on(bench(args, report)).doing("run the bench")?
+}
+
+async fn bench(args: &Args, mut report: Report) -> Result<bool> {
+    let binary = Binary::find(args.wscluster.clone())?;
+    report.peer("wscluster", binary.version()?);
+    let mut runs = vec![];
+    for round in 0..args.rounds {
+        for step in 0..POLICIES.len() {
+            let policy = (round + step) % POLICIES.len();
+            // Which of the two comes first changes too.
+            let mut both = [0, args.slow];
+            both.rotate_left(round % 2);
+            for slow in both {
+                report.progress(format_args!("round {round}: {}, {slow} slow clients", POLICIES[policy].0));
+                runs.push(one(args, &binary, policy, slow).await?);
+            }
+        }
+    }
+    write(&mut report, args, &runs);
+    report.finish()
+}
+
+async fn one(args: &Args, binary: &Binary, policy: usize, slow: u32) -> Result<Run> {
+    let folder = folder()?;
+    let manifest = Manifest { slow_client: POLICIES[policy].0, max_queue_kib: MAX_QUEUE_KIB, ..Manifest::default() };
+    let local = Local::start(binary, &manifest, folder.path()).await?;
+    let admin = local.ready.shards[0].admin;
+    let numbers =
+        [(args.clients + slow).to_string(), slow.to_string(), format!("{}s", args.hold), args.publish_rate.to_string()];
+    let [clients, slow_clients, hold, rate] = numbers.each_ref().map(String::as_str);
+    let mut options = vec!["-c", clients, "-r", "200", "--hold", hold, "--publish-rate", rate, "--payload", "1Ki"];
+    options.extend(["--slow", slow_clients]);
+    let load = Load::on(binary, &local, &channel(&key(0)), &options)?;
+    let mut verdict = std::pin::pin!(load.verdict(Duration::from_secs(args.hold + 60)));
+    let (mut queue_peak, mut missed) = (0, 0);
+    let mut ticks = interval(Duration::from_millis(100));
+    let verdict = loop {
+        tokio::select! {
+            verdict = &mut verdict => break verdict?,
+            _ = ticks.tick() => match counter(admin, "wscluster_shard_queue_bytes").await {
+                Ok(bytes) => queue_peak = queue_peak.max(bytes),
+                Err(_) => missed += 1,
+            },
+        }
+    };
+    let mut applied = [0; 3];
+    for (count, (_, label)) in applied.iter_mut().zip(POLICIES) {
+        // One that never happened is not among the metrics.
+        let name = format!("wscluster_shard_slow_clients_total{{policy=\"{label}\"}}");
+        *count = counter(admin, &name).await.unwrap_or(0);
+    }
+    let dropped = counter(admin, "wscluster_shard_dropped_messages_total").await?;
+    local.stop().await;
+    Ok(Run { policy, slow, verdict, queue_peak, missed, applied, dropped })
+}
+
+fn write(report: &mut Report, args: &Args, runs: &[Run]) {
+    let mut rows = vec![];
+    for (policy, (name, _)) in POLICIES.iter().enumerate() {
+        let those = |slow: bool| runs.iter().filter(move |run| run.policy == policy && (run.slow > 0) == slow);
+        let p99 = |slow| those(slow).map(|run| run.verdict.latency("delivery", "p99")).collect::<Vec<_>>();
+        let (without, with) = (p99(false), p99(true));
+        let ratio = median(&with) / median(&without);
+        let each = |value: fn(&Run) -> u64| spread(&those(true).map(|run| value(run) as f64).collect::<Vec<_>>());
+        let waiting = those(true).map(|run| run.queue_peak as f64 / f64::from(args.slow) / 1_024.0);
+        let waiting = waiting.fold(0.0, f64::max);
+        rows.push(vec![
+            (*name).to_owned(),
+            spread(&without),
+            spread(&with),
+            round(ratio),
+            round(waiting),
+            [each(|run| run.applied[0]), each(|run| run.applied[1]), each(|run| run.applied[2])].join(" / "),
+            each(|run| run.dropped),
+            each(|run| run.verdict.slow.ended),
+        ]);
+        report.goal(format!("{name}: others' p99 with slow clients ÷ without"), Target::AtMost(1.2), ratio);
+        report.goal(
+            format!("{name}: KiB that waited a slow client, at most"),
+            Target::AtMost(f64::from(MAX_QUEUE_KIB)),
+            waiting,
+        );
+        let acted = those(true).map(|run| run.applied[policy]).min().unwrap_or(0);
+        report.goal(format!("{name}: times the policy was applied in a run"), Target::AtLeast(1.0), acted as f64);
+    }
+    let sum = |value: fn(&Verdict) -> u64| runs.iter().map(|run| value(&run.verdict)).sum::<u64>() as f64;
+    report.goal("the others' deliveries lost", Target::Exactly(0.0), sum(|v| v.audit.lost + v.audit.declared_lost));
+    report.goal("the others' deliveries twice", Target::Exactly(0.0), sum(|v| v.audit.duplicated));
+    report.goal("the others' connections lost or failed", Target::Exactly(0.0), sum(|v| v.dropped + v.failed));
+    report.table(
+        &format!(
+            "One shard, one gateway; {} clients on one channel, {} records/s of 1 KiB; beside them none or {} clients that read 1 KiB/s. \
+             `maxQueueBytes` {MAX_QUEUE_KIB} KiB. {} rounds, each in another order.",
+            args.clients, args.publish_rate, args.slow, args.rounds
+        ),
+        &[
+            "`slowClient`",
+            "publish to receipt of the others, p99, ms, without",
+            "with",
+            "ratio",
+            "KiB waiting a slow client, peak",
+            "times disconnected / dropped from / conflated",
+            "messages dropped",
+            "slow clients closed",
+        ],
+        rows,
+    );
+    report.data("runs", runs);
+    report.note(
+        "What waits is the shard's own gauge, sampled every 100 ms, all clients' bytes divided by the slow ones; the kernel's buffers \
+         and the gateway's are not in it.",
+    );
+    let missed: u64 = runs.iter().map(|run| run.missed).sum();
+    if missed > 0 {
+        report.note(format!("{missed} samples of that gauge were not answered within 2 s."));
+    }
+    let tired = runs.iter().filter(|run| run.verdict.generator.bottleneck).count();
+    if tired > 0 {
+        report.note(format!("The tester was a bottleneck in {tired} of {} runs (it shares the machine).", runs.len()));
+    }
+}
