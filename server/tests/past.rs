@@ -32,7 +32,9 @@ impl Rig {
         let broker = Embedded::start(&[Topic { partitions: 2, ..Topic::named("trades", "{key}") }]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cluster.yaml");
+        // The queue is for clients that do not read while the test publishes.
         let manifest = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\nspec: { capacity: 100, \
+             delivery: { maxQueueBytes: 16Mi }, \
              source: { kafka: { history: { maxBytes: 64Ki }, topics: [{ name: trades, channel: '{key}' }] } } }\n";
         std::fs::write(&file, manifest).unwrap();
         let mut shard = Command::new(env!("CARGO_BIN_EXE_wscluster"))

@@ -24,6 +24,9 @@ pub async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
         }
     };
     tell(fields::check(&health));
+    // Clients that are just leaving must not be counted among those that stay.
+    quiet(target, within).await;
+    let health = get_json(&target.admin, "/health", within).await.unwrap_or(health);
     let before: GatewayHealth = match serde_json::from_value(health) {
         Ok(before) => before,
         Err(error) => {
