@@ -1,0 +1,127 @@
+//! How many shards a spec asks for: [`autoscale`] with what it cannot remember, which is the past and the last change.
+
+use std::time::Duration;
+
+use wscluster_api::WsClusterSpec;
+
+use crate::{Sample, Scale, Timestamp, Wanted, Why, autoscale};
+
+/// Time between two samples.
+const EVERY: Duration = Duration::from_secs(5);
+/// Longest time between two looks, where nothing changes.
+const LONGEST_PAUSE: Duration = Duration::from_mins(6);
+
+/// Remembers the connections of one cluster, for as long as its spec asks.
+#[derive(Clone, Debug, Default)]
+pub struct Autoscaler {
+    /// Each with the most connections until the next one.
+    samples: Vec<Sample>,
+    /// How many shards were wanted last, and since when.
+    last: Option<(u32, Timestamp)>,
+}
+
+impl Autoscaler {
+    /// How many shards `spec` asks for while there are `connections`: what it says itself, or what they need. One that remembers
+    /// nothing takes `replicas`, where there are any yet, for what was wanted until now.
+    pub fn wanted(&mut self, spec: &WsClusterSpec, replicas: Option<u32>, connections: u32, now: Timestamp) -> Wanted {
+        let Some(rules) = &spec.autoscale else {
+            *self = Self::default();
+            return Wanted { shards: spec.shards, why: Why::Declared };
+        };
+        match self.samples.last_mut() {
+            Some(last) if now.since(last.at) < EVERY => last.connections = last.connections.max(connections),
+            last => {
+                // Whoever looks seldom is told of every change: what was seen last held until now.
+                let held = last.filter(|last| now.since(last.at) > EVERY * 3).map(|last| Sample { at: now, ..*last });
+                self.samples.extend(held);
+                self.samples.push(Sample { at: now, connections });
+            }
+        }
+        let kept = rules.scale_up.window.0.max(rules.scale_down.window.0) + LONGEST_PAUSE;
+        self.samples.retain(|sample| now.since(sample.at) <= kept);
+        let scale = Scale {
+            shards: self.last.map(|(shards, _)| shards).or(replicas).unwrap_or(rules.min),
+            capacity: spec.capacity,
+            changed: self.last.map(|(_, since)| since),
+        };
+        let wanted = autoscale(rules, &scale, &self.samples, now);
+        if self.last.is_none_or(|(shards, _)| shards != wanted.shards) {
+            self.last = Some((wanted.shards, now));
+        }
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wscluster_api::spec::{Autoscale, Delivery, Drain, Gateway, Rollout, ScaleDown, ScaleUp, Source, Template};
+    use wscluster_api::units::Span;
+
+    use super::*;
+
+    /// One to nine shards of 100 connections, used to 70 %; fewer after a minute.
+    fn spec() -> WsClusterSpec {
+        WsClusterSpec {
+            shards: 4,
+            capacity: 100,
+            source: Source::default(),
+            delivery: Delivery::default(),
+            gateway: Gateway::default(),
+            drain: Drain::default(),
+            rollout: Rollout::default(),
+            rebalance: None,
+            autoscale: Some(Autoscale {
+                min: 1,
+                max: 9,
+                target_utilization: 70,
+                headroom: 0,
+                scale_up: ScaleUp { lead: Span::secs(0), ..ScaleUp::default() },
+                scale_down: ScaleDown { window: Span::secs(60), interval: Span::secs(0) },
+            }),
+            paused: false,
+            template: Template::default(),
+        }
+    }
+
+    /// Shards wanted at each second with that many connections.
+    fn wanted(autoscaler: &mut Autoscaler, looks: impl IntoIterator<Item = (u64, u32)>) -> Vec<u32> {
+        let look = |(second, connections)| {
+            autoscaler.wanted(&spec(), Some(3), connections, Timestamp::from_millis(1_000 * second)).shards
+        };
+        looks.into_iter().map(look).collect()
+    }
+
+    #[test]
+    fn wants_more_at_once_and_does_not_forget_a_moment_that_needed_it() {
+        let mut autoscaler = Autoscaler::default();
+        assert_eq!(wanted(&mut autoscaler, [(0, 210), (1, 211), (2, 0)]), [3, 4, 4]);
+        let quiet = wanted(&mut autoscaler, (3..70).map(|second| (second, 0)));
+        let first = quiet.iter().position(|shards| *shards < 4).unwrap();
+        assert!((56..=63).contains(&first), "{first} seconds after the third");
+    }
+
+    #[test]
+    fn a_number_that_nobody_looked_at_for_long_held_all_the_while() {
+        let mut autoscaler = Autoscaler::default();
+        assert_eq!(wanted(&mut autoscaler, [(0, 210), (300, 0), (355, 0), (361, 0)]), [3, 3, 3, 2]);
+        // Looks that are further apart than the window do not keep it from ending.
+        assert_eq!(wanted(&mut autoscaler, [(661, 0)]), [1]);
+    }
+
+    #[test]
+    fn goes_on_from_what_is_there_when_it_remembers_nothing() {
+        assert_eq!(wanted(&mut Autoscaler::default(), [(0, 0), (30, 0)]), [3, 3]);
+        let fresh = Autoscaler::default().wanted(&spec(), None, 0, Timestamp::from_millis(0));
+        assert_eq!(fresh.shards, 1, "nothing is there yet");
+    }
+
+    #[test]
+    fn forgets_everything_when_the_spec_says_how_many() {
+        let mut autoscaler = Autoscaler::default();
+        assert_eq!(wanted(&mut autoscaler, [(0, 700)]), [9]);
+        let declared = WsClusterSpec { autoscale: None, ..spec() };
+        let at = Timestamp::from_millis(1_000);
+        assert_eq!(autoscaler.wanted(&declared, Some(9), 700, at), Wanted { shards: 4, why: Why::Declared });
+        assert_eq!(wanted(&mut autoscaler, [(2, 0)]), [3]);
+    }
+}
