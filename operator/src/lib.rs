@@ -1,6 +1,26 @@
 //! The operator's library: what `main` and the tests share.
 
+pub mod act;
+pub mod admin;
+pub mod apply;
+pub mod build;
+pub mod client;
+pub mod controller;
+pub mod events;
 mod fields;
+mod hash;
+pub mod health;
+pub mod lease;
+pub mod live;
+pub mod metrics;
+pub mod observe;
+pub mod run;
+pub mod settings;
+pub mod shard;
+pub mod status;
+mod telemetry;
+pub mod validate;
+pub mod watch;
 
 /// First lines of the generated file.
 const HEADER: &str = "\

@@ -1,9 +1,10 @@
-//! `wscluster-operator`: for now it prints the custom resource definition and the reference of its fields.
+//! `wscluster-operator`: runs the operator, or prints what is installed before it runs.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use wscluster_operator::run::{Args, run};
 
 /// Turns a `WsCluster` into Kubernetes objects and keeps them so.
 #[derive(Parser)]
@@ -15,6 +16,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the operator.
+    #[command(after_help = "Examples:\n  wscluster-operator run                      in a pod: every namespace\n  \
+                            wscluster-operator run --namespace shop     one namespace, or several: --namespace a,b\n  \
+                            KUBECONFIG=~/.kube/config wscluster-operator run --own-namespace default --admin 127.0.0.1:9090")]
+    Run(Box<Args>),
     /// Print the custom resource definition.
     #[command(after_help = "Examples:\n  wscluster-operator crd | kubectl apply --server-side -f -\n  \
                             wscluster-operator crd > crds/wscluster.yaml")]
@@ -25,6 +31,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let text = match Arguments::parse().command {
+        Command::Run(args) => {
+            return match run(*args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Command::Crd => wscluster_operator::crd(),
         Command::Fields => wscluster_operator::fields(),
     };

@@ -7,7 +7,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_wscluster-operator");
 
 #[test]
 fn the_committed_files_are_what_it_prints() {
-    for (command, file) in [("crd", "crds/wscluster.yaml"), ("fields", "docs/fields.md")] {
+    for (command, file) in
+        [("crd", "crds/wscluster.yaml"), ("crd", "charts/wscluster/files/wscluster.yaml"), ("fields", "docs/fields.md")]
+    {
         let committed = std::fs::read_to_string(format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let printed = Command::new(BINARY).arg(command).output().unwrap();
         assert!(printed.status.success());

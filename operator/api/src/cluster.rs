@@ -8,7 +8,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Autoscale, Delivery, Drain, Gateway, Source, Template};
+use crate::spec::{Autoscale, Delivery, Drain, Gateway, Rebalance, Rollout, Source, Template};
 use crate::status::WsClusterStatus;
 
 /// A sharded WebSocket service: how many shards, how much each holds, and what they publish.
@@ -59,10 +59,16 @@ pub struct WsClusterSpec {
     /// How connections are moved away from a shard that leaves.
     #[serde(default)]
     pub drain: Drain,
+    /// How shards are replaced and removed, step by step.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// Connections move to emptier shards, as after more were started; absent: they stay where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
     /// Shard count from live connections, instead of `shards`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscale: Option<Autoscale>,
-    /// The operator leaves everything as it is, until this is false again.
+    /// No shard is created, replaced or removed, and drains under way are taken back, until this is false again.
     #[serde(default)]
     pub paused: bool,
     /// What the processes look like: image, resources, placement.

@@ -11,7 +11,9 @@
 pub mod channel;
 mod cluster;
 mod definition;
+mod difference;
 pub mod manifest;
+mod part;
 mod rules;
 mod schema;
 pub mod spec;
@@ -21,3 +23,5 @@ pub mod validate;
 
 pub use cluster::{WsCluster, WsClusterSpec};
 pub use definition::definition;
+pub use difference::differences;
+pub use part::Part;

@@ -18,7 +18,7 @@ use crate::{WsCluster, definition, schema};
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file cannot be read.
-    #[error("failed to read {path}: {source}; give the path of a WsCluster manifest, or - for standard input")]
+    #[error("failed to read {path}: {source}; give the path of a WsCluster manifest")]
     Read {
         /// The file.
         path: PathBuf,
@@ -115,7 +115,7 @@ static OBJECT: LazyLock<Value> = LazyLock::new(|| {
 
 /// The one document of `text`.
 fn document(text: &str, path: &Path) -> Result<Value, ManifestError> {
-    let parse_error = |e: serde_yaml::Error| ManifestError::Parse { path: path.into(), reason: e.to_string() };
+    let parse_error = |e: serde_yaml::Error| ManifestError::Parse { path: path.into(), reason: reason(&e) };
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
         // By way of YAML's own type, which refuses a key that is given twice.
@@ -141,6 +141,19 @@ fn document(text: &str, path: &Path) -> Result<Value, ManifestError> {
             let found = format!("{n} documents ({})", names.collect::<Vec<_>>().join(", "));
             Err(ManifestError::Documents { path: path.into(), found })
         }
+    }
+}
+
+/// YAML's own type has no whole numbers beyond 64 bits, and says so in terms of Rust.
+fn reason(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    let beyond =
+        ["u128", "i128"].iter().find_map(|kind| text.split_once(&format!("` as {kind}, expected any YAML value")));
+    match beyond.and_then(|(before, behind)| Some((before.rsplit_once('`')?.1, behind))) {
+        Some((number, at)) => {
+            format!("{number} is beyond every whole number that a field takes: write a smaller one{at}")
+        }
+        None => text,
     }
 }
 

@@ -103,6 +103,8 @@ fn says_what_a_field_of_the_wrong_type_should_hold() {
         "spec.delivery.slowClient: \"disconect\" is not allowed; write disconnect"
     );
     assert!(wrong("delivery: { maxQueueBytes: lots }").contains("an optional unit: 65536, 256Ki or 64Mi"));
+    let huge = error(&with("capacity: 340282366920938463463374607431768211455"));
+    assert!(huge.contains("211455 is beyond every whole number") && !huge.contains("u128"), "{huge}");
     assert!(wrong("paused: \"no\"").contains("write true or false"));
     assert!(wrong("template: { shard: { resources: { limits: { cpu: [] } } } }").contains("write a quantity"));
 }

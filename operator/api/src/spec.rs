@@ -10,7 +10,8 @@ mod topic;
 
 pub use delivery::{Delivery, SlowClient};
 pub use gateway::{Gateway, GatewayLimits, GatewayService, Queue, ServiceType};
-pub use operations::{Autoscale, Drain, RetryAfter};
+pub use operations::{Autoscale, Drain, Rebalance, RetryAfter, Rollout, ScaleDown, ScaleUp};
+pub(crate) use security::CREDENTIALS;
 pub use security::{Credential, CredentialOrigin, OAuth, OAuthClient, Sasl, SaslMechanism, SecretRef, Security, Tls};
 pub use source::{History, Kafka, Rack, Source};
 pub use template::{ImagePullPolicy, PodTemplate, Template};

@@ -14,7 +14,7 @@ pub struct WsClusterStatus {
     pub selector: Option<String>,
     /// Shards that exist.
     pub shards: Option<u32>,
-    /// Shards that take connections.
+    /// Shards that serve clients; also those that are full.
     pub ready_shards: Option<u32>,
     /// Live connections, all shards.
     pub connections: Option<u32>,
@@ -44,7 +44,8 @@ pub struct Member {
     pub incarnation: String,
     /// Revision of the pod template it runs.
     pub revision: String,
-    /// `starting`, `ready`, `full`, `draining` or `gone`.
+    /// `starting`, `ready`, `full`, `draining`, `silent` (gives no answer), `failing` (its process does not run) or `leaving` (its
+    /// pod is terminating).
     pub state: String,
     /// Live connections.
     pub connections: u32,

@@ -11,7 +11,7 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
 
 /// Field, smallest, largest, and how to reach it.
-const SPANS: [(&str, Span, Span, Of<Span>); 10] = [
+const SPANS: [(&str, Span, Span, Of<Span>); 14] = [
     ("spec.source.kafka.history.window", Span::secs(0), Span::secs(24 * HOUR), |s| s.source.kafka.history.window),
     ("spec.delivery.pingInterval", Span::secs(1), Span::secs(HOUR), |s| s.delivery.ping_interval),
     ("spec.delivery.pongTimeout", Span::secs(1), Span::secs(2 * HOUR), |s| s.delivery.pong_timeout),
@@ -24,6 +24,19 @@ const SPANS: [(&str, Span, Span, Of<Span>); 10] = [
     ("spec.gateway.limits.shardTimeout", Span::millis(10), Span::secs(5 * MINUTE), |s| s.gateway.limits.shard_timeout),
     ("spec.drain.deadline", Span::secs(0), Span::secs(24 * HOUR), |s| s.drain.deadline),
     ("spec.drain.retryAfter.max", Span::millis(0), Span::secs(10 * MINUTE), |s| s.drain.retry_after.max),
+    // Where there is no autoscale, nothing is out of range.
+    ("spec.autoscale.scaleUp.lead", Span::secs(0), Span::secs(HOUR), |s| {
+        s.autoscale.as_ref().map_or(Span::secs(0), |auto| auto.scale_up.lead)
+    }),
+    ("spec.autoscale.scaleUp.window", Span::secs(1), Span::secs(HOUR), |s| {
+        s.autoscale.as_ref().map_or(Span::secs(1), |auto| auto.scale_up.window)
+    }),
+    ("spec.autoscale.scaleDown.window", Span::secs(0), Span::secs(24 * HOUR), |s| {
+        s.autoscale.as_ref().map_or(Span::secs(0), |auto| auto.scale_down.window)
+    }),
+    ("spec.autoscale.scaleDown.interval", Span::secs(0), Span::secs(24 * HOUR), |s| {
+        s.autoscale.as_ref().map_or(Span::secs(0), |auto| auto.scale_down.interval)
+    }),
 ];
 
 /// Field, smallest, largest, and how to reach it.

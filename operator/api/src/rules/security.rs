@@ -2,20 +2,10 @@
 
 use super::Rule;
 use crate::WsClusterSpec;
-use crate::spec::{Credential, Sasl, SaslMechanism, Tls};
+use crate::spec::{CREDENTIALS, Credential, Sasl, SaslMechanism, Security, Tls};
 use crate::validate::Violation;
 
 const SECURITY: &str = "spec.source.kafka.security";
-const CREDENTIALS: [&str; 8] = [
-    "spec.source.kafka.security.tls.ca",
-    "spec.source.kafka.security.tls.certificate",
-    "spec.source.kafka.security.tls.key",
-    "spec.source.kafka.security.tls.keyPassword",
-    "spec.source.kafka.security.sasl.usernameFrom",
-    "spec.source.kafka.security.sasl.password",
-    "spec.source.kafka.security.sasl.oauth.token",
-    "spec.source.kafka.security.sasl.oauth.client.clientSecret",
-];
 
 fn tls(spec: &WsClusterSpec) -> Option<&Tls> {
     spec.source.kafka.security.as_ref()?.tls.as_ref()
@@ -27,19 +17,7 @@ fn sasl(spec: &WsClusterSpec) -> Option<&Sasl> {
 
 /// The credentials that are given, each with its path.
 fn credentials(spec: &WsClusterSpec) -> impl Iterator<Item = (&'static str, &Credential)> {
-    let (tls, sasl) = (tls(spec), sasl(spec));
-    let oauth = sasl.and_then(|s| s.oauth.as_ref());
-    let given = [
-        tls.and_then(|t| t.ca.as_ref()),
-        tls.and_then(|t| t.certificate.as_ref()),
-        tls.and_then(|t| t.key.as_ref()),
-        tls.and_then(|t| t.key_password.as_ref()),
-        sasl.and_then(|s| s.username_from.as_ref()),
-        sasl.and_then(|s| s.password.as_ref()),
-        oauth.and_then(|o| o.token.as_ref()),
-        oauth.and_then(|o| o.client.as_ref()).map(|c| &c.client_secret),
-    ];
-    CREDENTIALS.into_iter().zip(given).filter_map(|(path, credential)| Some((path, credential?)))
+    spec.source.kafka.security.iter().flat_map(Security::credentials)
 }
 
 /// A rule that holds unless `wrong` says what is given instead.

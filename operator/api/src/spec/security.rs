@@ -160,6 +160,37 @@ pub struct SecretRef {
     pub key: String,
 }
 
+/// Where a spec may have a [`Credential`].
+pub(crate) const CREDENTIALS: [&str; 8] = [
+    "spec.source.kafka.security.tls.ca",
+    "spec.source.kafka.security.tls.certificate",
+    "spec.source.kafka.security.tls.key",
+    "spec.source.kafka.security.tls.keyPassword",
+    "spec.source.kafka.security.sasl.usernameFrom",
+    "spec.source.kafka.security.sasl.password",
+    "spec.source.kafka.security.sasl.oauth.token",
+    "spec.source.kafka.security.sasl.oauth.client.clientSecret",
+];
+
+impl Security {
+    /// The credentials that are given, each with its path in the manifest.
+    pub fn credentials(&self) -> impl Iterator<Item = (&'static str, &Credential)> {
+        let (tls, sasl) = (self.tls.as_ref(), self.sasl.as_ref());
+        let oauth = sasl.and_then(|s| s.oauth.as_ref());
+        let given = [
+            tls.and_then(|t| t.ca.as_ref()),
+            tls.and_then(|t| t.certificate.as_ref()),
+            tls.and_then(|t| t.key.as_ref()),
+            tls.and_then(|t| t.key_password.as_ref()),
+            sasl.and_then(|s| s.username_from.as_ref()),
+            sasl.and_then(|s| s.password.as_ref()),
+            oauth.and_then(|o| o.token.as_ref()),
+            oauth.and_then(|o| o.client.as_ref()).map(|c| &c.client_secret),
+        ];
+        CREDENTIALS.into_iter().zip(given).filter_map(|(path, credential)| Some((path, credential?)))
+    }
+}
+
 /// Where a [`Credential`] is kept, once the rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialOrigin<'a> {

@@ -1,0 +1,195 @@
+//! The operator's admin port: `/livez`, `/readyz` and `/metrics`.
+//!
+//! `/livez` fails only where a restart would help: when a watch has not even tried to list, to watch or to read for 15 minutes. It
+//! does so at least every 5 minutes by itself. An API server that is away is no reason: each attempt to reach it is a sign of life.
+//! `/readyz` turns good after the first list of every watch; a replica without the lease is ready as well, its caches being warm.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::metrics::{Metrics, WatchName};
+
+/// Three times as long as a quiet watch lasts before it is begun anew.
+const STUCK_AFTER: Duration = Duration::from_mins(15);
+
+/// Why the admin server cannot run.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}: {source}; give another --admin, or stop what listens there")]
+pub struct AdminError {
+    /// The address.
+    address: SocketAddr,
+    /// Why.
+    source: std::io::Error,
+}
+
+/// Serves on `address` until the process ends. `ready` turns true after the first lists.
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    ready: watch::Receiver<bool>,
+) -> Result<impl Future<Output = std::io::Result<()>>, AdminError> {
+    let listener = match TcpListener::bind(address).await {
+        // A machine without IPv6 has no such address.
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    let listener = listener.map_err(|source| AdminError { address, source })?;
+    let router = routes(metrics, ready);
+    Ok(async move { axum::serve(listener, router).await })
+}
+
+fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {
+    let mut registry = Registry::with_prefix("wscluster_operator");
+    metrics.register(&mut registry);
+    registry.register_collector(Box::new(Now(Arc::clone(&metrics))));
+    let registry = Arc::new(registry);
+    Router::new()
+        .route("/livez", get(move || async move { alive(&metrics) }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                if *ready.borrow() {
+                    (StatusCode::OK, "ok\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "starting: not every watch has listed yet\n")
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || async move {
+                let mut text = String::new();
+                match prometheus_client::encoding::text::encode(&mut text, &registry) {
+                    Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+                    Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+                }
+            }),
+        )
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+fn alive(metrics: &Metrics) -> (StatusCode, String) {
+    let stuck = metrics.stuck(STUCK_AFTER);
+    if stuck.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let names: Vec<_> = stuck.iter().map(name).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: the watch of {}\n", names.join(", ")))
+}
+
+fn name((kind, namespace): &WatchName) -> String {
+    namespace.as_ref().map_or_else(|| (*kind).to_owned(), |namespace| format!("{kind} in {namespace}"))
+}
+
+/// What is told as it is when somebody asks.
+#[derive(Debug)]
+struct Now(Arc<Metrics>);
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Time since the API server last said anything on a watch";
+        let mut ages = encoder.encode_descriptor("watch_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for ((kind, namespace), age) in self.0.ages() {
+            let labels = [("kind", kind), ("namespace", namespace.as_deref().unwrap_or_default())];
+            ages.encode_family(&labels)?.encode_gauge(&age.as_secs_f64())?;
+        }
+        let help = "Memory of this process that is resident";
+        if let Some(bytes) = resident_bytes() {
+            let mut memory =
+                encoder.encode_descriptor("process_resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+            memory.encode_gauge(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?.trim();
+    Some(kib.parse::<i64>().ok()? << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::client::Call;
+
+    async fn ask(metrics: &Arc<Metrics>, ready: bool, path: &str) -> (StatusCode, String) {
+        let (_, ready) = watch::channel(ready);
+        let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let answer = routes(Arc::clone(metrics), ready).oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn watched() -> Arc<Metrics> {
+        let metrics = Arc::new(Metrics::new());
+        metrics.watches(("pods", Some("shop".to_owned())));
+        metrics
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_away_is_no_reason_to_restart() {
+        let metrics = watched();
+        let call = Call { verb: "watch", kind: "pods", namespace: Some("shop".to_owned()) };
+        for _ in 0..100 {
+            advance(Duration::from_mins(1)).await;
+            metrics.began(&call);
+            metrics.called(&call, "error");
+        }
+        assert_eq!(ask(&metrics, true, "/livez").await.0, StatusCode::OK);
+        let (_, text) = ask(&metrics, true, "/metrics").await;
+        assert!(
+            text.contains("wscluster_operator_watch_age_seconds{kind=\"pods\",namespace=\"shop\"} 6000.0"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_does_nothing_is() {
+        let metrics = watched();
+        advance(STUCK_AFTER).await;
+        assert_eq!(ask(&metrics, true, "/livez").await.0, StatusCode::OK);
+        advance(Duration::from_secs(1)).await;
+        // The watch of another namespace says nothing about this one.
+        metrics.began(&Call { verb: "watch", kind: "pods", namespace: None });
+        let (status, text) = ask(&metrics, true, "/livez").await;
+        assert_eq!((status, &*text), (StatusCode::SERVICE_UNAVAILABLE, "stuck: the watch of pods in shop\n"));
+    }
+
+    #[tokio::test]
+    async fn is_ready_after_the_first_lists() {
+        assert_eq!(ask(&watched(), false, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(&watched(), true, "/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn counts_calls_by_verb_kind_and_answer() {
+        let metrics = watched();
+        metrics
+            .called(&Call { verb: "patch", kind: "wsclusters/status", namespace: Some("shop".to_owned()) }, "conflict");
+        let (_, text) = ask(&metrics, true, "/metrics").await;
+        let line =
+            "wscluster_operator_api_calls_total{verb=\"patch\",kind=\"wsclusters/status\",answer=\"conflict\"} 1";
+        assert!(text.contains(line), "{text}");
+    }
+}

@@ -1,0 +1,69 @@
+//! What is wanted of the shards now, and the plan that leads there: the pure functions of the plan, with what they cannot remember.
+
+use std::time::Duration;
+
+use wscluster_api::WsCluster;
+use wscluster_plan::{Desired, Evict, Observed as Seen, Plan, Returning, Timestamp, plan};
+
+use super::memory::Memory;
+use crate::build;
+use crate::observe::{Observed, now};
+use crate::settings::Settings;
+use crate::status::Target;
+
+/// Annotation by which a person approves one step of a supervised rollout: `REVISION:ORDINAL`.
+pub const APPROVE: &str = "wscluster.dev/approve";
+
+/// A health answer may be as old as this.
+const HEALTH_AGE: Duration = Duration::from_secs(10);
+
+impl Memory {
+    /// What `cluster` asks for.
+    pub(super) fn target(&mut self, cluster: &WsCluster, settings: &Settings, observed: &Observed) -> Target {
+        let connections = observed.shards.iter().map(|pod| pod.health.connections()).sum();
+        Target {
+            shards: self.autoscaler.wanted(&cluster.spec, observed.replicas(), connections, now()).shards,
+            revision: build::shard_revision(cluster, settings),
+            gateway_revision: build::gateway_revision(cluster, settings),
+        }
+    }
+
+    /// The plan for what was observed.
+    pub(super) fn plan(&mut self, cluster: &WsCluster, target: &Target, observed: &Observed) -> Plan {
+        let now = now();
+        let mut desired = Desired::new(&cluster.spec, target.revision.clone());
+        desired.shards = target.shards;
+        desired.approved = approved(cluster, &target.revision);
+        plan(&desired, &self.seen(cluster, observed, now), now)
+    }
+
+    /// Who moves to emptier shards now, beside `plan`.
+    pub(super) fn rebalance(&mut self, cluster: &WsCluster, observed: &Observed, plan: &Plan) -> Vec<Evict> {
+        let Some(rules) = &cluster.spec.rebalance else { return Vec::new() };
+        let now = now();
+        let seen = self.seen(cluster, observed, now);
+        self.rounds.next(rules, &seen, plan, window(cluster), now)
+    }
+
+    /// What was observed, with those who are on their way back.
+    fn seen(&mut self, cluster: &WsCluster, observed: &Observed, now: Timestamp) -> Seen {
+        let mut seen = observed.for_plan(cluster, now);
+        let window = window(cluster);
+        match &mut self.returning {
+            Some((known, returning)) if *known == window => returning.note(&mut seen, now),
+            _ => self.returning.insert((window, Returning::new(window))).1.note(&mut seen, now),
+        }
+        seen
+    }
+}
+
+/// Time until who was moved is back and seen.
+fn window(cluster: &WsCluster) -> Duration {
+    cluster.spec.drain.retry_after.max.0 + HEALTH_AGE
+}
+
+/// The shard whose step to `revision` a person approved.
+fn approved(cluster: &WsCluster, revision: &str) -> Option<u32> {
+    let (of, ordinal) = cluster.metadata.annotations.as_ref()?.get(APPROVE)?.split_once(':')?;
+    (of == revision).then(|| ordinal.parse().ok()).flatten()
+}

@@ -1,0 +1,285 @@
+//! The whole operator against a world in this process: an API server with faults, controllers, shards and their clients, in virtual time.
+
+mod faults;
+mod server;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use self::faults::Faults;
+use self::world::World;
+use super::*;
+use crate::build::fixtures;
+
+/// The operator, at work in a world.
+struct Rig {
+    world: World,
+    _until: watch::Sender<Option<Instant>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Rig {
+    fn start(world: World) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let client = world.client();
+        let (until_sender, until) = watch::channel(Some(Instant::now() + Duration::from_secs(1_000_000)));
+        let (changed, mut moves) = mpsc::unbounded_channel();
+        let health = Health::new(Arc::new(world.clone()), Duration::from_secs(5), Arc::clone(&metrics), changed);
+        let events = Events::new(client.clone(), Arc::clone(&metrics), "operator-0");
+        let operator = Operator::new(client.clone(), fixtures::settings(), health, events, Arc::clone(&metrics), until);
+        let (queue, mut named) = mpsc::unbounded_channel();
+        let (scope, watches) = Scope::new(&client, Some("market".to_owned()), &metrics, queue);
+        let woken = scope.clone();
+        let forward = async move {
+            while let Some((namespace, name)) = moves.recv().await {
+                woken.look(ObjectRef::new(&name).within(&namespace));
+            }
+        };
+        let control = async move {
+            scope.listed().await;
+            let named = futures_util::stream::poll_fn(move |context| named.poll_recv(context));
+            run(Arc::new(operator), scope, named.boxed()).await;
+        };
+        let tasks = vec![tokio::spawn(watches), tokio::spawn(forward), tokio::spawn(control)];
+        Self { world, _until: until_sender, tasks }
+    }
+
+    /// Waits until `cluster` says that its newest spec has come true.
+    async fn ready(&self, cluster: &str) {
+        let ready = |object: &Value| {
+            let generation = &object["metadata"]["generation"];
+            let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.any(|c| c["type"] == "Ready" && c["status"] == "True" && c["observedGeneration"] == *generation)
+        };
+        self.wait(cluster, ready).await;
+    }
+
+    async fn wait(&self, cluster: &str, is: impl Fn(&Value) -> bool) {
+        let waited = timeout(Duration::from_hours(1), async {
+            while !self.world.object("wsclusters", cluster).is_some_and(|object| is(&object)) {
+                sleep(Duration::from_millis(250)).await;
+            }
+        });
+        if waited.await.is_err() {
+            let object = self.world.object("wsclusters", cluster);
+            panic!("{}\n{}", serde_json::to_string_pretty(&object).unwrap(), self.world.story());
+        }
+    }
+
+    /// Nothing is written for a long time.
+    async fn rests(&self) {
+        sleep(Duration::from_mins(1)).await;
+        self.world.writes();
+        sleep(Duration::from_mins(30)).await;
+        assert_eq!(self.world.writes(), [""; 0], "{}", self.world.story());
+    }
+}
+
+fn cluster(name: &str, shards: u32) -> Value {
+    let mut cluster = serde_json::to_value(fixtures::cluster()).unwrap();
+    cluster["metadata"] = json!({ "name": name, "namespace": "market" });
+    cluster["spec"]["shards"] = json!(shards);
+    cluster["spec"]["capacity"] = json!(100);
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn brings_up_a_cluster_and_then_writes_nothing() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 3));
+    rig.ready("prices").await;
+    rig.rests().await;
+    let applied = rig.world.applied();
+    assert!(applied.iter().all(|(_, times)| *times == 1), "each object is applied once: {applied:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn moves_connections_away_before_it_takes_shards_away() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 4));
+    rig.ready("prices").await;
+    rig.world.connect(120);
+    for (field, value) in [("shards", json!(2)), ("capacity", json!(110)), ("shards", json!(5))] {
+        rig.world.edit("wsclusters", "prices", |object| object["spec"][field] = value);
+        rig.ready("prices").await;
+        assert_eq!(rig.world.lost(), 0, "{}", rig.world.story());
+        assert_eq!(rig.world.connections(), 120);
+    }
+    rig.rests().await;
+}
+
+/// Waits in virtual time.
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let waited = timeout(Duration::from_hours(3), async {
+        while !is() {
+            sleep(Duration::from_millis(250)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn moves_connections_to_a_new_shard_within_the_budget_and_only_if_asked_to() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 2));
+    rig.ready("prices").await;
+    rig.world.connect(120);
+    rig.world.edit("wsclusters", "prices", |object| object["spec"]["shards"] = json!(3));
+    rig.ready("prices").await;
+    rig.rests().await;
+    assert_eq!(rig.world.spread(), [0, 60, 60], "nothing moves by itself");
+
+    let rules = json!({ "maxImbalance": 20, "evictRate": 10, "budget": 20 });
+    rig.world.edit("wsclusters", "prices", |object| object["spec"]["rebalance"] = rules);
+    until("a first round", || rig.world.spread() == [24, 48, 48]).await;
+    let round = rig.world.evictions();
+    assert_eq!(round.iter().map(|evict| (evict.count, evict.rate)).collect::<Vec<_>>(), [(12, 5), (12, 5)]);
+    sleep(Duration::from_mins(50)).await;
+    assert!(rig.world.evictions().is_empty(), "the budget of the hour is spent");
+    until("a balance", || rig.world.spread() == [40, 40, 40]).await;
+    let last: u32 = rig.world.evictions().iter().map(|evict| evict.count).sum();
+    assert_eq!((last, rig.world.lost()), (16, 0), "{}", rig.world.story());
+    let told = rig.world.events();
+    let told: Vec<_> = told.iter().filter(|(reason, _)| reason == "Rebalancing").map(|(_, note)| &**note).collect();
+    assert!(told.contains(&"prices-0 moves 12 of 60 connections to emptier shards, 5/s"), "{told:?}");
+    rig.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn autoscales_up_at_once_and_down_late_without_losing_anybody() {
+    let rig = Rig::start(World::new(Faults::none()));
+    let mut autoscaled = cluster("prices", 1);
+    autoscaled["spec"]["autoscale"] =
+        json!({ "min": 2, "max": 5, "targetUtilization": 70, "scaleUp": { "lead": "0s" } });
+    rig.world.put("wsclusters", autoscaled);
+    rig.ready("prices").await;
+    let replicas = || rig.world.object("statefulsets", "prices").unwrap()["spec"]["replicas"].as_u64().unwrap();
+    assert_eq!(replicas(), 2, "not spec.shards");
+
+    rig.world.connect(200);
+    let began = Instant::now();
+    until("a third shard", || replicas() == 3).await;
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    rig.ready("prices").await;
+    sleep(Duration::from_mins(30)).await;
+    assert_eq!(replicas(), 3, "enough, and no fewer are");
+
+    rig.world.disconnect(10);
+    let began = Instant::now();
+    until("two shards again", || replicas() == 2).await;
+    assert!(began.elapsed() >= Duration::from_mins(5), "not before the window is over: {:?}", began.elapsed());
+    rig.ready("prices").await;
+    assert_eq!(rig.world.lost(), 0, "{}", rig.world.story());
+}
+
+#[tokio::test(start_paused = true)]
+async fn repairs_what_somebody_edited_or_deleted() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 1));
+    rig.ready("prices").await;
+    rig.rests().await;
+    rig.world.edit("services", "prices-gateway", |object| object["spec"]["ports"][0]["port"] = json!(1));
+    let configs = rig.world.names("configmaps");
+    rig.world.delete("configmaps", &configs[1]);
+    sleep(Duration::from_secs(2)).await;
+    assert_ne!(rig.world.object("services", "prices-gateway").unwrap()["spec"]["ports"][0]["port"], json!(1));
+    assert_eq!(rig.world.names("configmaps"), configs);
+    rig.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_object_is_told_and_harms_no_other() {
+    let rig = Rig::start(World::new(Faults::none()));
+    let mut malformed = cluster("broken", 1);
+    malformed["spec"]["shards"] = json!("three");
+    rig.world.put("wsclusters", malformed);
+    rig.world.put("wsclusters", cluster("prices", 1));
+    rig.ready("prices").await;
+    rig.wait("broken", |object| object["status"]["phase"] == "Invalid").await;
+    rig.rests().await;
+    rig.world.edit("wsclusters", "broken", |object| object["spec"]["shards"] = json!(1));
+    rig.ready("broken").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_is_told_until_it_is_free() {
+    let world = World::new(Faults::none());
+    world.put("services", json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "prices-gateway", "namespace": "market" } }));
+    let rig = Rig::start(world);
+    rig.world.put("wsclusters", cluster("prices", 1));
+    rig.wait("prices", |object| object["status"]["phase"] == "Blocked").await;
+    assert!(rig.world.object("services", "prices-gateway").unwrap()["spec"].is_null(), "it is left as it was");
+    rig.world.delete("services", "prices-gateway");
+    rig.ready("prices").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_or_paused_spec_leaves_everything_as_it_is() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 2));
+    rig.ready("prices").await;
+    let before = rig.world.object("statefulsets", "prices");
+    rig.world.edit("wsclusters", "prices", |object| {
+        object["spec"]["shards"] = json!(3);
+        object["spec"]["paused"] = json!(true);
+    });
+    rig.wait("prices", |object| object["status"]["phase"] == "Paused").await;
+    assert_eq!(rig.world.object("statefulsets", "prices"), before);
+    rig.world.edit("wsclusters", "prices", |object| {
+        object["spec"]["paused"] = json!(false);
+        object["spec"]["source"]["kafka"]["brokers"] = json!([]);
+    });
+    rig.wait("prices", |object| object["status"]["phase"] == "Invalid").await;
+    assert_eq!(rig.world.object("statefulsets", "prices"), before);
+    rig.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_tells_of_each_transition() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 1));
+    rig.ready("prices").await;
+    rig.rests().await;
+    let told = rig.world.events();
+    assert_eq!(told.iter().filter(|(reason, _)| reason == "Ready").count(), 1, "{told:?}");
+    rig.world.edit("wsclusters", "prices", |object| object["spec"]["capacity"] = json!(90));
+    rig.ready("prices").await;
+    let told = rig.world.events();
+    let rollouts: Vec<_> = told.iter().filter(|(reason, _)| reason == "ShardRollout").collect();
+    assert_eq!(rollouts.len(), 1, "{told:?}");
+    assert!(rollouts[0].1.ends_with("because of spec.capacity: 100 → 90"), "{rollouts:?}");
+    rig.rests().await;
+    assert_eq!(rig.world.names("configmaps").len(), 2, "the manifest of the old revision went with its last pod");
+}
+
+#[tokio::test(start_paused = true)]
+async fn converges_whatever_the_api_server_does_and_then_rests() {
+    for seed in 0..6 {
+        let rig = Rig::start(World::new(Faults::seeded(seed)));
+        rig.world.put("wsclusters", cluster("prices", 3));
+        rig.ready("prices").await;
+        rig.world.connect(90);
+        let edits = [("shards", json!(5)), ("capacity", json!(90)), ("shards", json!(2))];
+        for (field, value) in edits {
+            rig.world.edit("wsclusters", "prices", |object| object["spec"][field] = value);
+            rig.ready("prices").await;
+        }
+        assert_eq!((rig.world.lost(), rig.world.connections()), (0, 90), "seed {seed}\n{}", rig.world.story());
+        rig.world.calm();
+        // Faults may have left a watch in its longest pause.
+        sleep(Duration::from_mins(10)).await;
+        rig.rests().await;
+    }
+}

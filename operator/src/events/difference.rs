@@ -1,0 +1,76 @@
+//! The first field in which what is wanted differs from what is there, for the Event that tells why pods are replaced.
+//!
+//! The API server fills in defaults, so only what is wanted is compared. What was wanted and is not any more shows where a list or
+//! the manifest inside a `ConfigMap`, which has no defaults, became shorter.
+
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
+use serde::Serialize;
+use serde_json::Value;
+use wscluster_api::differences;
+
+use crate::build::labels;
+
+/// Why the pods of a template are replaced: the first field that differs, with both values.
+pub fn of_template(
+    (there, config): (&PodTemplateSpec, Option<&ConfigMap>),
+    (wanted, new_config): (&PodTemplateSpec, &ConfigMap),
+) -> String {
+    let manifests = manifest(config).zip(manifest(Some(new_config)));
+    if let Some(first) = manifests.and_then(|(old, new)| differences("", &old, &new, true).into_iter().next()) {
+        return first;
+    }
+    let (mut there, mut wanted) = (value(there), value(wanted));
+    for template in [&mut there, &mut wanted] {
+        if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
+            labels.remove(labels::REVISION);
+        }
+    }
+    differences("", &there, &wanted, false).into_iter().next().unwrap_or_else(|| "the pod template".to_owned())
+}
+
+fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or_default()
+}
+
+/// The manifest that a `ConfigMap` holds.
+fn manifest(config: Option<&ConfigMap>) -> Option<Value> {
+    let text = config?.data.as_ref()?.values().next()?;
+    serde_yaml::from_str(text).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "a literal reads better than a reference to one")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn template(image: &str, more: Value) -> PodTemplateSpec {
+        let mut container = json!({ "name": "shard", "image": image });
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let labels = json!({ "wscluster.dev/revision": image });
+        serde_json::from_value(json!({ "metadata": { "labels": labels }, "spec": { "containers": [container] } }))
+            .unwrap()
+    }
+
+    fn config(text: &str) -> ConfigMap {
+        serde_json::from_value(json!({ "data": { "cluster.yaml": text } })).unwrap()
+    }
+
+    #[test]
+    fn names_the_first_field_and_both_values() {
+        let (old, new) = (config("spec: {capacity: 6000}"), config("spec: {capacity: 5000}"));
+        let (a, b) = (template("shop:1", json!({})), template("shop:2", json!({})));
+        assert_eq!(of_template((&a, Some(&old)), (&b, &new)), "spec.capacity: 6000 → 5000");
+        assert_eq!(of_template((&a, Some(&old)), (&b, &old)), "spec.containers[shard].image: \"shop:1\" → \"shop:2\"");
+        assert_eq!(of_template((&a, None), (&a, &old)), "the pod template");
+    }
+
+    #[test]
+    fn what_the_api_server_filled_in_is_no_difference() {
+        let there = template("shop:1", json!({ "imagePullPolicy": "Always", "terminationMessagePath": "/dev/log" }));
+        let wanted = template("shop:1", json!({ "env": [], "resources": {} }));
+        let none = config("{}");
+        assert_eq!(of_template((&there, Some(&none)), (&wanted, &none)), "the pod template");
+    }
+}
