@@ -1,0 +1,203 @@
+//! What must hold, at every moment or in the end. The first thing that does not is kept; the run goes no further.
+
+use wscluster_plan::Blocked;
+
+use crate::Ms;
+use crate::client::State;
+use crate::gateway::Member;
+use crate::scenario::Spec;
+use crate::shard::Life;
+use crate::world::World;
+
+/// A client that could have a slot has one within this time.
+const PATIENCE: Ms = 25_000;
+/// Little differences between what the operator knows and what is so.
+const SLACK: Ms = 500;
+
+impl World {
+    fn fail(&mut self, what: String) {
+        self.tell(|| format!("BROKEN: {what}"));
+        if self.violation.is_none() {
+            self.violation = Some(what);
+        }
+    }
+
+    /// Something breaks or is edited: who waits has a reason.
+    pub(crate) fn trouble(&mut self) {
+        self.trouble_at = self.now;
+    }
+
+    pub(crate) fn check_capacity(&mut self, uid: u32) {
+        let Some(pod) = self.pod(uid) else { return };
+        let (held, capacity, ordinal) = (pod.process.connections(), pod.process.capacity, pod.ordinal);
+        if held > capacity {
+            self.fail(format!("over capacity: shard {ordinal} holds {held} of {capacity}"));
+        }
+    }
+
+    pub(crate) fn check_pick(&mut self, gateway: usize, member: &Member) {
+        if !member.is_open || member.used + member.in_flight >= member.capacity {
+            let (ordinal, used) = (member.ordinal, member.used + member.in_flight);
+            self.fail(format!("gateway {gateway} picks shard {ordinal}, which it believes full or closed ({used})"));
+        }
+    }
+
+    pub(crate) fn check_refusal(&mut self, client: u32) {
+        self.refusals += 1;
+        self.tell(|| format!("client {client} is refused"));
+        if self.scenario.is_quiet {
+            self.fail(format!("a handshake fails although nothing is broken: client {client}"));
+        }
+    }
+
+    /// What the `StatefulSet` does not ask for any more, or lets go of to another revision, may be deleted from now on.
+    pub(crate) fn check_let_go(&mut self) {
+        let set = self.set;
+        let is_let_go = |pod: &&crate::kube::Pod| {
+            pod.ordinal >= set.replicas || (pod.revision != set.update && pod.ordinal >= set.partition)
+        };
+        let now: Vec<_> = self.pods.iter().map(|pod| is_let_go(&pod)).collect();
+        for (at, let_go) in now.into_iter().enumerate() {
+            if let_go {
+                self.check_removal(self.pods[at].uid);
+            }
+            self.pods[at].let_go = let_go;
+        }
+    }
+
+    /// A pod is about to be deleted by the operator's will.
+    pub(crate) fn check_removal(&mut self, uid: u32) {
+        let now = self.now;
+        let pace = self.scenario.pace;
+        let Some(pod) = self.pod(uid).filter(|pod| pod.deleting.is_none() && !pod.let_go) else { return };
+        let process = &pod.process;
+        let deadline = self.spec.deadline;
+        let has_passed = |began: Ms| now + SLACK >= began + deadline;
+        let is_new = process.up_since + 2 * pace.ask + pace.observe + pace.act + 2 * pace.watch + SLACK > now;
+        let unheard = self.unheard_since(pod.ordinal);
+        let was_unheard = self.heals.iter().any(|(ordinal, began, ended)| {
+            *ordinal == pod.ordinal
+                && ended + pace.ask + pace.observe + pace.act + pace.watch > now
+                && has_passed(*began)
+        });
+        let is_allowed = process.connections() == 0
+            || process.life != Life::Up
+            || is_new
+            || was_unheard
+            || process.drain.is_some_and(|drain| has_passed(drain.began))
+            || unheard.is_some_and(has_passed);
+        if !is_allowed {
+            let (ordinal, held) = (pod.ordinal, process.connections());
+            self.fail(format!("shard {ordinal} (pod {uid}) is taken away with {held} connections"));
+        }
+    }
+
+    /// The operator begins a drain of `uid`. Only where nothing breaks: it cannot count what it does not hear of.
+    pub(crate) fn check_motion(&mut self, uid: u32, spec: &Spec) {
+        if !self.scenario.is_quiet {
+            return;
+        }
+        let drains = |pod: &&crate::kube::Pod| pod.uid != uid && pod.process.drain.is_some_and(|drain| !drain.is_last);
+        let others = self.pods.iter().filter(drains).filter(|pod| pod.process.connections() > 0).count();
+        if others >= spec.max_in_motion as usize {
+            self.fail(format!("{} shards in motion, {} allowed", others + 1, spec.max_in_motion));
+        }
+    }
+
+    /// A client comes back to a shard.
+    pub(crate) fn check_session(&mut self, client: u32, ordinal: u32, position: u64, from: u64, is_told: bool) {
+        if is_told {
+            self.told += 1;
+            if self.scenario.is_quiet {
+                self.fail(format!("client {client} is told of a gap although nothing is broken"));
+            }
+        } else if from > position {
+            self.fail(format!(
+                "lost: client {client} has seen all before {position}, shard {ordinal} begins at {from}"
+            ));
+        } else if from < position {
+            self.fail(format!("repeated: client {client} expects {position}, shard {ordinal} begins at {from}"));
+        }
+    }
+
+    /// Once a second. Returns whether everything has come to rest.
+    pub(crate) fn check_all(&mut self) -> bool {
+        let now = self.now;
+        let is_homeless = |state: &State| matches!(state, State::Away | State::Asking { .. });
+        let homeless = self.clients.iter().filter(|client| is_homeless(&client.state)).count() as u32;
+        let free: u32 = self
+            .pods
+            .iter()
+            .filter(|pod| pod.is_ready())
+            .map(|pod| pod.process.capacity.saturating_sub(pod.process.connections()))
+            .sum();
+        if free < homeless || !self.active.is_empty() {
+            self.trouble();
+        }
+        if homeless > 0 && now > self.trouble_at + PATIENCE {
+            let starves = self.clients.iter().position(|client| {
+                is_homeless(&client.state) && now > client.homeless_since.max(self.trouble_at) + PATIENCE
+            });
+            if let Some(client) = starves {
+                self.fail(format!("starved: client {client} has no slot, {free} are free"));
+            }
+        }
+        if now < self.scenario.calm + 2_000 {
+            return false;
+        }
+        let is_good = |pod: &crate::kube::Pod| {
+            pod.is_ready()
+                && pod.deleting.is_none()
+                && pod.revision == self.spec.revision
+                && pod.ordinal < self.spec.shards
+        };
+        let is_at_rest = homeless == 0
+            && self.set.replicas == self.spec.shards
+            && self.set.partition == 0
+            && self.pods.len() == self.spec.shards as usize
+            && self.pods.iter().all(is_good);
+        if is_at_rest {
+            self.check_slots();
+        } else if now >= self.scenario.end {
+            self.check_end(homeless);
+        }
+        is_at_rest
+    }
+
+    /// Every slot that is taken is taken by a client.
+    fn check_slots(&mut self) {
+        for at in 0..self.pods.len() {
+            let (ordinal, process) = (self.pods[at].ordinal, &self.pods[at].process);
+            let (taken, held) = (process.connections(), process.slots.len());
+            // Those of clients that were cut off in a partition come back when it is over.
+            if taken as usize > held && now_is_late(self.now, self.trouble_at) {
+                self.fail(format!("shard {ordinal} counts {taken} connections and holds {held}"));
+            }
+        }
+    }
+
+    /// It has not come to rest. It need not where the plan says truly that slots are missing.
+    fn check_end(&mut self, homeless: u32) {
+        if let Some(Blocked::Slots { ordinal, .. }) = self.operator.blocked {
+            let held: u32 =
+                self.pods.iter().filter(|pod| pod.ordinal == ordinal).map(|pod| pod.process.connections()).sum();
+            let others = self.pods.iter().filter(|pod| pod.ordinal != ordinal && pod.is_ready());
+            let free: u32 = others.map(|pod| pod.process.capacity.saturating_sub(pod.process.connections())).sum();
+            if free < held + homeless {
+                self.is_blocked = true;
+                return;
+            }
+        }
+        let (replicas, partition, wanted) = (self.set.replicas, self.set.partition, self.spec.shards);
+        let blocked = self.operator.blocked.clone();
+        let pods = self.pods.len();
+        self.fail(format!(
+            "no rest: {pods} pods, replicas {replicas}, partition {partition}, {wanted} wanted, {homeless} clients without \
+             a slot, blocked by {blocked:?}"
+        ));
+    }
+}
+
+const fn now_is_late(now: Ms, trouble_at: Ms) -> bool {
+    now > trouble_at + 35_000
+}

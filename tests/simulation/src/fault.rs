@@ -1,0 +1,157 @@
+//! What breaks: processes, links, whole parts; each for a while.
+
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+
+use crate::Ms;
+use crate::event::Event;
+use crate::world::World;
+
+/// Something that breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process of a shard is killed; its kubelet starts another.
+    Killed(u32),
+    /// The process of a shard is stopped.
+    Stopped(u32),
+    /// The operator does not reach a shard.
+    OperatorCut(u32),
+    /// A gateway does not reach a shard.
+    GatewayCut(usize, u32),
+    /// Nobody reaches the API server.
+    ApiAway,
+    /// A gateway does not reach the API server.
+    GatewayBlind(usize),
+    /// The operator's process is killed, with all that it remembers.
+    OperatorKilled,
+    /// A gateway's process is killed, with its tunnels.
+    GatewayKilled(usize),
+    /// Shards cannot read.
+    KafkaAway,
+    /// A pod is evicted, as when its node is drained.
+    Evicted(u32),
+}
+
+impl Fault {
+    /// When it breaks, for how long, and what; whole before `calm`.
+    pub fn draw(calm: Ms, gateways: usize, rng: &mut SmallRng) -> (Ms, Ms, Self) {
+        let ordinal = rng.random_range(0..6);
+        let gateway = rng.random_range(0..gateways);
+        let fault = match rng.random_range(0..13) {
+            0 | 1 => Self::Killed(ordinal),
+            2 | 3 => Self::Stopped(ordinal),
+            4 => Self::OperatorCut(ordinal),
+            5 => Self::GatewayCut(gateway, ordinal),
+            6 => Self::ApiAway,
+            7 => Self::OperatorKilled,
+            8 => Self::GatewayKilled(gateway),
+            9 => Self::KafkaAway,
+            10 => Self::GatewayBlind(gateway),
+            _ => Self::Evicted(ordinal),
+        };
+        let at = rng.random_range(1_000..calm);
+        let length = rng.random_range(500..30_000).min(calm - at);
+        (at, length, fault)
+    }
+
+    /// What no client should notice.
+    pub fn draw_quiet(calm: Ms, gateways: usize, rng: &mut SmallRng) -> (Ms, Ms, Self) {
+        let fault =
+            if rng.random_bool(0.5) { Self::ApiAway } else { Self::GatewayBlind(rng.random_range(0..gateways)) };
+        let at = rng.random_range(20_000..calm);
+        (at, rng.random_range(500..30_000).min(calm - at), fault)
+    }
+}
+
+impl World {
+    pub(crate) fn break_something(&mut self, index: usize) {
+        let (_, length, fault) = self.scenario.faults[index];
+        self.tell(|| format!("FAULT {fault:?} for {:.1} s", length as f64 / 1_000.0));
+        self.trouble();
+        self.active.push((index, fault, self.now));
+        self.queue.plan(self.now + length, Event::Mend(index));
+        if let Fault::Stopped(ordinal) | Fault::OperatorCut(ordinal) = fault
+            && !self.dark.iter().any(|(dark, _)| *dark == ordinal)
+        {
+            self.dark.push((ordinal, self.now));
+        }
+        match fault {
+            Fault::Killed(ordinal) => {
+                if let Some(uid) = self.pods.iter().find(|pod| pod.ordinal == ordinal).map(|pod| pod.uid) {
+                    self.crash(uid);
+                }
+            }
+            Fault::Stopped(ordinal) => {
+                let now = self.now;
+                for pod in self.pods.iter_mut().filter(|pod| pod.ordinal == ordinal) {
+                    pod.process.stopped_at = Some(now);
+                    pod.process.reader.stop(now);
+                }
+            }
+            Fault::KafkaAway => {
+                let now = self.now;
+                self.pods.iter_mut().for_each(|pod| pod.process.reader.stop(now));
+            }
+            Fault::OperatorKilled => {
+                self.operator.forget();
+                self.queue.plan(self.now + length, Event::OperatorStarts);
+            }
+            Fault::GatewayKilled(gateway) => self.kill_gateway(gateway, length),
+            Fault::Evicted(ordinal) => self.evict_pod(ordinal),
+            Fault::OperatorCut(_) | Fault::GatewayCut(..) | Fault::GatewayBlind(_) | Fault::ApiAway => {}
+        }
+    }
+
+    pub(crate) fn mend(&mut self, index: usize) {
+        let Some(at) = self.active.iter().position(|(active, ..)| *active == index) else { return };
+        let (_, fault, began) = self.active.swap_remove(at);
+        self.trouble();
+        self.tell(|| format!("mended: {fault:?}"));
+        if let Fault::Stopped(ordinal) | Fault::OperatorCut(ordinal) = fault
+            && self.unheard_since(ordinal).is_none()
+        {
+            let since = self.dark.iter().position(|(dark, _)| *dark == ordinal).map(|at| self.dark.swap_remove(at).1);
+            self.heals.push((ordinal, since.unwrap_or(began), self.now));
+        }
+        match fault {
+            Fault::Stopped(ordinal) => self.resume(ordinal),
+            Fault::KafkaAway => {
+                for pod in self.pods.iter_mut().filter(|pod| pod.process.stopped_at.is_none()) {
+                    pod.process.reader.stopped = None;
+                }
+            }
+            Fault::ApiAway => self.plan_sync(),
+            _ => {}
+        }
+    }
+
+    /// Whether something like this is broken now.
+    pub(crate) fn is_broken(&self, like: impl Fn(Fault) -> bool) -> bool {
+        self.active.iter().any(|(_, fault, _)| like(*fault))
+    }
+
+    /// Since when the operator does not reach the shard `ordinal`.
+    pub(crate) fn operator_cut_since(&self, ordinal: u32) -> Option<Ms> {
+        self.active.iter().find(|(_, fault, _)| *fault == Fault::OperatorCut(ordinal)).map(|(_, _, at)| *at)
+    }
+
+    /// Since when, without a break, the operator hears nothing of the shard `ordinal`.
+    pub(crate) fn unheard_since(&self, ordinal: u32) -> Option<Ms> {
+        let is_dark = self.is_broken(|fault| fault == Fault::Stopped(ordinal) || fault == Fault::OperatorCut(ordinal));
+        self.dark.iter().find(|(dark, _)| is_dark && *dark == ordinal).map(|(_, since)| *since)
+    }
+
+    pub(crate) fn is_api_away(&self) -> bool {
+        self.is_broken(|fault| fault == Fault::ApiAway)
+    }
+
+    pub(crate) fn is_blind(&self, gateway: usize) -> bool {
+        self.is_broken(|fault| fault == Fault::ApiAway || fault == Fault::GatewayBlind(gateway))
+    }
+
+    /// Since when `gateway` does not reach the shard `ordinal`.
+    pub(crate) fn gateway_cut_since(&self, gateway: usize, ordinal: u32) -> Option<Ms> {
+        let cut = self.active.iter().find(|(_, fault, _)| *fault == Fault::GatewayCut(gateway, ordinal));
+        cut.map(|(_, _, at)| *at)
+    }
+}
