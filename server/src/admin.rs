@@ -1,26 +1,39 @@
 //! The admin HTTP server of a part: `/livez`, `/readyz`, `/health`, `/metrics`, and what the part adds.
 //!
-//! It runs on a thread and a runtime of its own, so that load on the data path never starves a health answer.
+//! It runs on a thread and a runtime of its own, so that load on the data path never starves a health answer. Who
+//! connects and says nothing, or only half of something, is let go after a while: descriptors are for clients.
 
 pub mod client;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// What a part tells about itself.
 pub trait Part: Send + Sync + 'static {
     /// The JSON of `GET /health`.
     fn health(&self) -> serde_json::Value;
+    /// A gateway of this name asked for the health, because it sends clients here.
+    fn asked_by(&self, _gateway: &str) {}
     /// `Err` with the reason while the part should get no new traffic.
     fn ready(&self) -> Result<(), String>;
 }
+
+/// Header of a gateway's `GET /health`, with its incarnation.
+pub const GATEWAY: &str = "wscluster-gateway";
 
 /// Why the admin server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +46,23 @@ pub enum AdminError {
     Start(#[from] std::io::Error),
 }
 
+/// What a client of the admin port may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at a time; further ones wait in the kernel.
+    connections: usize,
+    /// Time for the head of a request, and between two requests of a connection.
+    head: Duration,
+    /// Time for the body of a request and the work on its answer.
+    answer: Duration,
+}
+
+/// More connections than a cluster has gateways, operators, probes and scrapers; more time than any of them takes.
+const LIMITS: Limits = Limits { connections: 256, head: Duration::from_secs(10), answer: Duration::from_secs(10) };
+
+/// After a failed accept, because its reason (no descriptors) does not pass by trying again.
+const REST: Duration = Duration::from_millis(100);
+
 /// Serves `part`, `registry` and the routes in `more` on `addr`; returns the address it got.
 pub fn start(
     addr: SocketAddr,
@@ -40,20 +70,52 @@ pub fn start(
     registry: Arc<Registry>,
     more: Router,
 ) -> Result<SocketAddr, AdminError> {
-    let listener: TcpListener = crate::net::listen(addr, crate::net::Share::Exclusive)?;
+    let listener = crate::net::listen(addr, crate::net::Share::Exclusive)?;
     let bound = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let router = routes(part, registry).merge(more);
     thread::Builder::new().name("admin".into()).spawn(move || {
-        let served = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, router).await
+        let served: std::io::Result<()> = runtime.block_on(async {
+            serve(&TcpListener::from_std(listener)?, &router, LIMITS).await;
+            Ok(())
         });
         if let Err(error) = served {
             tracing::error!(%error, "admin server ended");
         }
     })?;
     Ok(bound)
+}
+
+/// Serves for ever.
+async fn serve(listener: &TcpListener, router: &Router, limits: Limits) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    // It is never closed.
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "accept");
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |request| {
+            let answer = router.call(request);
+            async move {
+                let late = |_| Ok(StatusCode::REQUEST_TIMEOUT.into_response());
+                tokio::time::timeout(limits.answer, answer).await.unwrap_or_else(late)
+            }
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // However it ends, it is over.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
 }
 
 fn routes(part: Arc<dyn Part>, registry: Arc<Registry>) -> Router {
@@ -69,7 +131,15 @@ fn routes(part: Arc<dyn Part>, registry: Arc<Registry>) -> Router {
                 }
             }),
         )
-        .route("/health", get(move || async move { axum::Json(part.health()) }))
+        .route(
+            "/health",
+            get(move |headers: HeaderMap| async move {
+                if let Some(gateway) = headers.get(GATEWAY).and_then(|name| name.to_str().ok()) {
+                    part.asked_by(gateway);
+                }
+                axum::Json(part.health())
+            }),
+        )
         .route(
             "/metrics",
             get(move || async move {
@@ -83,3 +153,52 @@ fn routes(part: Arc<dyn Part>, registry: Arc<Registry>) -> Router {
 }
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn start(limits: Limits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "ok")).route("/", post(async |_: Bytes| "ok"));
+        tokio::spawn(async move { serve(&listener, &router, limits).await });
+        addr
+    }
+
+    /// Says `what`, and hears everything until the end.
+    async fn say(addr: SocketAddr, what: &str) -> String {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(what.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await;
+        ended.expect("held for ever").unwrap();
+        String::from_utf8(heard).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lets_go_of_who_says_nothing_or_half() {
+        let limits = Limits { head: Duration::from_millis(50), answer: Duration::from_millis(50), ..LIMITS };
+        let addr = start(limits).await;
+        for half in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+            assert!(!say(addr, half).await.contains("200 OK"), "{half:?}");
+        }
+        let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
+        assert!(say(addr, half).await.starts_with("HTTP/1.1 408 "));
+        // An idle connection too, behind its answer.
+        assert!(say(addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn serves_so_many_at_a_time_and_then_the_next() {
+        let addr = start(Limits { connections: 1, head: Duration::from_millis(50), ..LIMITS }).await;
+        let _silent = TcpStream::connect(addr).await.unwrap();
+        let answer = say(addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    }
+}

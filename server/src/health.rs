@@ -17,17 +17,18 @@ pub enum Status {
     Unhealthy,
 }
 
-/// What a shard does with new upgrades.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a shard or gateway does with new upgrades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Filling its window from Kafka: refuses.
+    /// A shard that fills its window from Kafka and refuses; a gateway that has heard no shard yet.
     Starting,
     /// Grants slots.
+    #[default]
     Ready,
     /// Every slot is taken.
     Full,
-    /// Moves its connections away: refuses.
+    /// Moves its connections away: refuses, a gateway after its lag.
     Draining,
 }
 
@@ -53,6 +54,9 @@ pub struct ShardHealth {
     pub connections: u32,
     /// Connections it may hold.
     pub capacity: u32,
+    /// Gateways that send clients to it: those that asked for its health within the last 3 s.
+    #[serde(default)]
+    pub gateways: u32,
     /// `capacity − connections` while ready, else 0.
     pub available: u32,
     /// `100 · connections / capacity`.
@@ -73,6 +77,9 @@ pub struct GatewayHealth {
     /// What the process itself lacks, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What it does with new upgrades.
+    #[serde(default)]
+    pub state: State,
     /// Changes with every start of the process.
     pub incarnation: String,
     /// Tunnels this gateway holds.
@@ -83,10 +90,31 @@ pub struct GatewayHealth {
     pub checks: Checks,
     /// The shards as last seen.
     pub shards: Vec<ShardView>,
+    /// How the shards are found, where they are not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Discovery>,
     /// `100 · (max − min) / max` over the connections of ready shards.
     pub imbalance_percent: f64,
     /// Seconds since start.
     pub uptime: f64,
+}
+
+/// The list of shards that a gateway follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// The Service, `NAMESPACE/NAME`.
+    pub service: String,
+    /// Shards in the list.
+    pub members: u32,
+    /// Whether there was a list at all.
+    pub listed: bool,
+    /// Seconds since the API server last confirmed it: up to 60 while all is well.
+    pub age_seconds: f64,
+    /// Lists and watches that failed.
+    pub errors: u64,
+    /// The last failure, until the API server is heard again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One shard as a gateway sees it.

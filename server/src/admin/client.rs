@@ -44,16 +44,37 @@ pub async fn post_json(
     body: &serde_json::Value,
     within: Duration,
 ) -> Result<Bytes, CallError> {
-    let (status, answer) = call(Method::POST, address, path, Some(body.to_string()), within).await?;
+    succeed(Method::POST, address, path, Some(body.to_string()), within).await
+}
+
+/// `PUT path`, as [`post_json`].
+pub async fn put_json(
+    address: &str,
+    path: &str,
+    body: &serde_json::Value,
+    within: Duration,
+) -> Result<Bytes, CallError> {
+    succeed(Method::PUT, address, path, Some(body.to_string()), within).await
+}
+
+/// `DELETE path` at `address`; an error unless the status is 2xx.
+pub async fn delete(address: &str, path: &str, within: Duration) -> Result<Bytes, CallError> {
+    succeed(Method::DELETE, address, path, None, within).await
+}
+
+async fn succeed(
+    method: Method,
+    address: &str,
+    path: &str,
+    body: Option<String>,
+    within: Duration,
+) -> Result<Bytes, CallError> {
+    let (status, answer) = call(method.clone(), address, path, body, within).await?;
     if status.is_success() {
         return Ok(answer);
     }
-    Err(CallError {
-        method: Method::POST,
-        address: address.to_owned(),
-        path: path.to_owned(),
-        reason: format!("answered {status}: {}", String::from_utf8_lossy(&answer).trim()),
-    })
+    let reason = format!("answered {status}: {}", String::from_utf8_lossy(&answer).trim());
+    Err(CallError { method, address: address.to_owned(), path: path.to_owned(), reason })
 }
 
 async fn call(
@@ -100,7 +121,7 @@ mod tests {
     use axum::Router;
     use axum::routing::{get as on_get, post as on_post};
 
-    use super::{get, get_json, post_json};
+    use super::{delete, get, get_json, post_json};
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -128,6 +149,8 @@ mod tests {
         let address = server(routes).await;
         let body = serde_json::json!({ "evictRate": 5 });
         assert_eq!(post_json(&address, "/drain", &body, LONG).await.unwrap(), body.to_string());
+        let error = delete(&address, "/drain", LONG).await.unwrap_err().to_string();
+        assert!(error.contains("DELETE") && error.contains("405 Method Not Allowed"), "{error}");
         let error = post_json(&address, "/nothing", &body, LONG).await.unwrap_err().to_string();
         assert!(error.contains("answered 404 Not Found"), "{error}");
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::window::Seq;
+
 /// A channel somebody listens to; ids are reused once nobody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ChannelId(pub(super) u32);
@@ -17,6 +19,15 @@ pub(super) struct ChannelId(pub(super) u32);
 pub(super) struct Membership {
     pub(super) channel: ChannelId,
     at: u32,
+    /// What was applied from here on came live.
+    pub(super) live: Seq,
+}
+
+impl Membership {
+    /// Stands where `gone` stood.
+    pub(super) fn take_place_of(&mut self, gone: Self) {
+        self.at = gone.at;
+    }
 }
 
 #[derive(Debug)]
@@ -38,8 +49,8 @@ impl Channels {
         self.ids.get(name).copied()
     }
 
-    /// Adds `member`, which must not be in it yet.
-    pub(super) fn join(&mut self, name: &str, member: u32) -> Membership {
+    /// Adds `member`, which must not be in it yet and gets what is applied from `live` on.
+    pub(super) fn join(&mut self, name: &str, member: u32, live: Seq) -> Membership {
         let channel = self.find(name).unwrap_or_else(|| {
             let name: Arc<str> = name.into();
             let id = ChannelId(self.channels.insert(Channel { name: Arc::clone(&name), members: Vec::new() }) as u32);
@@ -48,11 +59,11 @@ impl Channels {
         });
         let members = &mut self.channels[channel.0 as usize].members;
         members.push(member);
-        Membership { channel, at: members.len() as u32 - 1 }
+        Membership { channel, at: members.len() as u32 - 1, live }
     }
 
-    /// Removes a member. When another one took its place, returns that one and its new membership.
-    pub(super) fn leave(&mut self, membership: Membership) -> Option<(u32, Membership)> {
+    /// Removes a member. Returns the other one that took its place, if one did.
+    pub(super) fn leave(&mut self, membership: Membership) -> Option<u32> {
         let Channel { name, members } = &mut self.channels[membership.channel.0 as usize];
         members.swap_remove(membership.at as usize);
         if members.is_empty() {
@@ -60,7 +71,7 @@ impl Channels {
             self.channels.remove(membership.channel.0 as usize);
             return None;
         }
-        members.get(membership.at as usize).map(|moved| (*moved, membership))
+        members.get(membership.at as usize).copied()
     }
 
     /// Members to loop over; [`Self::give_back`] must follow before anybody joins or leaves.
@@ -96,13 +107,13 @@ mod tests {
     #[test]
     fn follows_members_that_are_moved() {
         let mut channels = Channels::default();
-        let mut memberships: Vec<Membership> = (0..5).map(|member| channels.join("a", member)).collect();
+        let mut memberships: Vec<Membership> =
+            (0..5).map(|member| channels.join("a", member, Seq::default())).collect();
         while let Some(gone) = memberships.pop() {
             // Leave from the front, the middle and the end in turn.
             let gone = if memberships.len() % 2 == 1 { std::mem::replace(&mut memberships[0], gone) } else { gone };
-            if let Some((_, new)) = channels.leave(gone) {
-                let moved = memberships.iter_mut().max_by_key(|membership| membership.at).unwrap();
-                *moved = new;
+            if channels.leave(gone).is_some() {
+                memberships.iter_mut().max_by_key(|membership| membership.at).unwrap().take_place_of(gone);
             }
             let mut at: Vec<u32> = memberships.iter().map(|membership| membership.at).collect();
             at.sort_unstable();
@@ -115,7 +126,7 @@ mod tests {
     #[test]
     fn exists_while_somebody_listens() {
         let mut channels = Channels::default();
-        let membership = channels.join("BTC.trade", 3);
+        let membership = channels.join("BTC.trade", 3, Seq::default());
         assert_eq!(channels.find("BTC.trade"), Some(membership.channel));
         assert_eq!(channels.take_members(membership.channel), [3]);
         channels.give_back(membership.channel, vec![3]);

@@ -38,10 +38,14 @@ pub(super) enum Phase {
     Done,
 }
 
-/// What a worker keeps of a connection.
+/// What a worker keeps of a connection. All that fanning out looks at comes first, in one line of the CPU's cache: for
+/// thousands of connections each line is fetched anew for each record.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
+    /// Present while the socket takes no more.
+    pub(super) blocked: Option<Box<Blocked>>,
     /// What waits to be sent, behind what `blocked` holds.
     pub(super) due: Due,
     pub(super) phase: Phase,
@@ -55,8 +59,8 @@ pub(super) struct Connection {
     pub(super) subscriptions: Vec<Membership>,
     /// Present in the middle of a frame or a message only.
     pub(super) decoder: Option<Box<Decoder>>,
-    /// Present while the socket takes no more.
-    pub(super) blocked: Option<Box<Blocked>>,
+    /// When it came.
+    pub(super) since: Tick,
     /// When the peer last showed life, is next pinged, and is next looked at.
     pub(super) seen: Tick,
     pub(super) ping_at: Tick,
@@ -90,6 +94,7 @@ impl Connection {
             subscriptions: Vec::new(),
             decoder: None,
             blocked: None,
+            since: now,
             seen: now,
             ping_at: now,
             deadline: now,
@@ -134,7 +139,8 @@ impl Future for Reading {
             if ready!(stream.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
             }
-            match read(stream, scratch) {
+            let read = read(stream, &mut scratch.borrow_mut());
+            match read {
                 Ok(0) => return Poll::Ready(()),
                 Ok(len) => worker.input(self.key, len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

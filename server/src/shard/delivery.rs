@@ -16,6 +16,9 @@ use super::worker::Worker;
 /// Bytes put together for one write to one connection.
 const GATHER: usize = 64 << 10;
 
+/// What a waiting frame costs beside its bytes: an answer to an empty ping has two.
+const FRAME: usize = 128;
+
 /// How far a socket took what it was offered.
 enum Taken {
     All,
@@ -114,7 +117,8 @@ impl Worker {
     /// Whether the reading task must wait, because its client does not read the answers it asked for.
     pub(super) fn must_not_read(&mut self, key: u32, cx: &Context<'_>) -> bool {
         let limit = if self.connections[key as usize].echo { 0 } else { self.shared.settings.max_queue() };
-        let waiting = self.waiting(key);
+        let frames = self.outbox.len(self.connections[key as usize].due) as usize;
+        let waiting = self.waiting(key).max(frames * FRAME);
         let connection = &mut self.connections[key as usize];
         match &mut connection.blocked {
             Some(blocked) if connection.phase == Phase::Open && waiting >= limit + blocked.allowance => {
@@ -187,8 +191,9 @@ impl Worker {
         let mut written = 0;
         while written < bytes.len() {
             self.tally.writes += 1;
-            match stream.try_write(&bytes[written..]) {
+            match crate::net::send(stream, &bytes[written..]) {
                 Ok(len) => written += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.tally.bytes += written as u64;
                     return Taken::Some(written);

@@ -17,7 +17,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(super) use self::answer::hint_ms;
 use self::attempt::Attempt;
 use super::connection::read;
 use super::reply;
@@ -125,11 +124,12 @@ async fn read_head(
     loop {
         stream.readable().await.map_err(|_| "client_left")?;
         {
-            let mut worker = worker.borrow_mut();
-            match read(stream, &mut worker.scratch) {
+            let scratch = Rc::clone(&worker.borrow().scratch);
+            let mut scratch = scratch.borrow_mut();
+            match read(stream, &mut scratch) {
                 Ok(0) if head.is_empty() => return Err("closed_silently"),
                 Ok(0) => return Err("client_left"),
-                Ok(len) => head.extend_from_slice(&worker.scratch[..len]),
+                Ok(len) => head.extend_from_slice(&scratch[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => return Err("client_left"),
             }
@@ -184,7 +184,7 @@ async fn end_politely(worker: &Rc<RefCell<Worker>>, stream: &TcpStream) -> io::R
     rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
     loop {
         stream.readable().await?;
-        match read(stream, &mut worker.borrow_mut().scratch) {
+        match read(stream, &mut worker.borrow().scratch.borrow_mut()) {
             Ok(0) => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

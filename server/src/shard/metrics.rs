@@ -56,6 +56,8 @@ pub struct Metrics {
     pub writes: Counter,
     /// Bytes that wait for clients.
     pub queue_bytes: Gauge,
+    /// Those of them whose client's socket takes no more.
+    pub blocked_bytes: Gauge,
     /// Clients over `maxQueueBytes`, by what was done.
     pub slow_clients: By,
     /// Messages dropped for slow clients.
@@ -102,6 +104,7 @@ impl Metrics {
             bytes: Counter::default(),
             writes: Counter::default(),
             queue_bytes: Gauge::default(),
+            blocked_bytes: Gauge::default(),
             slow_clients: By::default(),
             dropped: Counter::default(),
             evictions: Counter::default(),
@@ -126,6 +129,12 @@ impl Metrics {
         registry.register_with_unit("delivered", "Bytes written to sockets", Unit::Bytes, m.bytes);
         registry.register("writes", "Write calls", m.writes);
         registry.register_with_unit("queue", "Bytes that wait for clients", Unit::Bytes, m.queue_bytes);
+        registry.register_with_unit(
+            "queue_blocked",
+            "Those whose client's socket takes no more",
+            Unit::Bytes,
+            m.blocked_bytes,
+        );
         registry.register("slow_clients", "Clients over maxQueueBytes, by what was done", m.slow_clients);
         registry.register("dropped_messages", "Messages dropped for slow clients", m.dropped);
         registry.register("evictions", "Connections closed by a drain", m.evictions);
@@ -148,11 +157,19 @@ pub(super) struct Tally {
     subscriptions: i64,
     channels: i64,
     queue_bytes: i64,
+    blocked_bytes: i64,
 }
 
 impl Tally {
     /// Publishes and starts anew.
-    pub(super) fn publish(&mut self, metrics: &Metrics, subscriptions: usize, channels: usize, queue_bytes: usize) {
+    pub(super) fn publish(
+        &mut self,
+        metrics: &Metrics,
+        subscriptions: usize,
+        channels: usize,
+        due: usize,
+        blocked: usize,
+    ) {
         for (counter, value) in [
             (&metrics.records, &mut self.records),
             (&metrics.deliveries, &mut self.deliveries),
@@ -167,7 +184,8 @@ impl Tally {
         for (gauge, last, value) in [
             (&metrics.subscriptions, &mut self.subscriptions, subscriptions),
             (&metrics.channels, &mut self.channels, channels),
-            (&metrics.queue_bytes, &mut self.queue_bytes, queue_bytes),
+            (&metrics.queue_bytes, &mut self.queue_bytes, due + blocked),
+            (&metrics.blocked_bytes, &mut self.blocked_bytes, blocked),
         ] {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             if value != *last {

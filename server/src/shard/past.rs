@@ -1,7 +1,7 @@
 //! Recovery beyond the window: a join that waits for what Kafka still holds, and what it becomes when that is here.
 //!
 //! The join itself stays one step of the worker: what was read back ends where the window goes on, so there is no hole and
-//! no repeat; when the window has moved on meanwhile, the answer is an honest no.
+//! no repeat. The window is held meanwhile; when more came than it may hold, the answer is an honest no.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::window::{Recovery, Window};
+use super::window::{Hold, Recovery, Window};
 use super::worker::Worker;
 use crate::feed::{Position, Record};
 use crate::kafka::past::{Found, Missing, Reason};
@@ -30,6 +30,8 @@ pub(super) enum Asked {
 pub(super) struct Waiting {
     answer: Rc<RefCell<Option<Result<Found, Reason>>>>,
     task: AbortHandle,
+    /// Keeps in the window what the answer is to go on with.
+    _hold: Arc<Hold>,
 }
 
 impl Drop for Waiting {
@@ -73,6 +75,14 @@ impl Asked {
         }
     }
 
+    /// Whether there is nothing to wait for any more.
+    pub(super) fn is_answered(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Waiting(Waiting { answer, .. }) => answer.borrow().is_some(),
+        }
+    }
+
     /// Why there is no answer at the deadline.
     pub(super) fn reason_at_deadline(&self) -> Reason {
         match self {
@@ -81,6 +91,9 @@ impl Asked {
         }
     }
 }
+
+/// While the past was read, more came than the window may hold.
+const OUTRUN: Reason = "too_much";
 
 /// What was read back, and behind it what the window has.
 fn join(window: &Window, channel: &str, positions: &[Position], found: &Found) -> Missed {
@@ -91,8 +104,8 @@ fn join(window: &Window, channel: &str, positions: &[Position], found: &Found) -
             Position { offset: until.max(position.offset), ..*position }
         })
         .collect();
-    // Was in the window when the others were asked for, and is not any more.
-    let Some(past) = found.records.get(channel) else { return Missed::Lost("too_old") };
+    // Was in the window when the others were asked for, and is not any more: more came than it may hold.
+    let Some(past) = found.records.get(channel) else { return Missed::Lost(OUTRUN) };
     // From where the client stood nothing tells any more which records of other partitions it has seen.
     if window.may_owe_elsewhere(channel, positions) {
         return Missed::Lost("unknown_position");
@@ -104,17 +117,19 @@ fn join(window: &Window, channel: &str, positions: &[Position], found: &Found) -
             Missed::Records(records)
         }
         Recovery::Ahead(_) => Missed::Later,
+        Recovery::Lost("too_old") => Missed::Lost(OUTRUN),
         Recovery::Lost(reason) => Missed::Lost(reason),
     }
 }
 
 impl Worker {
     /// Asks the past for what the window no longer has; the held requests are looked at again when the answer is here.
-    pub(super) fn ask_past(&self, since: HashMap<String, Vec<Position>>) -> Asked {
+    pub(super) fn ask_past(&mut self, since: HashMap<String, Vec<Position>>) -> Asked {
         let Some(past) = self.shared.past.get() else { return Asked::Nothing };
         let partitions = since.values().flatten().map(|position| position.partition);
         let until = partitions.filter_map(|partition| Some((partition, self.window.rejoin(partition)?))).collect();
         let receiver = past.ask(Missing { since, until });
+        let hold = self.window.hold();
         let answer = Rc::new(RefCell::new(None));
         let (slot, worker) = (Rc::clone(&answer), Weak::clone(&self.me));
         let task = tokio::task::spawn_local(async move {
@@ -123,7 +138,7 @@ impl Worker {
                 worker.borrow_mut().retry_held();
             }
         });
-        Asked::Waiting(Waiting { answer, task: task.abort_handle() })
+        Asked::Waiting(Waiting { answer, task: task.abort_handle(), _hold: hold })
     }
 }
 
@@ -188,7 +203,7 @@ mod tests {
         // `b` was here when `a` was asked for; its record 2 left the window meanwhile.
         let window = window(&[("a", at(0, 0)), ("b", at(0, 1)), ("b", at(0, 2)), ("a", at(0, 3))]);
         let found = found(&window, "a", &[]);
-        assert_eq!(offsets(join(&window, "b", &[at(0, 1)], &found)), Err("too_old"));
+        assert_eq!(offsets(join(&window, "b", &[at(0, 1)], &found)), Err("too_much"));
     }
 
     #[test]

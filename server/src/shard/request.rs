@@ -1,6 +1,6 @@
 //! What clients ask for: the text of a message as a [`Request`], or why it is none. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -60,6 +60,9 @@ pub(super) fn parse(text: &str) -> Result<Request, Rejection> {
         return Err(reject(&None, "bad_request", "the message must be a JSON object: {\"type\": …, \"data\": {…}}"));
     };
     let id = message.remove("id").filter(|id| id.is_string() || id.is_number());
+    if id.as_ref().is_some_and(is_rounded) {
+        return Err(reject(&None, "bad_request", "id is a number too large to be repeated exactly: send it as text"));
+    }
     let Some(Value::String(kind)) = message.remove("type") else {
         return Err(reject(&id, "bad_request", "type must be text, e.g. {\"type\":\"subscribe\"}"));
     };
@@ -84,6 +87,13 @@ pub(super) fn parse(text: &str) -> Result<Request, Rejection> {
     }
 }
 
+/// A number that may have lost digits when it was read.
+fn is_rounded(id: &Value) -> bool {
+    /// From here on not every whole number has a double of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    id.is_f64() && id.as_f64().is_some_and(|number| number.abs() >= EXACT)
+}
+
 fn subscribe(fields: &Map<String, Value>) -> Result<Ask, String> {
     let channels = channels(fields)?;
     let none = Map::new();
@@ -92,6 +102,11 @@ fn subscribe(fields: &Map<String, Value>) -> Result<Ask, String> {
         Some(Value::Object(since)) => since,
         Some(_) => return Err("data.since must be an object of channel and position".to_owned()),
     };
+    let asked: HashSet<&str> = channels.iter().map(String::as_str).collect();
+    if let Some(stranger) = since.keys().find(|name| !asked.contains(name.as_str())) {
+        let name: String = stranger.chars().take(MAX_CHANNEL).collect();
+        return Err(format!("data.since names {name:?}, which is not in data.channels"));
+    }
     let with_since = |channel: String| {
         let since = since.get(&channel).map_or(Since::Now, since_of);
         (channel, since)
@@ -116,7 +131,7 @@ fn channels(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
     let Some(Value::Array(values)) = fields.get("channels") else {
         return Err("data.channels must be a list of channel names, e.g. [\"BTC.trade\"]".to_owned());
     };
-    let mut seen = std::collections::HashSet::with_capacity(values.len());
+    let mut seen = HashSet::with_capacity(values.len());
     let mut channels = Vec::with_capacity(values.len());
     for value in values {
         match value.as_str() {
@@ -191,12 +206,16 @@ mod tests {
             (r#"{"type":"subscribe","data":{"channels":[1]}}"#, "bad_request"),
             (r#"{"type":"subscribe","data":{"channels":[""]}}"#, "bad_request"),
             (r#"{"type":"subscribe","data":{"channels":["a"],"since":7}}"#, "bad_request"),
+            (r#"{"type":"subscribe","data":{"channels":["a"],"since":{"b":"ab-0-7"}}}"#, "bad_request"),
             (r#"{"type":"reconnect","data":{"last_offset":{"t":"x"}}}"#, "bad_request"),
+            (r#"{"type":"heartbeat","id":18446744073709551616}"#, "bad_request"),
         ] {
             assert_eq!(parse(text).unwrap_err().code, code, "{text}");
         }
         assert_eq!(parse(r#"{"id":7,"type":"buy"}"#).unwrap_err().id, Some(7.into()));
         assert_eq!(parse(r#"{"id":{},"type":"buy"}"#).unwrap_err().id, None);
+        let exact = parse(r#"{"id":18446744073709551615,"type":"heartbeat"}"#).unwrap();
+        assert_eq!(exact.id, Some(u64::MAX.into()));
     }
 
     #[test]

@@ -5,16 +5,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::NonEmptyStringValueParser;
 use prometheus_client::registry::Registry;
+use wscluster_api::manifest::ManifestError;
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
-use super::admin::{Admin, routes};
+use super::admin::Admin;
 use super::server::Server;
 use super::settings::Settings;
+use super::source::NoSource;
 use super::{drain, source};
+use crate::cli::USAGE;
+use crate::drain::routes::{evict_route, routes};
 use crate::kafka::Options;
-use crate::process::{Stop, announce_listening, stop_requested};
+use crate::process::{Stop, announce_listening, default_workers, stop_requested};
 
 /// Arguments of `wscluster shard`.
 #[derive(clap::Args, Debug)]
@@ -22,13 +27,16 @@ use crate::process::{Stop, announce_listening, stop_requested};
   wscluster shard -f cluster.yaml --name prices-0
   wscluster shard -f cluster.yaml --name prices-0 --listen 127.0.0.1:0 --brokers 127.0.0.1:9092 --workers 1
   curl -s localhost:9090/health | jq .state
-  curl -X POST localhost:9090/drain -d '{\"evictRate\": 100, \"deadline\": \"2m\"}'")]
+  curl -X POST localhost:9090/drain -d '{\"evictRate\": 100, \"deadline\": \"2m\"}'
+
+SIGTERM drains, a second one ends at once.
+Exit codes: 0 drained, 1 did not start, broke, or ended at once, 2 wrong command line or manifest.")]
 pub struct Args {
     /// The WsCluster manifest.
     #[arg(short = 'f', long = "file", env = "WSCLUSTER_FILE", value_name = "FILE")]
     file: PathBuf,
     /// Name of this shard, which clients and operators see.
-    #[arg(long, env = "WSCLUSTER_SHARD", default_value = "shard-0")]
+    #[arg(long, env = "WSCLUSTER_NAME", default_value = "shard-0")]
     name: String,
     /// Where clients connect; port 0: any free one.
     #[arg(long, env = "WSCLUSTER_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
@@ -37,7 +45,8 @@ pub struct Args {
     #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "ADDR")]
     admin: SocketAddr,
     /// Bootstrap brokers, in place of those in the manifest.
-    #[arg(long, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT")]
+    #[arg(long, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT",
+        value_parser = NonEmptyStringValueParser::new())]
     brokers: Vec<String>,
     /// Event loops, one thread each. Default: template.shard.workers of the manifest, or one per CPU.
     #[arg(long, env = "WSCLUSTER_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -65,23 +74,21 @@ pub fn run(args: Args) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            let is_usage = error.is::<ManifestError>() || error.downcast_ref().is_some_and(NoSource::is_usage);
+            if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let cluster = wscluster_api::manifest::read(&args.file)?;
-    let spec = &cluster.spec;
-    let mut settings = Settings::new(&args.name, spec);
+    let mut settings = Settings::new(&args.name, &wscluster_api::manifest::read(&args.file)?.spec);
     settings.echo = args.echo;
     settings.log_handshakes = args.log_handshakes;
     settings.revision = args.revision;
     if let Some(incarnation) = args.incarnation {
         settings.incarnation = incarnation;
     }
-    let cpus = || std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
-    let workers = args.workers.or(spec.template.shard.workers).unwrap_or_else(cpus).max(1);
+    let workers = args.workers.or(settings.workers).unwrap_or_else(default_workers).max(1);
     let files = crate::net::raise_open_files();
     if files < u64::from(settings.capacity) + 64 {
         tracing::warn!(
@@ -95,7 +102,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut registry = Registry::default();
-        let drain = settings.drain.clone();
+        let kafka = settings.source.clone();
         let mut server = Server::start(settings, args.listen, workers as usize, &mut registry)?;
         let options = Options {
             brokers: args.brokers,
@@ -104,9 +111,9 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
             max_value_bytes: server.shared.settings.max_queue(),
         };
         let feeds = std::mem::take(&mut server.feeds);
-        let source = source::start(&spec.source.kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
+        let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
-        let more = routes(server.drains.clone(), drain.clone());
+        let more = routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
         let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
         // Event loops that are still starting, and connections to brokers.
         server.shared.slots.fds().settle(3 * workers as usize + 8);
@@ -114,13 +121,13 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
             announce_listening(server.addr, admin);
             tracing::info!(shard = args.name, ws = %server.addr, %admin, workers, "listening");
         };
-        Ok(end(&server, drain, args.exit_with_parent, announce).await?)
+        Ok(end(&server, args.exit_with_parent, announce).await?)
     })
 }
 
 /// Announces, waits for a signal and drains; a second signal ends at once. A shard that lost a worker drains by itself
 /// and fails, so that whoever supervises it starts it anew: nothing else would bring that worker back.
-async fn end(server: &Server, drain: Drain, watch_parent: bool, announce: impl FnOnce()) -> std::io::Result<ExitCode> {
+async fn end(server: &Server, watch_parent: bool, announce: impl FnOnce()) -> std::io::Result<ExitCode> {
     let announced = async {
         announce();
         std::future::pending::<std::convert::Infallible>().await
@@ -133,6 +140,7 @@ async fn end(server: &Server, drain: Drain, watch_parent: bool, announce: impl F
         never = announced => match never {},
     };
     // A parent that is gone restarts nobody: its clients should look elsewhere now.
+    let drain = server.drains.own();
     let drain = if stop == Some(Stop::Orphaned) { Drain { deadline: Span::millis(0), ..drain } } else { drain };
     let deadline = drain.deadline.0;
     server.drains.begin_last(drain);

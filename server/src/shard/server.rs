@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-use super::drain::{Drains, Order};
+use super::drain::{Drains, Order, Workers};
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::shared::Shared;
@@ -55,6 +55,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let listeners = listeners(addr, workers)?;
         let addr = listeners[0].local_addr()?;
+        let drain = settings.drain.clone();
         let shared = Shared::new(settings, Metrics::register(registry), workers);
         registry.register_collector(Box::new(SlotMetrics(Arc::clone(&shared.slots))));
         let mut server_orders = Vec::with_capacity(workers);
@@ -75,7 +76,8 @@ impl Server {
             feeds.push(feed_in);
             server_orders.push(orders_in);
         }
-        let (drains, draining) = Drains::new(Arc::clone(&shared), server_orders.clone());
+        let workers = Workers { shared: Arc::clone(&shared), orders: server_orders.clone() };
+        let (drains, draining) = Drains::new(Arc::new(workers), drain);
         tokio::spawn(draining);
         Ok(Self { shared, addr, drains, feeds, orders: server_orders, threads })
     }

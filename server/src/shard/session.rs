@@ -4,36 +4,25 @@
 //! is no hole and no repeat between replay and live messages.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
+use wscluster_api::spec::SlowClient;
 
 use super::connection::Phase;
+use super::held::{Held, Until};
 use super::metrics::Label;
 use super::past::{Asked, Missed};
 use super::reply::{self, SubscriptionAck};
 use super::request::{self, Ask, Rejection, Request, Since};
 use super::settings::{AHEAD_TIMEOUT, ECHO_MAX_MESSAGE};
-use super::wheel::Tick;
 use super::window::Recovery;
 use super::worker::{Worker, now_ms};
-use crate::feed::Record;
+use crate::feed::{Position, Record};
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Decoder, Event, Flow, Role};
 use crate::ws::frame::{Opcode, server_frame};
-
-/// A `subscribe` of a client that has seen more than this worker: served when the worker is there, or at the deadline.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) key: u32,
-    id: Option<Value>,
-    channels: Vec<(String, Since)>,
-    deadline: Tick,
-    asked: Asked,
-}
-
-/// Requests of one connection that may be held; further ones are answered at once.
-const MAX_HELD: usize = 8;
 
 impl Worker {
     /// Takes `len` bytes that were read into the scratch buffer.
@@ -44,15 +33,15 @@ impl Worker {
         }
         let max = if connection.echo { ECHO_MAX_MESSAGE } else { self.shared.settings.max_message() };
         let mut decoder = connection.decoder.take().map_or_else(|| Decoder::new(Role::Server, max), |decoder| *decoder);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        match decoder.decode(&mut scratch[..len], &mut |event| self.on_event(key, &event)) {
+        let scratch = Rc::clone(&self.scratch);
+        let flow = decoder.decode(&mut scratch.borrow_mut()[..len], &mut |event| self.on_event(key, &event));
+        match flow {
             Ok(Flow::Continue) if !decoder.is_idle() => {
                 self.connections[key as usize].decoder = Some(Box::new(decoder));
             }
             Ok(_) => {}
             Err(violation) => self.fail(key, violation),
         }
-        self.scratch = scratch;
         self.flush(key);
     }
 
@@ -78,6 +67,8 @@ impl Worker {
     }
 
     fn on_text(&mut self, key: u32, text: &str) {
+        #[cfg(test)]
+        assert_ne!(text, super::tests::PANIC, "as the test asked");
         let Request { id, ask } = match request::parse(text) {
             Ok(request) => request,
             Err(rejection) => return self.reject(key, &rejection),
@@ -92,16 +83,15 @@ impl Worker {
         match ask {
             Ask::Subscribe(channels) => {
                 let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
-                let may_hold = self.held.iter().filter(|held| held.key == key).count() < MAX_HELD;
-                self.subscribe(Held { key, id, channels, deadline, asked: Asked::Nothing }, may_hold);
+                let may_hold = self.held.has_room(key, channels.len());
+                let until = Until::Now;
+                self.subscribe(Held { key, id, channels, deadline, asked: Asked::Nothing, until }, may_hold);
             }
             Ask::Unsubscribe(channels) => {
                 for channel in &channels {
                     self.leave(key, channel);
                 }
-                for held in self.held.iter_mut().filter(|held| held.key == key) {
-                    held.channels.retain(|(channel, _)| !channels.contains(channel));
-                }
+                self.held.leave(key, &channels);
                 let count = self.connections[key as usize].subscriptions.len();
                 self.send(key, reply::unsubscription_ack(&channels, count, id));
             }
@@ -118,13 +108,43 @@ impl Worker {
     /// Serves the requests that were held, where their time has come.
     pub(super) fn retry_held(&mut self) {
         let now = self.wheel.now();
-        for held in std::mem::take(&mut self.held) {
+        let mut requests = std::mem::take(&mut self.held);
+        let due = requests.take(|held| held.deadline <= now || self.is_due(held));
+        self.held = requests;
+        for held in due {
             let (key, may_hold) = (held.key, held.deadline > now);
             if self.connections[key as usize].phase == Phase::Open {
                 self.subscribe(held, may_hold);
                 self.flush(key);
             }
         }
+    }
+
+    fn is_due(&self, held: &Held) -> bool {
+        match &held.until {
+            Until::Now => true,
+            Until::Reached(positions) => !positions.iter().any(|position| self.window.is_ahead(*position)),
+            Until::Room => self.may_replay(held.key),
+            Until::Answer => held.asked.is_answered(),
+        }
+    }
+
+    /// What this worker has not reached of all that a client saw elsewhere; the highest offset of each partition.
+    fn ahead(&self, key: u32, channels: &[(String, Since)]) -> Vec<Position> {
+        let mut ahead: Vec<Position> = Vec::new();
+        for (channel, since) in channels {
+            let Since::At(positions) = since else { continue };
+            if self.is_member(key, channel) {
+                continue;
+            }
+            for position in positions.iter().filter(|position| self.window.is_ahead(**position)) {
+                match ahead.iter_mut().find(|other| other.partition == position.partition) {
+                    Some(other) => other.offset = other.offset.max(position.offset),
+                    None => ahead.push(*position),
+                }
+            }
+        }
+        ahead
     }
 
     fn subscribe(&mut self, asked: Held, may_hold: bool) {
@@ -137,17 +157,24 @@ impl Worker {
             self.begin_close(key, CloseCode::TooManySubscriptions, &format!("at most {max} channels"));
             return;
         }
+        let ahead = if may_hold { self.ahead(key, &asked.channels) } else { Vec::new() };
+        if !ahead.is_empty() {
+            return self.held.push(Held { until: Until::Reached(ahead), ..asked });
+        }
         let mut recoveries = Vec::with_capacity(asked.channels.len());
         let mut past = HashMap::new();
         for (channel, since) in &asked.channels {
             let missed = self.missed(key, channel, since, &asked.asked);
             match (missed, since) {
-                (Missed::Later | Missed::Busy, _) if may_hold => return self.held.push(asked),
+                (Missed::Later, _) if may_hold => return self.held.push(Held { until: Until::Answer, ..asked }),
+                (Missed::Busy, _) if may_hold => return self.held.push(Held { until: Until::Room, ..asked }),
                 (Missed::Past, Since::At(positions)) if may_hold && self.shared.past.get().is_some() => {
                     past.insert(channel.clone(), positions.clone());
                 }
                 (Missed::Later, _) => recoveries.push(Some(Err(asked.asked.reason_at_deadline()))),
                 (Missed::Busy, _) => recoveries.push(Some(Err("busy"))),
+                // It was not looked for where it may be.
+                (Missed::Past, _) if self.shared.past.get().is_some() => recoveries.push(Some(Err("busy"))),
                 (Missed::Past, _) => recoveries.push(Some(Err("too_old"))),
                 (Missed::Lost(reason), _) => recoveries.push(Some(Err(reason))),
                 (Missed::Records(records), _) => recoveries.push(Some(Ok(records))),
@@ -156,7 +183,7 @@ impl Worker {
         }
         if !past.is_empty() {
             let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
-            let asked = Held { asked: self.ask_past(past), deadline, ..asked };
+            let asked = Held { asked: self.ask_past(past), deadline, until: Until::Answer, ..asked };
             return self.held.push(asked);
         }
 
@@ -164,7 +191,7 @@ impl Worker {
         let mut replay = Vec::new();
         for ((channel, _), recovery) in asked.channels.into_iter().zip(recoveries) {
             if !self.is_member(key, &channel) {
-                let membership = self.channels.join(&channel, key);
+                let membership = self.channels.join(&channel, key, self.window.next());
                 self.connections[key as usize].subscriptions.push(membership);
                 self.subscriptions += 1;
             }
@@ -203,9 +230,12 @@ impl Worker {
             return;
         }
         let mut missed = Vec::new();
+        // Under the other policies what came live may have been dropped since, and better comes twice than never.
+        let all_live_came = matches!(self.shared.settings.delivery.slow_client, SlowClient::Disconnect);
         for membership in &self.connections[key as usize].subscriptions {
             let channel = self.channels.name(membership.channel);
-            let reason = match self.window.recover_offsets(channel, offsets) {
+            let live = all_live_came.then_some(membership.live);
+            let reason = match self.window.recover_offsets(channel, offsets, live) {
                 Recovery::Complete(records) => {
                     missed.extend(records);
                     continue;
@@ -270,10 +300,10 @@ impl Worker {
 
     fn leave_channel(&mut self, membership: super::channels::Membership) {
         self.subscriptions -= 1;
-        if let Some((moved, new)) = self.channels.leave(membership) {
+        if let Some(moved) = self.channels.leave(membership) {
             let memberships = &mut self.connections[moved as usize].subscriptions;
-            if let Some(old) = memberships.iter_mut().find(|old| old.channel == new.channel) {
-                *old = new;
+            if let Some(moved) = memberships.iter_mut().find(|other| other.channel == membership.channel) {
+                moved.take_place_of(membership);
             }
         }
     }

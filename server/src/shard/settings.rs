@@ -1,9 +1,9 @@
-//! What a shard needs to know of the manifest and its command line; fixed for the life of the process.
+//! All that a shard knows of the manifest and its command line; fixed for the life of the process.
 
 use std::time::Duration;
 
 use wscluster_api::WsClusterSpec;
-use wscluster_api::spec::{Delivery, Drain, History};
+use wscluster_api::spec::{Delivery, Drain, Kafka};
 
 use crate::ws::upgrade::HeadLimits;
 
@@ -20,8 +20,8 @@ pub struct Settings {
     pub capacity: u32,
     /// How messages reach clients.
     pub delivery: Delivery,
-    /// How much of the past is kept.
-    pub history: History,
+    /// Where messages come from, and how much of the past is kept.
+    pub source: Kafka,
     /// How it empties on a signal.
     pub drain: Drain,
     /// `Origin` values that may connect; empty: any.
@@ -30,6 +30,8 @@ pub struct Settings {
     pub head: HeadLimits,
     /// Time limit of a handshake.
     pub head_timeout: Duration,
+    /// Event loops; absent: one per CPU.
+    pub workers: Option<u32>,
     /// Whether `/echo` is served.
     pub echo: bool,
     /// Log every handshake, not only failed ones.
@@ -55,7 +57,7 @@ impl Settings {
             revision: String::new(),
             capacity: spec.capacity,
             delivery: spec.delivery.clone(),
-            history: spec.source.kafka.history.clone(),
+            source: spec.source.kafka.clone(),
             drain: spec.drain.clone(),
             allowed_origins: spec.gateway.allowed_origins.clone(),
             head: HeadLimits {
@@ -63,6 +65,7 @@ impl Settings {
                 max_headers: limits.max_headers as usize,
             },
             head_timeout: limits.head_timeout.0,
+            workers: spec.template.shard.workers,
             echo: false,
             log_handshakes: false,
         }

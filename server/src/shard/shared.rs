@@ -75,6 +75,12 @@ impl Shared {
             State::Starting | State::Draining => Err(reason(state)),
             State::Ready | State::Full => self.slots.grant(permit).ok_or_else(|| self.why_no_slot(permit.as_ref())),
         };
+        // A drain that began meanwhile may have seen no connection and ended the process: either it sees this one, or
+        // this sees it.
+        let slot = slot.and_then(|slot| match self.state() {
+            State::Draining => Err(reason(State::Draining)),
+            _ => Ok(slot),
+        });
         match &slot {
             Ok(_) => self.metrics.granted.inc(),
             Err(reason) => self.metrics.refused.get_or_create(&super::metrics::Label("reason", reason)).inc(),
@@ -122,5 +128,29 @@ pub(super) fn reason(state: State) -> &'static str {
         State::Ready => "ready",
         State::Full => "full",
         State::Draining => "draining",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_slot_outlives_a_look_that_found_none_after_the_drain_began() {
+        let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+                    spec: { source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
+        let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
+        for _ in 0..2_000 {
+            let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+            let shared = Shared::new(Settings::new("s", &cluster.spec), metrics, 1);
+            shared.filled();
+            std::thread::scope(|scope| {
+                let admitting = scope.spawn(|| shared.admit(&mut shared.slots.fds().take(Permit::CONNECTION)));
+                shared.set_draining(true);
+                let found = shared.slots.used();
+                let slot = admitting.join().unwrap();
+                assert!(slot.is_err() || found == 1, "granted behind the last look");
+            });
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! whatever path led there: so the count can neither exceed the capacity nor leak (invariants A1 and A2).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -33,10 +33,10 @@ impl Slots {
     /// A slot, unless all are taken. It takes over the `permit`, one [`Permit::CONNECTION`] of [`Self::fds`], which stays
     /// where there is none.
     pub fn grant(self: &Arc<Self>, permit: &mut Option<Permit>) -> Option<Slot> {
-        // Relaxed suffices: the count guards nothing but itself.
         let free = |used: u32| (used < self.capacity).then_some(used + 1);
         permit.as_ref()?;
-        self.used.fetch_update(Relaxed, Relaxed, free).ok()?;
+        // In one order with the begin of a drain, which waits for the last slot: see `Shared::admit`.
+        self.used.fetch_update(SeqCst, Relaxed, free).ok()?;
         permit.take()?.keep();
         Some(Slot(Arc::clone(self)))
     }
@@ -48,7 +48,7 @@ impl Slots {
 
     /// Slots taken.
     pub fn used(&self) -> u32 {
-        self.used.load(Relaxed)
+        self.used.load(SeqCst)
     }
 
     /// All slots.

@@ -26,6 +26,13 @@ pub(super) enum NoSource {
     Kafka(#[from] SourceError),
 }
 
+impl NoSource {
+    /// Whether the manifest or the command line has to change.
+    pub(super) fn is_usage(&self) -> bool {
+        !matches!(self, Self::Kafka(SourceError::Thread(_)))
+    }
+}
+
 /// Starts to feed `workers`. Returns how to ask for the source's state; dropping that ends the source.
 pub(super) fn start(
     spec: &Kafka,

@@ -53,6 +53,9 @@ struct Rig {
     next: i64,
 }
 
+/// A message that makes a debug build of the tests panic where it is read.
+pub(super) const PANIC: &str = "panic";
+
 const PARTITION: Partition = Partition { epoch: Epoch(0xab), number: 0 };
 
 impl Rig {

@@ -8,17 +8,20 @@
 #[cfg(test)]
 mod behaviour;
 mod evict;
+mod hold;
 mod lane;
 #[cfg(test)]
 mod model;
 mod recover;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use wscluster_api::spec::History;
 
-use self::lane::{Evicted, Lanes, Seq};
+pub use self::hold::Hold;
+pub use self::lane::Seq;
+use self::lane::{Evicted, Lanes};
 pub use self::recover::Recovery;
 use crate::feed::{Epoch, Partition, Record, Update};
 
@@ -33,9 +36,13 @@ pub struct Window {
     bytes: u64,
     partitions: HashMap<Partition, Reading>,
     topics: HashMap<Arc<str>, Epoch>,
+    /// Topics that were recreated, whose clients were told of it.
+    reborn: HashSet<Arc<str>>,
     channels: HashMap<Arc<str>, Lanes>,
     /// Lanes that hold no record any more, the longest silent first; may hold stale items.
     quiet: VecDeque<Quiet>,
+    /// In the order of making; may hold dead items.
+    holds: VecDeque<Weak<Hold>>,
     /// Highest number of a record whose lane was forgotten.
     forgotten: Seq,
     /// Whether what is applied is live (rather than the past, read at start).
@@ -104,8 +111,10 @@ impl Window {
             bytes: 0,
             partitions: HashMap::new(),
             topics: HashMap::new(),
+            reborn: HashSet::new(),
             channels: HashMap::new(),
             quiet: VecDeque::new(),
+            holds: VecDeque::new(),
             forgotten: Seq::NONE,
             filled: false,
         }
@@ -143,6 +152,11 @@ impl Window {
     /// Records it holds.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The number of the record that is applied next.
+    pub fn next(&self) -> Seq {
+        self.base.plus(self.entries.len())
     }
 
     /// Whether it holds no record.
@@ -186,6 +200,10 @@ impl Window {
         if self.topics.insert(Arc::clone(topic), partition.epoch).is_some_and(|epoch| epoch != partition.epoch) {
             missed = true;
             self.end_other_lives(topic, partition.epoch, &mut told);
+            self.reborn.insert(Arc::clone(topic));
+        } else if self.reborn.contains(topic) && !self.partitions.contains_key(&partition) {
+            // The first partition of the new life told everybody.
+            missed = false;
         }
         match self.partitions.get_mut(&partition) {
             Some(reading) if from <= reading.applied + 1 && !lost => return missed.then_some(told),

@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use super::channels::Channels;
 use super::connection::{Connection, Phase, Reading, Writing};
 use super::drain::Order;
+use super::held::HeldRequests;
 use super::metrics::{CloseLabel, Tally};
 use super::outbox::{Due, Outbox};
-use super::session::Held;
 use super::shared::Shared;
 use super::slots::Slot;
 use super::wheel::{TICK, Wheel};
@@ -44,8 +44,8 @@ pub(super) struct Worker {
     pub(super) outbox: Outbox,
     pub(super) window: Window,
     pub(super) wheel: Wheel,
-    /// Requests that wait for the window to reach a position.
-    pub(super) held: Vec<Held>,
+    /// Requests that are served later.
+    pub(super) held: HeldRequests,
     /// Connections with something due: of small channels, and of big ones.
     pub(super) small: VecDeque<u32>,
     pub(super) bulk: VecDeque<u32>,
@@ -55,7 +55,8 @@ pub(super) struct Worker {
     pub(super) subscriptions: usize,
     pub(super) open: u32,
     pub(super) tally: Tally,
-    pub(super) scratch: Vec<u8>,
+    /// Shared, so that a panic over what was read gives it back.
+    pub(super) scratch: Rc<RefCell<Vec<u8>>>,
     /// Where frames for one connection alone are put together.
     pub(super) gathered: Vec<u8>,
 }
@@ -93,21 +94,20 @@ pub(super) fn run(start: Start) -> std::io::Result<()> {
     })
 }
 
-/// Turns the wheel in step with the clock, however late this task is run.
+/// Turns the wheel, one step a tick of the clock. Time in which this task could not run does not count: a client is not
+/// silent because nobody listened, and a shard that was stopped for a while pings before it judges.
 async fn ticks(worker: Rc<RefCell<Worker>>) {
-    let start = Instant::now();
-    let mut at = start;
+    let mut at = Instant::now();
     loop {
         at += TICK;
         tokio::time::sleep_until(at).await;
         let mut worker = worker.borrow_mut();
         worker.shared.metrics.loop_lag.observe(at.elapsed().as_secs_f64());
-        while at <= Instant::now() {
-            worker.tick();
-            at += TICK;
-        }
-        at -= TICK;
+        worker.tick();
         worker.publish();
+        if at.elapsed() > TICK {
+            at = Instant::now();
+        }
     }
 }
 
@@ -117,13 +117,13 @@ impl Worker {
             RefCell::new(Self {
                 me: Weak::clone(me),
                 index,
-                window: Window::new(&shared.settings.history),
+                window: Window::new(&shared.settings.source.history),
                 shared,
                 connections: Slab::new(),
                 channels: Channels::default(),
                 outbox: Outbox::default(),
                 wheel: Wheel::new(),
-                held: Vec::new(),
+                held: HeldRequests::default(),
                 small: VecDeque::new(),
                 bulk: VecDeque::new(),
                 due_bytes: 0,
@@ -131,7 +131,7 @@ impl Worker {
                 subscriptions: 0,
                 open: 0,
                 tally: Tally::default(),
-                scratch: vec![0; SCRATCH],
+                scratch: Rc::new(RefCell::new(vec![0; SCRATCH])),
                 gathered: Vec::new(),
             })
         })
@@ -142,19 +142,20 @@ impl Worker {
         let now = self.wheel.now();
         let key = self.connections.insert(Connection::new(stream, slot, echo, now)) as u32;
         self.open += 1;
+        // Before anything of the client's is looked at: whatever comes of that, there is a task to end the connection.
+        if let Some(me) = self.me.upgrade() {
+            tokio::task::spawn_local(Reading::new(me, key));
+        }
         self.start_liveness(key);
         if let Some(hello) = hello {
             self.send(key, hello);
         }
         // The head may have been collected from several reads: more than the buffer takes at once.
         for piece in first.chunks(SCRATCH) {
-            self.scratch[..piece.len()].copy_from_slice(piece);
+            self.scratch.borrow_mut()[..piece.len()].copy_from_slice(piece);
             self.input(key, piece.len());
         }
         self.flush(key);
-        if let Some(me) = self.me.upgrade() {
-            tokio::task::spawn_local(Reading::new(me, key));
-        }
     }
 
     /// Ends the connection of a task that ends.
@@ -175,7 +176,7 @@ impl Worker {
         if connection.phase == Phase::Open {
             self.open -= 1;
         }
-        self.held.retain(|held| held.key != key);
+        self.held.remove(key);
         let code = connection.close_code;
         // Applications may choose any code from 3000 on: a label for each would be theirs to flood.
         let code = match code {
@@ -198,8 +199,7 @@ impl Worker {
     /// Makes what was counted visible to others.
     pub(super) fn publish(&mut self) {
         let Self { tally, shared, .. } = self;
-        let queued = self.due_bytes + self.blocked_bytes;
-        tally.publish(&shared.metrics, self.subscriptions, self.channels.len(), queued);
+        tally.publish(&shared.metrics, self.subscriptions, self.channels.len(), self.due_bytes, self.blocked_bytes);
         shared.open[self.index].store(self.open, Relaxed);
     }
 }

@@ -51,7 +51,7 @@ impl Rig {
             let slot = slots.grant(&mut slots.fds().take(Permit::CONNECTION)).unwrap();
             let key = worker.connections.vacant_key() as u32;
             worker.add(stream, slot, false, &[], None);
-            let membership = worker.channels.join(channel, key);
+            let membership = worker.channels.join(channel, key, crate::shard::window::Seq::default());
             worker.connections[key as usize].subscriptions.push(membership);
             worker.subscriptions += 1;
             keys.push(key);
@@ -101,7 +101,7 @@ fn a_member_of_both_moves_up_and_is_written_to_once() {
     with_worker(async |mut rig| {
         let big = rig.join("big", SMALL + 300).await;
         let last = *big.last().unwrap();
-        let membership = rig.worker.borrow_mut().channels.join("small", last);
+        let membership = rig.worker.borrow_mut().channels.join("small", last, crate::shard::window::Seq::default());
         rig.worker.borrow_mut().connections[last as usize].subscriptions.push(membership);
         rig.worker.borrow_mut().subscriptions += 1;
         rig.publish(&["big", "small"]);
@@ -136,7 +136,7 @@ fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
         let slow = rig.join("a", 1).await[0];
         let other = rig.join("c", 1).await[0];
         let mut worker = rig.worker.borrow_mut();
-        let membership = worker.channels.join("b", slow);
+        let membership = worker.channels.join("b", slow, crate::shard::window::Seq::default());
         worker.connections[slow as usize].subscriptions.push(membership);
         worker.subscriptions += 1;
         // Its socket takes no more, and a few bytes more than what waits are too much.
@@ -152,5 +152,58 @@ fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
         assert_eq!(worker.channels.len(), 1);
         drop(worker);
         assert_eq!(rig.due(other), 1);
+    });
+}
+
+#[test]
+fn waits_no_longer_for_more_once_as_much_is_due_as_may_be() {
+    with_worker(async |mut rig| {
+        let key = rig.join("a", 1).await[0];
+        let partition = Partition { epoch: Epoch(1), number: 0 };
+        let data = format!("\"data\":\"{}\"", "x".repeat(1 << 20));
+        {
+            let mut worker = rig.worker.borrow_mut();
+            let shared = Arc::get_mut(&mut worker.shared).unwrap();
+            shared.settings.delivery.coalesce.0 = std::time::Duration::from_hours(1);
+            shared.settings.delivery.max_queue_bytes.0 = 1 << 30;
+        }
+        // One record more than may be due before anything is written: the hour is cut short.
+        let (feed_in, feed) = mpsc::channel(64);
+        for offset in 0..=i64::try_from(MAX_DUE >> 20).unwrap() {
+            let position = Position { partition, offset };
+            let draft = Draft { kind: "t", priority: 0, data: data.as_bytes() };
+            let record = Arc::new(Record::encode("a".into(), position, None, now_ms(), draft));
+            feed_in.send(Update::Records(vec![record])).await.unwrap();
+        }
+        let running = tokio::task::spawn_local(run(Rc::clone(&rig.worker), feed));
+        let written = async {
+            while rig.worker.borrow().tally.writes == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), written).await.expect("nothing was written");
+        assert_eq!(rig.worker.borrow().connections[key as usize].close_code, 1006);
+        running.abort();
+    });
+}
+
+#[test]
+fn a_client_that_pings_and_reads_nothing_is_not_read_any_further() {
+    with_worker(async |mut rig| {
+        let key = rig.join("a", 1).await[0];
+        let mut worker = rig.worker.borrow_mut();
+        let filler = vec![0; 1 << 20];
+        while worker.connections[key as usize].stream.try_write(&filler).is_ok() {}
+        let ping = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Ping, b"", [0; 4]);
+        let cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let limit = worker.shared.settings.max_queue();
+        let mut pongs = 0;
+        while !worker.must_not_read(key, &cx) {
+            worker.scratch.borrow_mut()[..ping.len()].copy_from_slice(&ping);
+            worker.input(key, ping.len());
+            pongs += 1;
+            assert!(pongs * 128 <= limit, "{pongs} answers wait, {} bytes", worker.waiting(key));
+        }
+        assert!(pongs > 0 && worker.waiting(key) < limit / 8);
     });
 }

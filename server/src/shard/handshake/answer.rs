@@ -1,9 +1,9 @@
 //! The answers that depend on this shard: the 101 and the 503, both with its live load.
 
-use rand::RngExt as _;
 use serde_json::json;
 use wscluster_api::spec::RetryAfter;
 
+use crate::drain::hint_ms;
 use crate::shard::shared::FD_LIMIT;
 use crate::shard::slots::Slots;
 use crate::ws::upgrade::write_answer;
@@ -36,10 +36,4 @@ pub(super) fn unavailable(reason: &'static str, slots: &Slots, retry_after: &Ret
 
 fn load(slots: &Slots) -> String {
     format!("{}/{}", slots.used(), slots.capacity())
-}
-
-/// When to come back, in milliseconds: each client gets its own value.
-pub(in crate::shard) fn hint_ms(retry_after: &RetryAfter) -> u64 {
-    let (min, max) = (retry_after.min.0.as_millis() as u64, retry_after.max.0.as_millis() as u64);
-    rand::rng().random_range(min..=max.max(min))
 }

@@ -4,7 +4,11 @@ use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_api::units::Span;
 
 use super::*;
-use crate::health::State;
+use crate::admin::client::post_json;
+use crate::drain::Evict;
+use crate::drain::routes::evict_route;
+use crate::health::{KafkaCheck, State};
+use crate::shard::admin::Admin;
 
 fn drain(evict_rate: u32, deadline: Span) -> Drain {
     Drain { evict_rate, deadline, retry_after: RetryAfter { min: Span::millis(100), max: Span::millis(900) } }
@@ -94,4 +98,70 @@ async fn the_last_drain_of_a_process_is_final() {
     assert!(rig.server.drains.cancel().is_err());
     assert!(rig.server.drains.begin(drain(1, Span::secs(600))).is_err());
     assert_eq!(rig.server.shared.state(), State::Draining);
+}
+
+#[tokio::test]
+async fn evicts_as_many_as_it_is_asked_to_and_goes_on_taking_upgrades() {
+    let rig = Rig::start(2, |_| {}).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(rig.connect().await);
+    }
+    let part = Admin::new(Arc::clone(&rig.server.shared), Box::new(KafkaCheck::default));
+    let more = evict_route(rig.server.drains.clone());
+    let metrics = Arc::new(Registry::default());
+    let admin = crate::admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more).unwrap().to_string();
+    let ask = async |body: Value| post_json(&admin, "/evict", &body, PATIENCE).await;
+    ask(json!({ "count": 7, "evictRate": 1_000 })).await.unwrap();
+    until("seven evictions", || rig.metric("wscluster_shard_evictions_total") >= 7.0).await;
+    assert_eq!(rig.server.shared.state(), State::Ready);
+    clients.push(rig.connect().await);
+    let mut closed = 0;
+    for client in &mut clients {
+        // Who stays hears nothing until it asks.
+        client.0.send(Message::text(json!({ "type": "heartbeat" }).to_string())).await.ok();
+        match soon("an answer", client.0.next()).await {
+            Some(Ok(Message::Close(Some(frame)))) => {
+                assert_eq!(u16::from(frame.code), 1012);
+                assert!(frame.reason.contains("retry_after_ms"), "{}", frame.reason);
+                closed += 1;
+            }
+            other => assert!(matches!(other, Some(Ok(Message::Text(_)))), "{other:?}"),
+        }
+    }
+    assert_eq!(closed, 7);
+    rig.until_used(14).await;
+    assert_eq!(rig.metric("wscluster_shard_evictions_total"), 7.0);
+    assert!(ask(json!({ "count": 0 })).await.unwrap_err().to_string().contains("400"));
+    rig.server.drains.begin_last(drain(1, Span::secs(60)));
+    assert!(ask(json!({ "count": 1 })).await.unwrap_err().to_string().contains("409"));
+}
+
+#[tokio::test]
+async fn does_not_evict_who_has_just_come_while_there_are_others() {
+    let rig = Rig::start(1, |_| {}).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(rig.connect().await);
+    }
+    // The shard counts time in these.
+    let ticks = || rig.metric("wscluster_shard_loop_lag_seconds_count");
+    let came = ticks();
+    let settled = (Drain::SETTLE.as_millis() / 100) as f64 + 1.0;
+    until("they have settled", || ticks() >= came + settled).await;
+    for _ in 0..30 {
+        clients.push(rig.connect().await);
+    }
+    let some = |count| Evict { count, evict_rate: 1_000, retry_after: RetryAfter::default() };
+    rig.server.drains.evict(some(10)).unwrap();
+    for client in &mut clients[..10] {
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    rig.until_used(30).await;
+    // Where nobody else is left, they go all the same.
+    rig.server.drains.evict(some(30)).unwrap();
+    for client in &mut clients[10..] {
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    rig.until_used(0).await;
 }

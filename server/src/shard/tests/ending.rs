@@ -6,6 +6,29 @@ use super::*;
 use crate::ws::frame::{Opcode, client_frame};
 
 #[tokio::test]
+async fn a_panic_over_one_client_ends_that_client_only() {
+    let mut rig = Rig::start(1, |_| {}).await;
+    let mut other = rig.connect().await;
+    other.subscribe(&["a"]).await;
+    let mut cause = rig.connect().await;
+    rig.until_used(2).await;
+    cause.0.send(Message::text(PANIC)).await.unwrap();
+    rig.until_used(1).await;
+    // Also where it came right behind the head.
+    let mut raw = rig.raw().await;
+    let mut bytes = upgrade(rig.server.addr, "/ws").into_bytes();
+    bytes.extend_from_slice(&client_frame(Opcode::Text, PANIC.as_bytes(), [5; 4]));
+    raw.write_all(&bytes).await.unwrap();
+    rig.until_used(2).await;
+    drop(raw);
+    rig.until_used(1).await;
+    rig.publish("a", json!(1)).await;
+    assert_eq!(other.json().await["data"], 1);
+    other.send(json!({ "type": "heartbeat" })).await;
+    assert_eq!(other.json().await["type"], "pong");
+}
+
+#[tokio::test]
 async fn pings_and_lets_the_silent_go() {
     let rig = Rig::start(1, |settings| {
         settings.delivery.ping_interval = Span::millis(200);

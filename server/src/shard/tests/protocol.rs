@@ -153,6 +153,24 @@ async fn serves_the_old_reconnect() {
 }
 
 #[tokio::test]
+async fn the_old_reconnect_does_not_repeat_what_came_live() {
+    let mut rig = Rig::start(1, |_| {}).await;
+    for number in 0..5 {
+        rig.publish("BTC.trade", json!(number)).await;
+    }
+    let mut client = rig.connect().await;
+    client.subscribe(&["BTC.trade"]).await;
+    rig.publish("BTC.trade", json!(5)).await;
+    assert_eq!(client.json().await["type"], "price:update");
+    client.send(json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 2 } } })).await;
+    for number in 3..5 {
+        let message = client.json().await;
+        assert_eq!((&message["type"], &message["data"]), (&"replay:message".into(), &number.into()));
+    }
+    assert_eq!(client.json().await["messages_replayed"], 2);
+}
+
+#[tokio::test]
 async fn tells_subscribers_of_a_gap() {
     let mut rig = Rig::start(1, |_| {}).await;
     rig.publish("BTC.trade", json!(1)).await;

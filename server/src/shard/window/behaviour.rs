@@ -53,6 +53,34 @@ fn replays_only_the_channel_asked_for() {
 }
 
 #[test]
+fn keeps_what_is_held_however_old_it_gets() {
+    let mut window = window(1, 0);
+    push(&mut window, "a", at(0, 0), 0);
+    push(&mut window, "a", at(0, 1), 10);
+    let hold = window.hold();
+    drop(window.hold());
+    push(&mut window, "a", at(0, 2), 5_000);
+    push(&mut window, "a", at(0, 3), 9_000);
+    assert_eq!(offsets(window.recover("a", &[at(0, 0)])), Ok(vec![1, 2, 3]));
+    drop(hold);
+    push(&mut window, "a", at(0, 4), 9_001);
+    assert_eq!(window.len(), 1);
+}
+
+#[test]
+fn holds_a_bounded_number_of_bytes() {
+    let mut window = Window::new(&History { window: Span::millis(1_000), max_bytes: Size(0) });
+    begin(&mut window, at(0, 0), "trades", false);
+    let _hold = window.hold();
+    for offset in 0..40_000 {
+        push(&mut window, "a", at(0, offset), 0);
+        assert!(window.bytes <= Window::HELD_BYTES);
+    }
+    assert!(window.len() > 1_000, "{}", window.len());
+    assert_eq!(offsets(window.recover("a", &[at(0, 0)])), Err("too_old".to_owned()));
+}
+
+#[test]
 fn tells_a_client_of_a_quiet_channel_that_it_missed_nothing() {
     let mut window = window(1, 1_000);
     push(&mut window, "quiet", at(0, 0), 0);
@@ -125,12 +153,12 @@ fn serves_offsets_of_the_old_protocol_where_they_say_enough() {
         push(&mut single, "a", at(0, offset), 0);
     }
     let last = |topic: &str| HashMap::from([(topic.to_owned(), 0)]);
-    assert_eq!(offsets(single.recover_offsets("a", &last("trades"))), Ok(vec![1, 2]));
-    assert_eq!(offsets(single.recover_offsets("a", &last("other"))), Err("unknown_position".into()));
+    assert_eq!(offsets(single.recover_offsets("a", &last("trades"), None)), Ok(vec![1, 2]));
+    assert_eq!(offsets(single.recover_offsets("a", &last("other"), None)), Err("unknown_position".into()));
 
     let mut several = window(2, 1_000);
     push(&mut several, "a", at(0, 0), 0);
-    assert_eq!(offsets(several.recover_offsets("a", &last("trades"))), Err("several_partitions".into()));
+    assert_eq!(offsets(several.recover_offsets("a", &last("trades"), None)), Err("several_partitions".into()));
 }
 
 #[test]
@@ -156,4 +184,20 @@ fn takes_the_past_as_old_as_it_says_and_the_present_as_now() {
     window.apply(&Update::Filled, 100_000);
     push(&mut window, "a", at(0, 1), 100_000); // As late as it is, a client that leaves now can get it for a minute.
     assert_eq!(window.len(), 1);
+}
+
+#[test]
+fn tells_of_a_recreated_topic_once_not_once_a_partition() {
+    let mut window = window(3, 1_000);
+    push(&mut window, "a", at(0, 0), 0);
+    push(&mut window, "b", at(2, 0), 0);
+    let again = |number| Position { partition: Partition { epoch: Epoch(8), number }, offset: 0 };
+    let loss = begin(&mut window, again(0), "trades", true).expect("a loss");
+    assert!(["a", "b", "unknown"].iter().all(|channel| window.touches(&loss, channel)));
+    assert!((1..3).all(|number| begin(&mut window, again(number), "trades", true).is_none()));
+    // What is lost in the new life is told as ever.
+    push(&mut window, "a", again(1), 0);
+    let overtaken = Position { offset: 9, ..again(1) };
+    let loss = begin(&mut window, overtaken, "trades", true).expect("a loss");
+    assert!(window.touches(&loss, "a"));
 }

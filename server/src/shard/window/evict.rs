@@ -13,6 +13,9 @@ impl Window {
             if !too_old && self.bytes <= self.limits.bytes {
                 break;
             }
+            if self.bytes <= self.limits.bytes.saturating_add(Self::HELD_BYTES) && self.is_held() {
+                break;
+            }
             self.pop();
         }
         // Queues keep their peak otherwise: a burst would hold its memory for ever.

@@ -6,12 +6,14 @@
 use crate::feed::Partition;
 
 /// Number of an entry in the order of applying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seq(u64);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seq(u64);
 
 impl Seq {
     /// Before every entry.
     pub(super) const NONE: Self = Self(0);
+    /// Behind every entry.
+    pub(super) const END: Self = Self(u64::MAX);
     /// The first entry.
     pub(super) const FIRST: Self = Self(1);
 

@@ -23,13 +23,17 @@ impl Window {
     ///
     /// A partition without a position is one in which the client saw nothing: it gets all that is here from there.
     pub fn recover(&self, channel: &str, since: &[Position]) -> Recovery {
+        self.recover_until(channel, since, Seq::END)
+    }
+
+    fn recover_until(&self, channel: &str, since: &[Position], until: Seq) -> Recovery {
         let Some(seen) = newest_by_partition(since) else { return Recovery::Lost("unknown_position") };
         let none = Lanes::default();
         let lanes = self.channels.get(channel).unwrap_or(&none);
         let mut ahead = None;
         for (&partition, &offset) in &seen {
             match self.partitions.get(&partition) {
-                None if self.topics.values().any(|epoch| *epoch == partition.epoch) => {
+                None if self.is_ahead(Position { partition, offset }) => {
                     ahead = Some((partition, offset));
                 }
                 None => return Recovery::Lost("epoch"),
@@ -67,12 +71,21 @@ impl Window {
             }
             self.collect(lane, -1, &mut missed);
         }
+        missed.retain(|(seq, _)| *seq < until);
         missed.sort_unstable_by_key(|(seq, _)| *seq);
         Recovery::Complete(missed.into_iter().map(|(_, record)| Arc::clone(record)).collect())
     }
 
-    /// [`Window::recover`] for clients of the old protocol, who know one offset a topic.
-    pub fn recover_offsets(&self, channel: &str, last_offset: &HashMap<String, i64>) -> Recovery {
+    /// Whether `position` is one that this worker has still to reach.
+    pub fn is_ahead(&self, position: Position) -> bool {
+        match self.partitions.get(&position.partition) {
+            Some(reading) => position.offset > reading.applied,
+            None => self.topics.values().any(|epoch| *epoch == position.partition.epoch),
+        }
+    }
+
+    /// [`Window::recover`] for clients of the old protocol, who know one offset a topic, without what came from `live` on.
+    pub fn recover_offsets(&self, channel: &str, last_offset: &HashMap<String, i64>, live: Option<Seq>) -> Recovery {
         let lanes = self.channels.get(channel);
         let feeds = |partition: &Partition| lanes.is_none_or(|lanes| lanes.get(*partition).is_some());
         let mut since = Vec::new();
@@ -86,7 +99,7 @@ impl Window {
                 _ => {}
             }
         }
-        self.recover(channel, &since)
+        self.recover_until(channel, &since, live.unwrap_or(Seq::END))
     }
 
     /// Whether records of `channel` may be gone from partitions of which `seen` says nothing. Stricter than

@@ -18,8 +18,11 @@ pub enum Refusal {
     /// RFC 6455 §4.1.
     #[error("a WebSocket upgrade is a GET")]
     Method,
-    /// Absolute, authority and asterisk form are for other uses (RFC 9112 §3.2).
-    #[error("the request target must be a path, in printable ASCII without #")]
+    /// The same to a HEAD, whose answer has no body (RFC 9110 §9.3.2).
+    #[error("a WebSocket upgrade is a GET")]
+    Head,
+    /// Authority and asterisk form are for other uses (RFC 9112 §3.2).
+    #[error("the request target must be a path or http://HOST/path, in printable ASCII without #")]
     Target,
     /// RFC 9112 §3.2.
     #[error("exactly one Host field with a host name is needed")]
@@ -72,7 +75,7 @@ impl Refusal {
     /// HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            Self::Method => 405,
+            Self::Method | Self::Head => 405,
             Self::HttpVersion => 505,
             Self::NoUpgrade | Self::WsVersion => 426,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => 431,
@@ -89,7 +92,7 @@ impl Refusal {
             Self::Malformed(_) => "malformed",
             Self::Http10 => "http_1_0",
             Self::HttpVersion => "http_version",
-            Self::Method => "method",
+            Self::Method | Self::Head => "method",
             Self::Target => "target",
             Self::Host => "host",
             Self::Body => "body",
@@ -107,16 +110,21 @@ impl Refusal {
         }
     }
 
-    /// The whole answer: `Connection: close` and a JSON body `{"error":…,"message":…}`.
+    /// The whole answer: `Connection: close` and, but for HEAD, a JSON body `{"error":…,"message":…}`.
     pub fn answer(self) -> Vec<u8> {
         let fields: &[(&str, &str)] = match self {
-            Self::Method => &[("Allow", "GET")],
+            Self::Method | Self::Head => &[("Allow", "GET")],
             Self::NoUpgrade | Self::WsVersion => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
             _ => &[],
         };
         let body = serde_json::json!({ "error": self.code(), "message": self.to_string() });
         let mut out = Vec::with_capacity(256);
         write_answer(&mut out, self.status(), fields, &body);
+        if self == Self::Head
+            && let Some(end) = out.windows(4).position(|four| four == b"\r\n\r\n")
+        {
+            out.truncate(end + 4);
+        }
         out
     }
 }

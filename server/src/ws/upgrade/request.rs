@@ -11,7 +11,7 @@ use super::{HeadLimits, Headers, Refusal, list};
 pub struct UpgradeRequest<'b> {
     /// Bytes of the head; what follows them are the client's first frames.
     pub len: usize,
-    /// Path and query as sent.
+    /// Path and query as sent, without what an absolute form has before them.
     pub target: &'b str,
     /// The target up to `?`; begins with `/`.
     pub path: &'b str,
@@ -59,15 +59,25 @@ pub fn parse_request(buf: &[u8], limits: HeadLimits) -> Result<Option<UpgradeReq
     if has_bare_lf(head) {
         return Err(Refusal::Malformed("a line ends without CR"));
     }
+    if request.method == Some("HEAD") {
+        return Err(Refusal::Head);
+    }
     if request.version == Some(0) {
         return Err(Refusal::Http10);
     }
     if request.method != Some("GET") {
         return Err(Refusal::Method);
     }
-    let target = request.path.filter(|target| is_origin_form(target)).ok_or(Refusal::Target)?;
+    let (authority, target) = request.path.map_or((None, ""), split_absolute);
+    if !is_origin_form(target) {
+        return Err(Refusal::Target);
+    }
     let fields = Fields::collect(request.headers)?;
     let host = fields.host.and_then(ascii).filter(|host| is_host(host)).ok_or(Refusal::Host)?;
+    // A server goes by the target and not by Host (RFC 9112 §3.2.2): taken only where that makes no difference.
+    if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
+        return Err(Refusal::Host);
+    }
     if fields.has_body {
         return Err(Refusal::Body);
     }
@@ -164,6 +174,20 @@ pub(super) fn lines(head: &[u8]) -> &[u8] {
     match head[start..].iter().position(|byte| *byte == b'\n') {
         Some(newline) => head.get(start + newline + 1..end).unwrap_or_default(),
         None => &[],
+    }
+}
+
+/// The authority and the rest of an absolute form, which a server must take too (RFC 9112 §3.2.2).
+fn split_absolute(target: &str) -> (Option<&str>, &str) {
+    let scheme = "http://";
+    if !target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)) {
+        return (None, target);
+    }
+    let rest = &target[scheme.len()..];
+    match rest.find(['/', '?']) {
+        Some(at) => (Some(&rest[..at]), &rest[at..]),
+        // An empty path is the root (RFC 9110 §4.2.3).
+        None => (Some(rest), "/"),
     }
 }
 

@@ -53,9 +53,33 @@ fn refuses_what_is_no_http_1_1_get() {
     assert_eq!(refused(&swap("HTTP/1.1", "HTTP/2.0")), Refusal::HttpVersion);
     assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Refusal::HttpVersion);
     assert_eq!(refused("\u{16}\u{3}\u{1}\u{2}").code(), "malformed");
-    for target in ["http://example.com/ws", "*", "example.com:443", "/ws#part", "/w\u{e4}"] {
+    for target in
+        ["https://example.com:8080/ws", "http://example.com:8080?a", "*", "example.com:443", "/ws#part", "/w\u{e4}"]
+    {
         assert_eq!(refused(&swap("/ws?token=1", target)), Refusal::Target, "{target}");
     }
+}
+
+#[test]
+fn takes_an_absolute_form_that_names_the_same_host() {
+    let bytes = swap("/ws?token=1", "HTTP://Example.com:8080/ws?token=1");
+    let request = parse_request(bytes.as_bytes(), LIMITS).unwrap().unwrap();
+    assert_eq!((request.target, request.path, request.host), ("/ws?token=1", "/ws", "example.com:8080"));
+    let bytes = swap("/ws?token=1", "http://example.com:8080");
+    assert_eq!(parse_request(bytes.as_bytes(), LIMITS).unwrap().unwrap().target, "/");
+    for other in ["http://example.com/ws", "http://other:8080/ws", "http:///ws", "http://a@example.com:8080/ws"] {
+        assert_eq!(refused(&swap("/ws?token=1", other)), Refusal::Host, "{other}");
+    }
+}
+
+#[test]
+fn answers_head_without_a_body() {
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        assert_eq!(refused(&swap("GET", "HEAD").replace("HTTP/1.1", version)), Refusal::Head);
+    }
+    let answer = String::from_utf8(Refusal::Head.answer()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.contains("\r\nAllow: GET\r\n") && answer.contains("\r\nContent-Length: "), "{answer}");
 }
 
 #[test]
