@@ -19,6 +19,8 @@ const RESERVE: i64 = 64;
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
+    /// For clients, taken or not.
+    all: AtomicI64,
     left: AtomicI64,
     /// What is left of the part of the reserve that serves refusals.
     refusals: AtomicI64,
@@ -38,6 +40,7 @@ impl Budget {
         let left = limit_signed.saturating_sub(open).saturating_sub(reserve);
         Arc::new(Self {
             limit,
+            all: AtomicI64::new(left),
             left: AtomicI64::new(left),
             refusals: AtomicI64::new(reserve / 2),
             began: Instant::now(),
@@ -55,7 +58,15 @@ impl Budget {
     /// the first client; those that are there already count as open files.
     pub fn settle(&self, more: usize) {
         let settled = Self::new(self.limit, open_files() + more as u64);
-        self.left.store(settled.left.load(Relaxed), Relaxed);
+        let left = settled.left.load(Relaxed);
+        self.all.store(left, Relaxed);
+        self.left.store(left, Relaxed);
+    }
+
+    /// Keeps `descriptors` more for the process itself, or, where negative, that many fewer.
+    pub fn set_aside(&self, descriptors: i64) {
+        self.all.fetch_sub(descriptors, Relaxed);
+        self.left.fetch_sub(descriptors, Relaxed);
     }
 
     /// The limit of open files (`RLIMIT_NOFILE`).
@@ -66,6 +77,11 @@ impl Budget {
     /// Descriptors left for clients.
     pub fn room(&self) -> i64 {
         self.left.load(Relaxed)
+    }
+
+    /// How many clients there may be at a time that take `descriptors` each.
+    pub fn most(&self, descriptors: i64) -> u64 {
+        u64::try_from(self.all.load(Relaxed) / descriptors).unwrap_or(0)
     }
 
     /// Takes what one client needs: [`Permit::TUNNEL`] or [`Permit::CONNECTION`].
@@ -168,6 +184,11 @@ mod tests {
         assert!(budget.take(Permit::TUNNEL).is_none());
         budget.put_back(Permit::TUNNEL);
         assert!(budget.take(Permit::TUNNEL).is_some());
+        budget.set_aside(1);
+        assert!(budget.take(Permit::TUNNEL).is_none());
+        budget.set_aside(-1);
+        assert!(budget.take(Permit::TUNNEL).is_some());
+        assert_eq!(budget.most(Permit::TUNNEL), (200 - 20 - 50) / 2, "whether taken or not");
         let refusals: Vec<_> = std::iter::from_fn(|| budget.take_refusal()).collect();
         assert_eq!(refusals.len(), 25);
         drop(refusals);

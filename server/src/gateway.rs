@@ -4,30 +4,38 @@
 //! slots; what a gateway believes about shards ([`table`]) only decides whom it asks first. `docs/handshake.md` draws
 //! the way of a client through [`handshake`]; [`tunnel`] is the hot path.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prometheus_client::registry::Registry;
-use wscluster_api::WsClusterSpec;
 use wscluster_api::manifest::{self, ManifestError};
+use wscluster_api::spec::Drain;
+use wscluster_api::units::Span;
 
-use crate::fds::{Budget, Permit};
+use crate::cli::USAGE;
+use crate::drain::routes::routes;
+use crate::drain::{Drains, STEP};
+use crate::fds::Budget;
 use crate::net::{ListenError, Share};
 use crate::process::Stop;
 use crate::{admin, net, process};
 
+use self::discovery::{Discovery, DiscoveryError, Service};
 use self::state::{Gateway, Settings, Stage};
 use self::table::Member;
 
 pub mod client;
 pub mod dial;
+pub mod discovery;
 pub mod forward;
 pub mod gauges;
 pub mod handshake;
+pub mod master;
+pub mod members;
 pub mod metrics;
 pub mod outcome;
 pub mod pick;
@@ -51,8 +59,11 @@ mod tests;
 #[command(after_help = "Examples:
   wscluster gateway -f cluster.yaml --listen 0.0.0.0:8080 --admin 127.0.0.1:9090 \\
       --shard prices-0=127.0.0.1:8100,127.0.0.1:9100 --shard prices-1=127.0.0.1:8101,127.0.0.1:9101
+  wscluster gateway -f cluster.yaml --discover default/prices-shards
 
-The first line on standard output says where it listens. SIGTERM drains, a second one ends at once.")]
+The first line on standard output says where it listens. SIGTERM drains, a second one ends at once.
+Exit codes: 0 ended on a signal, 1 did not start or broke, 2 wrong command line or manifest.",
+    group(clap::ArgGroup::new("source").required(true).args(["shards", "members", "discover"])))]
 pub struct Args {
     /// The WsCluster manifest.
     #[arg(short = 'f', long = "file", env = "WSCLUSTER_FILE", value_name = "FILE")]
@@ -60,21 +71,33 @@ pub struct Args {
     /// Where clients connect. Several gateways may share the port.
     #[arg(long, env = "WSCLUSTER_LISTEN", default_value = "0.0.0.0:8080", value_name = "HOST:PORT")]
     listen: SocketAddr,
-    /// Where /health, /readyz, /livez and /metrics are.
+    /// Where /health, /readyz, /livez, /metrics and /drain are.
     #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "HOST:PORT")]
     admin: SocketAddr,
     /// A shard: its name, WebSocket address and admin address. Once per shard.
-    #[arg(long = "shard", required = true, value_name = "NAME=WS_ADDR,ADMIN_ADDR")]
+    #[arg(long = "shard", value_name = "NAME=WS_ADDR,ADMIN_ADDR")]
     shards: Vec<Member>,
+    /// A file that names the shards instead, one `NAME=WS_ADDR,ADMIN_ADDR` a line; it is followed when it changes.
+    #[arg(long, value_name = "FILE")]
+    members: Option<PathBuf>,
+    /// The Kubernetes Service whose endpoints are the shards, by its ports `ws` and `admin`. Asks the API server of the pod's
+    /// service account, or of KUBECONFIG.
+    #[arg(long, env = "WSCLUSTER_DISCOVER", value_name = "NAMESPACE/SERVICE")]
+    discover: Option<Service>,
     /// Event loops, one thread each. Default: the manifest's template.gateway.workers, else one per CPU.
     #[arg(long, env = "WSCLUSTER_WORKERS", value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: Option<u32>,
     /// Log every handshake with its phase times, not only failed ones.
     #[arg(long, env = "WSCLUSTER_LOG_HANDSHAKES")]
     log_handshakes: bool,
-    /// Seconds between turning not ready and closing the listener at SIGTERM: the time a load balancer needs to notice.
+    /// Time from turning not ready to refusing clients: what a load balancer needs to notice.
     #[arg(long, env = "WSCLUSTER_DRAIN_LAG", default_value = "0s", value_name = "DURATION")]
-    drain_lag: wscluster_api::units::Span,
+    drain_lag: Span,
+    /// Keep the listening sockets in this process and run the gateway in a child, as nginx and HAProxy do: when it dies, the
+    /// next one starts 0.1 s later on the same sockets (later still if it keeps dying), and clients that connect meanwhile wait
+    /// instead of being refused.
+    #[arg(long)]
+    master: bool,
     /// End when standard input closes.
     #[arg(long)]
     exit_with_parent: bool,
@@ -104,64 +127,73 @@ enum GatewayError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     #[error("failed to start: {0}")]
     Start(#[from] std::io::Error),
     #[error("failed: a worker has ended, see the log")]
     Worker,
-    #[error("--shard names {0:?} twice; each shard has its own name")]
-    Twice(String),
+    #[error(transparent)]
+    Members(#[from] members::MembersError),
 }
 
 /// Runs the part.
 #[expect(clippy::needless_pass_by_value, reason = "every part is run with the arguments it owns")]
 pub fn run(args: Args) -> ExitCode {
     match serve(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            let is_usage = matches!(error, GatewayError::Manifest(_) | GatewayError::Members(_));
+            if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn serve(args: &Args) -> Result<(), GatewayError> {
-    let spec = manifest::read(&args.file)?.spec;
-    for (at, shard) in args.shards.iter().enumerate() {
-        if args.shards[..at].iter().any(|other| other.name == shard.name) {
-            return Err(GatewayError::Twice(shard.name.clone()));
-        }
+fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
+    let settings = Settings::new(&manifest::read(&args.file)?.spec, args.drain_lag.0, args.log_handshakes);
+    members::unique(&args.shards)?;
+    let listeners = listeners(args, &settings)?;
+    let bound = listeners[0].local_addr()?;
+    if args.master {
+        return Ok(master::run(listeners, args.exit_with_parent)?);
     }
-    let gateway = Gateway::new(Settings::new(&spec, args.log_handshakes), Budget::of_this_process());
-    gateway.table.set(&args.shards);
+    let listed = args.members.as_deref().map(members::read).transpose()?;
+    let shards = listed.as_ref().map_or(&args.shards, |listed| &listed.members).clone();
+    let gateway = Gateway::new(settings, Budget::of_this_process());
 
-    let first = net::listen(args.listen, Share::ReusePort)?;
-    // With port 0 the kernel has chosen one, and the other workers share it.
-    let bound = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..workers(args, &spec) {
-        listeners.push(net::listen(bound, Share::ReusePort)?);
-    }
     let mut registry = Registry::with_prefix("wscluster_gateway");
     gateway.metrics.register(&mut registry);
     registry.register_collector(Box::new(gauges::Gauges(Arc::clone(&gateway))));
     let part = Arc::new(status::AdminPart::new(Arc::clone(&gateway)));
-    let admin = admin::start(args.admin, part, Arc::new(registry), axum::Router::new())?;
+    let (drains, draining) = Drains::new(Arc::clone(&gateway), gateway.settings.drain.clone());
+    let more = routes(drains.clone());
+    let admin = admin::start(args.admin, part, Arc::new(registry), more)?;
 
+    // A worker's event loop has three descriptors, and each may be replaced while it is open.
+    let discovering = if args.discover.is_some() { discovery::DESCRIPTORS } else { 0 };
+    gateway.fds.settle(2 * 3 * listeners.len() + discovering);
+    gateway.set_members(&shards);
+    if let Some(service) = &args.discover {
+        let discovery = Arc::new(Discovery::new(service.clone()));
+        discovery::start(Arc::clone(&gateway), Arc::clone(gateway.discovery.get_or_init(|| discovery)))?;
+    }
     poll::start(Arc::clone(&gateway))?;
+    if let (Some(path), Some(listed)) = (&args.members, listed) {
+        members::follow(Arc::clone(&gateway), path.clone(), listed)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // A worker's event loop has three descriptors, a polled shard has one, and each may be replaced while it is open.
-    gateway.fds.settle(2 * (3 * listeners.len() + args.shards.len()));
-    warn_if_short(&gateway, spec.capacity, args.shards.len());
     let workers = listeners
         .into_iter()
         .enumerate()
         .map(|(index, listener)| worker::start(Arc::clone(&gateway), listener, index))
         .collect::<Result<Vec<_>, _>>()?;
     let announce = || process::announce_listening(bound, admin);
-    tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = args.shards.len(),
+    tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = shards.len(),
         open_files_limit = gateway.fds.limit(), "gateway listens");
 
-    runtime.block_on(until_drained(&gateway, args, spec.drain.deadline.0, announce))?;
+    runtime.spawn(draining);
+    runtime.block_on(until_drained(&gateway, &drains, args.exit_with_parent, announce))?;
     gateway.enter(Stage::Closing);
     if gateway.has_failed() {
         return Err(GatewayError::Worker);
@@ -170,34 +202,35 @@ fn serve(args: &Args) -> Result<(), GatewayError> {
         // A worker that panicked has told so already.
         let _ = worker.join();
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Where it is alone, or the others have ended, a gateway carries all that its shards hold.
-fn warn_if_short(gateway: &Gateway, capacity: u32, shards: usize) {
-    let tunnels = u64::try_from(gateway.fds.room() / Permit::TUNNEL).unwrap_or(0);
-    let capacity = u64::from(capacity) * shards as u64;
-    if tunnels < capacity {
-        tracing::warn!(
-            open_files_limit = gateway.fds.limit(),
-            tunnels,
-            capacity,
-            "fewer tunnels may be open than the shards hold, and each takes two files: raise the limit (ulimit -n, \
-             LimitNOFILE), or run more gateways"
-        );
+/// One for each worker: those that this process was started with, or its own.
+fn listeners(args: &Args, settings: &Settings) -> Result<Vec<TcpListener>, GatewayError> {
+    let inherited = master::inherited()?;
+    if !inherited.is_empty() {
+        return Ok(inherited);
     }
+    let is_shared = net::is_shared(args.listen);
+    let first = net::listen(args.listen, Share::ReusePort)?;
+    if is_shared {
+        tracing::info!(ws = %args.listen, "another gateway listens on this port too: each gets a share of the clients");
+    }
+    // With port 0 the kernel has chosen one, and the other workers share it.
+    let bound = first.local_addr()?;
+    let more = (1..workers(args, settings)).map(|_| net::listen(bound, Share::ReusePort));
+    Ok(std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?)
 }
 
-fn workers(args: &Args, spec: &WsClusterSpec) -> u32 {
-    let per_cpu = || std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
-    args.workers.or(spec.template.gateway.workers).unwrap_or_else(per_cpu).max(1)
+fn workers(args: &Args, settings: &Settings) -> u32 {
+    args.workers.or(settings.workers).unwrap_or_else(process::default_workers).max(1)
 }
 
-/// Serves until told to stop, then until everything has ended, `deadline` is over, or told so again.
+/// Serves until told to stop, then until everything has ended, the drain's deadline is over, or told so again.
 async fn until_drained(
     gateway: &Gateway,
-    args: &Args,
-    deadline: Duration,
+    drains: &Drains<Gateway>,
+    watch_parent: bool,
     announce: impl FnOnce(),
 ) -> std::io::Result<()> {
     let announced = async {
@@ -207,24 +240,24 @@ async fn until_drained(
     let reason = tokio::select! {
         // In this order: who reads the announcement may send a signal at once, and it must find its handler.
         biased;
-        reason = process::stop_requested(args.exit_with_parent) => reason?,
+        reason = process::stop_requested(watch_parent) => reason?,
         () = gateway.reached(Stage::Closing) => return Ok(()),
         never = announced => match never {},
     };
     let began = Instant::now();
-    // A parent that is gone restarts nobody: clients should look elsewhere now.
-    let (lag, deadline) = match reason {
-        Stop::Signal => (args.drain_lag.0, deadline),
-        Stop::Orphaned => (Duration::ZERO, Duration::ZERO),
+    tracing::info!(?reason, tunnels = gateway.tunnels.load(Relaxed), "ending");
+    let drain = drains.own();
+    let drain = match reason {
+        Stop::Signal => drain,
+        // A parent that is gone restarts nobody: clients should look elsewhere now.
+        Stop::Orphaned => Drain { deadline: Span::millis(0), ..drain },
     };
-    gateway.enter(Stage::NotReady);
-    tracing::info!(?reason, tunnels = gateway.tunnels.load(Relaxed), "draining");
+    // What the deadline leaves is closed then, and that takes its time.
+    let most = drain.deadline.0 + tunnel::LINGER + 2 * STEP;
+    drains.begin_last(drain);
     let drained = async {
-        tokio::time::sleep(lag).await;
-        gateway.enter(Stage::Draining);
-        let mut look = tokio::time::interval(Duration::from_millis(50));
-        while !gateway.is_idle() && began.elapsed() < deadline {
-            look.tick().await;
+        while !gateway.is_drained() && began.elapsed() < most {
+            tokio::time::sleep(STEP).await;
         }
     };
     tokio::select! {

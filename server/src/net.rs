@@ -3,11 +3,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 /// Handshakes the kernel may hold for us; it caps this at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4_096;
@@ -23,8 +27,10 @@ const UNSENT: u32 = 128 << 10;
 #[derive(Debug, thiserror::Error)]
 #[error("failed to listen on {addr}: {source}{}", remedy(source))]
 pub struct ListenError {
-    addr: SocketAddr,
-    source: io::Error,
+    /// Where.
+    pub addr: SocketAddr,
+    /// Why.
+    pub source: io::Error,
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -48,12 +54,10 @@ pub enum Share {
 /// A non-blocking listener with our backlog, `TCP_NODELAY`, `TCP_USER_TIMEOUT` and `TCP_NOTSENT_LOWAT`.
 pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> {
     let open = || {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(share == Share::ReusePort)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        tune(&socket)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -61,10 +65,58 @@ pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError
     open().map_err(|source| ListenError { addr, source })
 }
 
+/// Sets what every listener of ours has, also one that another program has opened.
+pub fn tune(listener: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_notsent_lowat(UNSENT)
+}
+
 /// Fails when somebody listens on `addr`. A listener of another program would share its port with ours through
 /// `SO_REUSEPORT` and get part of the clients: only an exclusive one tells.
 pub fn ensure_free(addr: SocketAddr) -> Result<(), ListenError> {
     if addr.port() == 0 { Ok(()) } else { listen(addr, Share::Exclusive).map(drop) }
+}
+
+/// Whether somebody listens on `addr` with whom a listener of ours would share it. Nobody is kept from it by this question.
+pub fn is_shared(addr: SocketAddr) -> bool {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // Without SO_REUSEPORT, and without listening: only a socket that listens is in its way.
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())
+    };
+    bind().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Writes what fits; `WouldBlock` when nothing does. The runtime's view of the socket is not asked, since it is wrong
+/// only where the kernel says so too; it lies in memory that a fan-out to thousands would have to fetch for each.
+pub fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        // Told, so that waiting for room waits.
+        Err(Errno::AGAIN) => socket.try_io(Interest::WRITABLE, || Err(io::ErrorKind::WouldBlock.into())),
+        sent => Ok(sent?),
+    }
+}
+
+/// Lets no new TCP handshake begin at `listener`, while those that have begun may end. It is as if the first segment
+/// (SYN) were lost, so that the client's kernel sends it again a second later: to another listener of the port, if there is
+/// one by then. Best effort: a kernel without filters goes on as before.
+pub fn refuse_new(listener: impl AsFd) {
+    const RETURN: u16 = 0x06;
+    let program = [
+        // The byte with the flags, of these SYN and ACK: drop what has only the first, keep the rest.
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = SockRef::from(&listener).attach_filter(&program) {
+        tracing::debug!(%error, "no filter for new connections");
+    }
 }
 
 /// Whether `error` of `accept` means that there is no room for another socket, so that trying at once fails again.

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt as _;
+use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why a process should end.
@@ -48,6 +50,20 @@ pub fn announce_listening(ws: std::net::SocketAddr, admin: std::net::SocketAddr)
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Sends `signal` to a child if it still runs.
+pub fn signal_child(child: &Child, signal: Signal) -> std::io::Result<()> {
+    // Its id is none once it was waited for: until then the pid cannot belong to anybody else.
+    match child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        Some(pid) => Ok(kill_process(pid, signal)?),
+        None => Ok(()),
+    }
+}
+
+/// Event loops where nothing else is said: one per CPU.
+pub fn default_workers() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32)
+}
+
 /// CPU and memory of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
@@ -69,6 +85,13 @@ pub fn usage(pid: &str) -> Option<Usage> {
     let pages = fields.get(21)?.parse::<u64>().ok()?;
     let rss_bytes = pages * rustix::param::page_size() as u64;
     Some(Usage { cpu: Duration::from_millis(ticks * 1_000 / USER_HZ), rss_bytes })
+}
+
+/// Whether a debugger holds process `pid`.
+pub fn is_traced(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
 }
 
 /// Turns successive [`Usage`] values of this process into a CPU percentage (100 = one core busy).
@@ -127,6 +150,14 @@ mod tests {
     #[test]
     fn knows_no_usage_of_a_process_that_is_not_there() {
         assert_eq!(usage("0"), None);
+    }
+
+    #[test]
+    fn sees_no_debugger_where_there_is_none() {
+        assert!(!is_traced(0), "no such process");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!is_traced(child.id()));
+        child.kill().and_then(|()| child.wait()).unwrap();
     }
 
     #[test]

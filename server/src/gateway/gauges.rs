@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType::{Counter, Gauge};
 
+use super::discovery::Discovery;
 use super::state::Gateway;
 
 /// Reads them.
@@ -39,6 +40,9 @@ impl Collector for Gauges {
         ] {
             encoder.encode_descriptor(name, help, None, Gauge)?.encode_gauge(&value)?;
         }
+        if let Some(discovery) = gateway.discovery.get() {
+            encode_discovery(&mut encoder, discovery)?;
+        }
         let mut bytes = encoder.encode_descriptor("relayed_bytes", "Bytes relayed, by direction", None, Counter)?;
         for (direction, value) in [("to_shard", relayed.0), ("to_client", relayed.1)] {
             let labels = [("direction", direction)];
@@ -64,4 +68,16 @@ impl Collector for Gauges {
         }
         Ok(())
     }
+}
+
+fn encode_discovery(encoder: &mut DescriptorEncoder<'_>, discovery: &Discovery) -> Result<(), Error> {
+    let members = "Shards in the list that the API server gave";
+    encoder.encode_descriptor("discovery_members", members, None, Gauge)?.encode_gauge(&discovery.members())?;
+    let age = "Time since the API server last confirmed the list of shards";
+    encoder
+        .encode_descriptor("discovery_age_seconds", age, None, Gauge)?
+        .encode_gauge(&discovery.age().as_secs_f64())?;
+    let errors = "Lists and watches of the API server that failed";
+    let mut counter = encoder.encode_descriptor("discovery_errors", errors, None, Counter)?;
+    counter.encode_counter::<NoLabelSet, _, u64>(&discovery.errors(), None)
 }

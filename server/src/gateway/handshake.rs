@@ -21,7 +21,7 @@ use super::record::Record;
 use super::socket::Socket as _;
 use super::state::{Gateway, Stage};
 use super::table::{Lease, ShardId};
-use super::tunnel::Tunnel;
+use super::tunnel::{First, Tunnel};
 use super::worker::Worker;
 use crate::fds::Permit;
 
@@ -33,6 +33,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, perm
     let read = client.read_head(peer.ip(), &gateway.settings).await;
     record.lap(Phase::Head);
     let admitted = match read {
+        Ok(_) if gateway.stage() == Stage::Refusing => Err(Outcome::Unavailable(Unavailable::Draining).into()),
         Ok(asked) => {
             Admission::new(gateway, &client, &asked, &mut record).run().await.map(|granted| (granted, asked.early))
         }
@@ -53,9 +54,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, perm
             let seat = worker.registry.seat(granted.lease.shard(), permit);
             record.lap(Phase::Write);
             record.end(Outcome::Upgraded, Some(&granted.lease.shard().member().name));
-            let rest = &granted.bytes[written..];
+            let first = First { unsent: &granted.bytes[written..], frames: &granted.bytes[granted.head_len..] };
             seat.occupy(|seat| {
-                spawn_local(Tunnel::new(client.stream, granted.stream, &early, rest, seat)).abort_handle()
+                spawn_local(Tunnel::new(client.stream, granted.stream, &early, first, seat));
             });
         }
         Err(ending) => {
@@ -86,7 +87,7 @@ fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
         Outcome::Refused(refusal) => refusal.answer(),
         Outcome::Unavailable(reason) => {
             let message = (reason == Unavailable::FdLimit).then(|| gateway.fds.shortage());
-            reason.answer(message, &gateway.settings.retry_after, &mut rand::rng())
+            reason.answer(message, &gateway.settings.drain.retry_after, &mut rand::rng())
         }
         _ => Vec::new(),
     }
@@ -97,6 +98,8 @@ struct Granted {
     stream: TcpStream,
     lease: Lease,
     bytes: Vec<u8>,
+    /// Where the frames in `bytes` begin.
+    head_len: usize,
 }
 
 /// An end without a tunnel.
@@ -194,7 +197,7 @@ impl<'a> Admission<'a> {
             biased;
             () = ticket.called() => Ok(Wait::Called),
             () = self.client.gone() => Err(Outcome::ClientGone(Phase::Queue).into()),
-            () = self.gateway.reached(Stage::Draining) => Err(Outcome::Unavailable(Unavailable::Draining).into()),
+            () = self.gateway.reached(Stage::Refusing) => Err(Outcome::Unavailable(Unavailable::Draining).into()),
             () = tokio::time::sleep(self.patience) => Ok(Wait::Over),
         };
         self.patience = self.patience.saturating_sub(began.elapsed());
@@ -233,14 +236,14 @@ impl<'a> Admission<'a> {
         let now = self.gateway.table.now_ms();
         let shard = lease.shard();
         let cause = match asked? {
-            Ok((stream, Reply::Upgraded { bytes, load })) => {
+            Ok((stream, Reply::Upgraded { bytes, head_len, load })) => {
                 match load {
                     Some(_) => shard.answered(load, None, now),
                     None => shard.granted_silently(),
                 }
                 shard.succeeded();
                 self.gateway.metrics.granted();
-                return Ok(Some(Granted { stream, lease, bytes }));
+                return Ok(Some(Granted { stream, lease, bytes, head_len }));
             }
             Ok((_, Reply::Final { status, bytes })) => {
                 shard.succeeded();

@@ -19,6 +19,7 @@ pub struct Metrics {
     retries: Family<CauseLabel, Counter>,
     granted: Counter,
     refused: Counter,
+    evictions: Family<EvictionLabel, Counter>,
     /// `accept` failed for want of descriptors or memory.
     pub accept_errors: Counter,
     by_phase: Family<PhaseLabel, Histogram, fn() -> Histogram>,
@@ -37,6 +38,33 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CauseLabel {
     cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvictionLabel {
+    outcome: &'static str,
+}
+
+/// How a tunnel ended whose client was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// The client was told to come back.
+    Closed,
+    /// It could not be told in time: a frame did not end, or it read nothing.
+    Cut,
+    /// It, or its shard, was faster.
+    Left,
+}
+
+impl Eviction {
+    /// Label.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Cut => "cut",
+            Self::Left => "left",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +88,7 @@ impl Metrics {
             retries: Family::default(),
             granted: Counter::default(),
             refused: Counter::default(),
+            evictions: Family::default(),
             accept_errors: Counter::default(),
             by_phase,
             phases,
@@ -81,6 +110,8 @@ impl Metrics {
         registry.register("misroutes", "Clients sent to a shard that turned out to be full", misroutes);
         registry.register("slots_granted", "Slots granted by shards", self.granted.clone());
         registry.register("slots_refused", "Slots refused by full, draining or starting shards", self.refused.clone());
+        let evictions = "Tunnels whose clients were told to go elsewhere by a drain, by how they ended";
+        registry.register("evictions", evictions, self.evictions.clone());
         registry.register("accept_errors", "Accepts that failed for want of descriptors", self.accept_errors.clone());
     }
 
@@ -114,6 +145,16 @@ impl Metrics {
         if !cause.is_fault() {
             self.refused.inc();
         }
+    }
+
+    /// A tunnel has ended whose client was to go.
+    pub fn evicted(&self, eviction: Eviction) {
+        self.evictions.get_or_create(&EvictionLabel { outcome: eviction.code() }).inc();
+    }
+
+    /// How many ended like that.
+    pub fn evictions(&self, eviction: Eviction) -> u64 {
+        self.evictions.get_or_create(&EvictionLabel { outcome: eviction.code() }).get()
     }
 
     /// Clients accepted, and handshakes ended.

@@ -17,9 +17,11 @@ use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::state::{Gateway, Order, Stage};
 use super::table::{GONE_MS, Shard, ShardId};
+use crate::admin::GATEWAY;
 use crate::health::ShardHealth;
 
 /// Between two polls of one shard, give or take a fifth so that gateways do not poll in step.
@@ -61,17 +63,17 @@ pub async fn run(gateway: Arc<Gateway>) {
     }
 }
 
+/// Until the next poll is due: after [`EVERY`], or [`EVERY_IN_NEED`] if somebody waits.
 async fn pause(gateway: &Gateway) {
-    let every = if gateway.queue.is_empty() { EVERY } else { EVERY_IN_NEED };
-    let step = EVERY_IN_NEED.min(every);
-    let until = tokio::time::Instant::now() + every.mul_f64(rand::rng().random_range(0.8..1.2));
-    // In small steps, because need may arise meanwhile.
-    while tokio::time::Instant::now() < until {
-        tokio::time::sleep(step).await;
-        if every > step && !gateway.queue.is_empty() {
-            return;
-        }
+    let share = rand::rng().random_range(0.8..1.2);
+    let soonest = Instant::now() + EVERY_IN_NEED.mul_f64(share);
+    // Before the look, so that nobody who comes in between is missed.
+    let needed = gateway.queue.needed();
+    if gateway.queue.is_empty() {
+        let _ = tokio::time::timeout(EVERY.mul_f64(share), needed).await;
     }
+    // Over already, where nobody came.
+    tokio::time::sleep_until(soonest).await;
 }
 
 /// Polls one shard for as long as it is in the table.
@@ -80,7 +82,7 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>) {
     let mut silence = Silence::default();
     loop {
         // A connection is kept between polls and given up with the first failure.
-        match tokio::time::timeout(TIMEOUT, ask(&shard, connection.take())).await {
+        match tokio::time::timeout(TIMEOUT, ask(&gateway.incarnation, &shard, connection.take())).await {
             Ok(Ok((health, kept))) => {
                 connection = Some(kept);
                 heard(&gateway, &shard, health, &mut silence);
@@ -110,10 +112,22 @@ fn heard(gateway: &Gateway, shard: &Shard, health: ShardHealth, silence: &mut Si
     if first {
         tracing::info!(shard = shard.member().name, incarnation, "shard heard for the first time");
     }
+    // What a shard may hold changes with its process only.
+    if (first || replaced.is_some())
+        && let Some((tunnels, capacity)) = gateway.is_short()
+    {
+        tracing::warn!(
+            open_files_limit = gateway.fds.limit(),
+            tunnels,
+            capacity,
+            "fewer tunnels may be open than the shards hold, and each takes two files: raise the limit (ulimit -n, \
+             LimitNOFILE), or run more gateways"
+        );
+    }
     if let Some(old) = replaced {
         tracing::warn!(shard = shard.member().name, old, new = incarnation, "shard was replaced");
         // What was opened after the last poll may belong to the new one.
-        gateway.order(Order::EndTunnels(shard.id(), before_ms));
+        gateway.order(&Order::EndTunnels(shard.id(), before_ms));
     }
     (silence.last_poll_ms, silence.failed) = (now_ms, 0);
     gateway.offer_slots();
@@ -137,7 +151,11 @@ enum PollError {
     Status(hyper::StatusCode),
 }
 
-async fn ask(shard: &Shard, connection: Option<Connection>) -> Result<(ShardHealth, Connection), PollError> {
+async fn ask(
+    name: &str,
+    shard: &Shard,
+    connection: Option<Connection>,
+) -> Result<(ShardHealth, Connection), PollError> {
     let mut connection = match connection {
         Some(connection) if !connection.is_closed() => connection,
         _ => {
@@ -150,6 +168,7 @@ async fn ask(shard: &Shard, connection: Option<Connection>) -> Result<(ShardHeal
     connection.ready().await?;
     let request = hyper::Request::get("/health")
         .header(hyper::header::HOST, shard.member().admin.to_string())
+        .header(GATEWAY, name)
         .body(Empty::new())?;
     let response = connection.send_request(request).await?;
     let status = response.status();
@@ -187,7 +206,7 @@ impl Silence {
         let is_gone = last_ms > 0 && self.failed >= FAILED_POLLS && now_ms.saturating_sub(last_ms) > GONE_MS;
         if is_gone {
             // Again at each poll: a handshake may have ended in between.
-            gateway.order(Order::EndTunnels(shard.id(), now_ms + 1));
+            gateway.order(&Order::EndTunnels(shard.id(), now_ms + 1));
         }
         if is_gone != std::mem::replace(&mut self.ended, is_gone) {
             let shard = shard.member().name.as_str();

@@ -9,12 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 /// The queue of this process.
 #[derive(Debug)]
 pub struct Queue {
     most: usize,
     len: AtomicUsize,
     places: Mutex<Places>,
+    need: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +47,7 @@ pub struct Ticket {
 impl Queue {
     /// At most `most` wait.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, len: AtomicUsize::new(0), places: Mutex::default() })
+        Arc::new(Self { most, len: AtomicUsize::new(0), places: Mutex::default(), need: Notify::new() })
     }
 
     /// How many are here, whatever their turn.
@@ -56,6 +60,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Resolves when somebody comes from now on.
+    pub fn needed(&self) -> Notified<'_> {
+        self.need.notified()
+    }
+
     /// Takes the last place, or `None` when all are taken.
     pub fn join(self: &Arc<Self>) -> Option<Ticket> {
         let mut places = self.lock();
@@ -66,6 +75,8 @@ impl Queue {
         places.next += 1;
         places.waiting.insert(number, Turn::Waiting(None));
         self.len.store(places.waiting.len(), Relaxed);
+        drop(places);
+        self.need.notify_waiters();
         Some(Ticket { queue: Arc::clone(self), number })
     }
 
@@ -184,6 +195,17 @@ mod tests {
         assert_eq!(calls(&tickets), [false, false]);
         queue.call(1);
         assert_eq!(calls(&tickets), [true, false]);
+    }
+
+    #[tokio::test]
+    async fn tells_who_waits_for_need() {
+        let queue = Queue::new(9);
+        let (first, needed) = (queue.join().unwrap(), queue.needed());
+        let mut needed = pin!(needed);
+        assert!(needed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(first);
+        let _second = queue.join().unwrap();
+        assert!(needed.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 
     #[test]

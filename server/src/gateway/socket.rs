@@ -46,7 +46,7 @@ impl Socket for TcpStream {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
+        crate::net::send(self, bytes)
     }
 
     fn finish(&self) {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 use super::state::{Gateway, Stage};
 use crate::admin::Part;
 use crate::health::{
-    CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, Status, percent,
+    CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, State, Status,
+    percent,
 };
 use crate::process::{CpuMeter, memory_limit_bytes, usage};
 
@@ -35,7 +36,8 @@ impl AdminPart {
             .filter(|(_, view)| view.state != "unreachable")
             .filter_map(|(shard, _)| shard.health())
             .collect();
-        let reason = gateway.fds.trouble();
+        let discovery = gateway.discovery.get();
+        let reason = gateway.fds.trouble().or_else(|| discovery?.trouble());
         let status = match status(&shards, &said, gateway.stage()) {
             Status::Healthy if reason.is_some() => Status::Degraded,
             status => status,
@@ -44,6 +46,7 @@ impl AdminPart {
             status,
             healthy: status != Status::Unhealthy,
             reason,
+            state: self.state(),
             incarnation: gateway.incarnation.clone(),
             tunnels: gateway.tunnels.load(Relaxed),
             queued: gateway.queue.len() as u32,
@@ -53,10 +56,23 @@ impl AdminPart {
                 memory: self.memory(&said),
                 kafka: kafka(&said),
             },
+            discovery: discovery.map(|discovery| discovery.told()),
             imbalance_percent: imbalance(&shards),
             shards,
             uptime: gateway.started.elapsed().as_secs_f64(),
         }
+    }
+
+    fn state(&self) -> State {
+        match self.gateway.stage() {
+            Stage::Open if self.has_heard() => State::Ready,
+            Stage::Open => State::Starting,
+            _ => State::Draining,
+        }
+    }
+
+    fn has_heard(&self) -> bool {
+        self.gateway.table.shards().iter().any(|shard| shard.heard_ms() > 0)
     }
 
     fn cpu(&self, said: &[ShardHealth]) -> CpuCheck {
@@ -83,7 +99,10 @@ impl Part for AdminPart {
 
     fn ready(&self) -> Result<(), String> {
         match self.gateway.stage() {
-            Stage::Open if self.gateway.table.shards().iter().any(|shard| shard.heard_ms() > 0) => Ok(()),
+            Stage::Open if self.has_heard() => Ok(()),
+            Stage::Open if self.gateway.discovery.get().is_some_and(|discovery| !discovery.has_listed()) => {
+                Err("the API server has not listed the shards yet".to_owned())
+            }
             Stage::Open => Err("no shard was heard yet".to_owned()),
             _ => Err("draining".to_owned()),
         }

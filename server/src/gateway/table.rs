@@ -49,9 +49,12 @@ impl Table {
         Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes the table hold exactly `members`. What is believed about those that stay, stays.
-    pub fn set(&self, members: &[Member]) {
+    /// Makes the table hold exactly `members`; says whether that changed it. What is believed about those that stay, stays.
+    pub fn set(&self, members: &[Member]) -> bool {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        if shards.iter().map(|shard| shard.member()).eq(members) {
+            return false;
+        }
         let next: Arc<[_]> = members
             .iter()
             .map(|member| match shards.iter().find(|shard| shard.member() == member) {
@@ -63,6 +66,7 @@ impl Table {
             gone.remove();
         }
         *shards = next;
+        true
     }
 
     /// A shard that is believed to have a slot and is not in `tried`: the emptiest of two, in good standing if there
@@ -99,6 +103,11 @@ impl Table {
                 shard.standing(now) != Standing::Closed && shard.heard_ms() < since_ms && !tried.contains(&shard.id())
             })
             .map(Lease::force)
+    }
+
+    /// Connections that all shards together may hold, as far as they were heard.
+    pub fn capacity(&self) -> u64 {
+        self.shards().iter().map(|shard| u64::from(shard.load().capacity)).sum()
     }
 
     /// Slots believed free in shards of good standing.

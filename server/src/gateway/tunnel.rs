@@ -2,9 +2,12 @@
 //!
 //! An idle tunnel holds no buffer: bytes pass through one scratch space of the thread. What the other side does not
 //! take at once is boxed as its spill, and nothing more is read for that direction until the spill is gone: memory
-//! for a stalled reader is bounded by [`SCRATCH`], and back-pressure reaches the sender. Half-closes are passed on.
+//! for a stalled reader is bounded by [`SCRATCH`], and back-pressure reaches the sender.
 //!
-//! Frame boundaries are not tracked. Whoever injects frames later can count them where [`Flow::pump`] sees each piece.
+//! Of what it passes it knows where frames end, and nothing more: so that a Close can be put between two of them when the
+//! client is told to leave ([`leave`]), and to know what is owed when one side ends. Its end is passed on as a half-close,
+//! and the other side may go on, unless nothing more of it is owed to anybody ([`Tunnel::client_has_all`],
+//! [`Tunnel::shard_has_all`]): then the tunnel ends at once.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -15,8 +18,12 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::registry::{Bytes, Seat};
+use self::leave::Leaving;
+use super::registry::{Bytes, Parting, Seat};
 use super::socket::Socket;
+use crate::ws::boundary::Frames;
+
+mod leave;
 
 /// Bytes moved by one read; the most that a stalled direction holds here.
 pub const SCRATCH: usize = 16 << 10;
@@ -45,14 +52,57 @@ pub struct Tunnel<S> {
     up: Flow,
     /// Shard to client.
     down: Flow,
-    linger: Option<Pin<Box<Sleep>>>,
+    /// The frames that have passed up.
+    asked: Frames,
+    /// The frames that have passed down.
+    answered: Frames,
+    end: Option<Box<End>>,
     seat: Seat,
+}
+
+/// An end that takes time.
+struct End {
+    /// When it has taken too long.
+    timer: Pin<Box<Sleep>>,
+    /// The client was told to go, or will be.
+    leaving: Option<Leaving>,
+}
+
+impl End {
+    fn begin(leaving: Option<Leaving>) -> Self {
+        Self { timer: Box::pin(tokio::time::sleep(LINGER)), leaving }
+    }
+}
+
+/// What a shard has sent before there was a tunnel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct First<'b> {
+    /// What the client has not got yet.
+    pub unsent: &'b [u8],
+    /// The frames behind the 101, sent or not.
+    pub frames: &'b [u8],
 }
 
 impl<S: Socket> Tunnel<S> {
     /// Joins the two; `early` is what the client, and `first` what the shard, has sent already.
-    pub fn new(client: S, shard: S, early: &[u8], first: &[u8], seat: Seat) -> Self {
-        Self { client, shard, up: Flow::starting_with(early), down: Flow::starting_with(first), linger: None, seat }
+    pub fn new(client: S, shard: S, early: &[u8], first: First<'_>, seat: Seat) -> Self {
+        let (mut asked, mut answered) = (Frames::default(), Frames::default());
+        asked.pass(early);
+        answered.pass(first.frames);
+        let (up, down) = (Flow::starting_with(early), Flow::starting_with(first.unsent));
+        Self { client, shard, up, down, asked, answered, end: None, seat }
+    }
+
+    /// Whether a client that has ended has got all that it is owed: what the shard had sent by then and, where it has asked
+    /// anything, all answers. They end with the shard's Close (RFC 6455 §5.5.1).
+    fn client_has_all(&self, cx: &mut Context<'_>) -> bool {
+        let is_answered = self.answered.is_closed() || self.asked.is_empty() && self.answered.at_boundary();
+        is_answered && self.down.spill.is_none() && self.shard.poll_readable(cx).is_pending()
+    }
+
+    /// Whether a shard that has ended has got all that its client may say: nothing follows a Close (RFC 6455 §5.5.1).
+    fn shard_has_all(&self, cx: &mut Context<'_>) -> bool {
+        self.asked.is_closed() && self.up.spill.is_none() && self.client.poll_readable(cx).is_pending()
     }
 }
 
@@ -61,20 +111,57 @@ impl<S: Socket> Future for Tunnel<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        match this.seat.order(cx) {
+            None => {}
+            Some(Parting::End) => return Poll::Ready(()),
+            Some(Parting::Leave(hint_ms)) => this.leave(hint_ms),
+        }
+        if this.end.as_ref().is_some_and(|end| end.leaving.is_some()) {
+            return this.poll_leaving(cx);
+        }
         let bytes = this.seat.bytes();
-        let up = this.up.pump(&this.client, &this.shard, this.down.state, &bytes.up, cx);
-        let down = this.down.pump(&this.shard, &this.client, this.up.state, &bytes.down, cx);
+        let up = this.up.pump(&this.client, &this.shard, &bytes.up, &mut this.asked, cx);
+        let down = this.down.pump(&this.shard, &this.client, &bytes.down, &mut this.answered, cx);
         match (up, down) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
             // Where one side broke there is nobody to pass the rest on to.
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
                 Poll::Ready(())
             }
-            (Poll::Pending, Poll::Ready(Ok(()))) => {
-                let linger = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-                linger.as_mut().poll(cx)
+            (Poll::Ready(Ok(())), Poll::Pending) if this.client_has_all(cx) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Pending) => {
+                this.up.finish(&this.shard);
+                Poll::Pending
             }
-            (_, Poll::Pending) => Poll::Pending,
+            (Poll::Pending, Poll::Ready(Ok(()))) if this.shard_has_all(cx) => Poll::Ready(()),
+            (Poll::Pending, Poll::Ready(Ok(()))) => {
+                this.down.finish(&this.client);
+                let end = this.end.get_or_insert_with(|| Box::new(End::begin(None)));
+                end.timer.as_mut().poll(cx)
+            }
         }
+    }
+}
+
+/// Looks at what passes, and may say where it must stop.
+trait Pass {
+    /// `Some(n)`: only the first `n` bytes of `piece` pass, and nothing more is read.
+    fn pass(&mut self, piece: &[u8]) -> Option<usize>;
+}
+
+/// Nothing is looked at.
+struct All;
+
+impl Pass for All {
+    fn pass(&mut self, _: &[u8]) -> Option<usize> {
+        None
+    }
+}
+
+impl Pass for Frames {
+    fn pass(&mut self, piece: &[u8]) -> Option<usize> {
+        Frames::pass(self, piece);
+        None
     }
 }
 
@@ -89,6 +176,8 @@ struct Flow {
 enum State {
     #[default]
     Open,
+    /// Stopped by [`Pass`]; what passed may still be on its way.
+    Stopped,
     /// The source has ended; the spill may still be on its way.
     Ended,
     /// The destination was told.
@@ -107,17 +196,31 @@ impl Flow {
         flow
     }
 
+    /// Sends `bytes` behind all that is on its way.
+    fn append(&mut self, bytes: &[u8]) {
+        let rest = self.spill.take().map_or_else(Vec::new, |spill| spill.bytes[spill.written..].to_vec());
+        self.spill(&[&rest, bytes].concat());
+    }
+
     fn spill(&mut self, bytes: &[u8]) {
         self.spill = (!bytes.is_empty()).then(|| Box::new(Spill { bytes: bytes.into(), written: 0 }));
     }
 
-    /// Moves what can be moved; ready when `from` has ended and `to` was told.
+    /// Tells `to` that `from` has ended, once.
+    fn finish(&mut self, to: &impl Socket) {
+        if self.state == State::Ended {
+            to.finish();
+            self.state = State::Finished;
+        }
+    }
+
+    /// Moves what can be moved; ready when all has been moved and `from` has ended, or when it must stop.
     fn pump<S: Socket>(
         &mut self,
         from: &S,
         to: &S,
-        other_way: State,
         moved: &Bytes,
+        pass: &mut impl Pass,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         for _ in 0..TURN {
@@ -136,17 +239,10 @@ impl Flow {
                 continue;
             }
             match self.state {
-                State::Finished => return Poll::Ready(Ok(())),
-                State::Ended => {
-                    // When the other way has ended too, closing both sockets says the same.
-                    if other_way != State::Finished {
-                        to.finish();
-                    }
-                    self.state = State::Finished;
-                }
+                State::Ended | State::Finished | State::Stopped => return Poll::Ready(Ok(())),
                 State::Open => {
                     ready!(from.poll_readable(cx))?;
-                    with_scratch(|space| self.relay(from, to, moved, space))?;
+                    with_scratch(|space| self.relay(from, to, moved, pass, space))?;
                 }
             }
         }
@@ -154,8 +250,15 @@ impl Flow {
         Poll::Pending
     }
 
-    fn relay<S: Socket>(&mut self, from: &S, to: &S, moved: &Bytes, space: &mut [u8]) -> io::Result<()> {
-        let n = match from.read(space) {
+    fn relay<S: Socket>(
+        &mut self,
+        from: &S,
+        to: &S,
+        moved: &Bytes,
+        pass: &mut impl Pass,
+        space: &mut [u8],
+    ) -> io::Result<()> {
+        let mut n = match from.read(space) {
             Ok(0) => {
                 self.state = State::Ended;
                 return Ok(());
@@ -164,6 +267,10 @@ impl Flow {
             Err(error) if would_block(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
+        if let Some(stop) = pass.pass(&space[..n]) {
+            n = stop;
+            self.state = State::Stopped;
+        }
         let written = match to.write(&space[..n]) {
             Ok(written) => written,
             Err(error) if would_block(&error) => 0,

@@ -3,25 +3,27 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_local;
 
 use super::handshake;
 use super::outcome::{Outcome, Unavailable};
 use super::record::Record;
 use super::registry::Registry;
-use super::state::{Gateway, Order, Stage};
+use super::state::{Gateway, Order, Post, Stage};
 use crate::fds::{Budget, Permit};
 
 /// After a failed accept the loop rests, because the reason (no descriptors) does not pass by trying again.
 const REST: Duration = Duration::from_millis(100);
+
+/// What a TCP handshake that has begun takes to end. A client that begins one meanwhile tries again after a second.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Nearer than any usual timeout of a handshake.
 const BEAT: Duration = Duration::from_secs(1);
@@ -40,13 +42,13 @@ pub fn start(
     listener: std::net::TcpListener,
     index: usize,
 ) -> io::Result<thread::JoinHandle<()>> {
-    let orders = gateway.enlist();
+    let post = gateway.enlist();
     thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
         let alarm = Alarm(Some(Arc::clone(&gateway)));
         let served = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
-            .and_then(|runtime| runtime.block_on(run(gateway, listener, orders)));
+            .and_then(|runtime| runtime.block_on(run(gateway, listener, post)));
         match served {
             Ok(()) => alarm.disarm(),
             Err(error) => tracing::error!(%error, worker = index, "worker ended"),
@@ -72,14 +74,12 @@ impl Drop for Alarm {
 }
 
 /// The event loop; for tests also on a thread that has one already.
-pub async fn run(
-    gateway: Arc<Gateway>,
-    listener: std::net::TcpListener,
-    mut orders: UnboundedReceiver<Order>,
-) -> io::Result<()> {
-    let worker = Rc::new(Worker { registry: Registry::new(Arc::clone(&gateway)), gateway: Arc::clone(&gateway) });
+pub async fn run(gateway: Arc<Gateway>, listener: std::net::TcpListener, post: Post) -> io::Result<()> {
+    let Post { mut orders, open } = post;
+    let worker = Rc::new(Worker { registry: Registry::new(Arc::clone(&gateway), open), gateway: Arc::clone(&gateway) });
     let listener = TcpListener::from_std(listener)?;
-    let mut accepting = spawn_local(accept(Rc::clone(&worker), listener));
+    gateway.listening.fetch_add(1, Relaxed);
+    let mut accepting = spawn_local(accept(Rc::clone(&worker), listener, Listening(Arc::clone(&gateway))));
     spawn_local(beat());
     let mut accepting_ended = false;
     let mut closing = std::pin::pin!(gateway.reached(Stage::Closing));
@@ -98,6 +98,7 @@ pub async fn run(
                         tracing::warn!(?shard, ended, "ended the tunnels of a shard that is gone");
                     }
                 }
+                Some(Order::Evict(count, retry_after)) => worker.registry.evict(count, &retry_after),
                 None => break,
             }
         }
@@ -118,7 +119,16 @@ async fn beat() {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+/// One worker that accepts; counted until dropped.
+struct Listening(Arc<Gateway>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.listening.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening) {
     let gateway = Arc::clone(&worker.gateway);
     let mut draining = std::pin::pin!(gateway.reached(Stage::Draining));
     loop {
@@ -137,7 +147,12 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }
-    // Those whom the kernel has accepted for us already would be reset with the listener.
+    // Those whom the kernel has accepted for us already, or begun to, would be reset with the listener.
+    crate::net::refuse_new(&listener);
+    let settled = tokio::time::Instant::now() + SETTLE;
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout_at(settled, listener.accept()).await {
+        welcome(&worker, stream, peer);
+    }
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
         welcome(&worker, stream, peer);
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
 use crate::admin;
+use crate::fds::Budget;
 use crate::gateway::registry::FlowBytes;
 use crate::gateway::table::{Member, Standing};
 use crate::gateway::tests::{ANY, budget, health, settings, until};
@@ -36,23 +37,41 @@ async fn learns_loads_and_notices_a_replaced_shard() {
     let served = Arc::clone(&part) as Arc<dyn admin::Part>;
     let address = admin::start(ANY, served, Arc::default(), axum::Router::new()).unwrap();
     let gateway = gateway(address);
-    let mut orders = gateway.enlist();
+    let mut orders = gateway.enlist().orders;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     let polling = tokio::spawn(run(Arc::clone(&gateway)));
     until("it was heard", || shard.standing(gateway.table.now_ms()) == Standing::Good).await;
     assert_eq!((shard.load().connections, shard.load().capacity), (3, 9));
     assert_eq!(orders.try_recv(), Err(TryRecvError::Empty));
     *part.0.lock().unwrap() = health(State::Draining, 4, 9, "b");
-    let Order::EndTunnels(id, _) = orders.recv().await.unwrap();
-    assert_eq!(id, shard.id());
+    assert!(matches!(orders.recv().await, Some(Order::EndTunnels(id, _)) if id == shard.id()));
     assert_eq!(shard.standing(gateway.table.now_ms()), Standing::Closed);
     polling.abort();
+}
+
+#[tokio::test]
+async fn finds_once_that_its_files_are_too_few_for_the_shards_it_discovers() {
+    // Two files for the polls of each shard, two for each tunnel: 31 with one shard, 30 with two.
+    let gateway = Gateway::new(settings(), Budget::new(256, 128));
+    let member = |name: &str| Member { name: name.to_owned(), ws: ANY, admin: ANY };
+    let says = |at: usize, capacity, incarnation: &str| {
+        let shard = &gateway.table.shards()[at];
+        shard.polled(health(State::Ready, 0, capacity, incarnation), gateway.table.now_ms());
+        gateway.is_short()
+    };
+    gateway.set_members(&[member("a")]);
+    assert_eq!(gateway.is_short(), None, "nothing was heard yet");
+    assert_eq!(says(0, 20, "1"), None);
+    gateway.set_members(&[member("a"), member("b")]);
+    assert_eq!(says(1, 10, "1"), None, "just enough");
+    assert_eq!(says(1, 11, "2"), Some((30, 31)));
+    assert_eq!(says(1, 12, "3"), None, "it was told");
 }
 
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_shard_that_is_silent_on_both_ports() {
     let gateway = gateway(ANY);
-    let mut orders = gateway.enlist();
+    let mut orders = gateway.enlist().orders;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     let bytes = Arc::new(FlowBytes::default());
     shard.add_flow(Arc::clone(&bytes));
@@ -76,7 +95,7 @@ async fn gives_up_a_shard_that_is_silent_on_both_ports() {
 #[tokio::test(start_paused = true)]
 async fn keeps_tunnels_when_the_gateway_itself_was_stopped() {
     let gateway = gateway(ANY);
-    let mut orders = gateway.enlist();
+    let mut orders = gateway.enlist().orders;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     shard.polled(health(State::Ready, 3, 9, "a"), gateway.table.now_ms());
     tokio::time::advance(Duration::from_mins(1)).await;
@@ -87,7 +106,7 @@ async fn keeps_tunnels_when_the_gateway_itself_was_stopped() {
 #[tokio::test(start_paused = true)]
 async fn never_ends_tunnels_of_a_shard_that_was_never_heard() {
     let gateway = gateway(ANY);
-    let mut orders = gateway.enlist();
+    let mut orders = gateway.enlist().orders;
     tokio::time::advance(Duration::from_mins(1)).await;
     Silence { failed: 99, ..Silence::default() }.check(&gateway, &gateway.table.shards()[0]);
     assert!(orders.try_recv().is_err());

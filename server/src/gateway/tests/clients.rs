@@ -33,7 +33,7 @@ async fn refuses_bad_requests_without_asking_a_shard() {
     let rig = Rig::start(&[&shard], settings());
     let long = "x".repeat(3_000);
     let many = "a: b\r\n".repeat(20);
-    let cases: [(String, u16, &str); 15] = [
+    let cases: [(String, u16, &str); 16] = [
         (good("").replace("GET", "POST"), 405, "method"),
         (good("").replace("HTTP/1.1", "HTTP/1.0"), 400, "http_1_0"),
         (good("").replace("Host: h\r\n", ""), 400, "host"),
@@ -46,7 +46,8 @@ async fn refuses_bad_requests_without_asking_a_shard() {
         (good("Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", 400, "body"),
         (good(&format!("A: {long}\r\n")), 431, "head_too_large"),
         (good(&many), 431, "too_many_headers"),
-        (good("").replace("/ws", "http://h/ws"), 400, "target"),
+        (good("").replace("/ws", "http://other/ws"), 400, "host"),
+        (good("").replace("/ws", "h:443"), 400, "target"),
         (good("A: b\r\n c\r\n"), 400, "malformed"),
         ("\u{16}\u{3}\u{1}".to_owned(), 400, "malformed"),
     ];

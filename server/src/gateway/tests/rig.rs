@@ -9,8 +9,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use wscluster_api::spec::RetryAfter;
-use wscluster_api::units::Span;
+use wscluster_api::spec::Drain;
 
 use crate::fds::Budget;
 use crate::gateway::gauges::Gauges;
@@ -39,7 +38,7 @@ pub(in crate::gateway) async fn until(what: &str, mut condition: impl FnMut() ->
 
 /// What a fake shard does with an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Script {
+pub(in crate::gateway) enum Script {
     /// Grants a slot if one is free, then echoes bytes.
     Serve,
     /// Grants, and says "hi" in the same segment as the 101.
@@ -55,25 +54,25 @@ pub(super) enum Script {
 }
 
 #[derive(Debug)]
-pub(super) struct FakeShard {
-    pub(super) ws: SocketAddr,
-    pub(super) capacity: u32,
-    pub(super) script: Mutex<Script>,
+pub(in crate::gateway) struct FakeShard {
+    pub(in crate::gateway) ws: SocketAddr,
+    pub(in crate::gateway) capacity: u32,
+    pub(in crate::gateway) script: Mutex<Script>,
     /// Upgrades received.
-    pub(super) asked: AtomicU32,
+    pub(in crate::gateway) asked: AtomicU32,
     /// Slots taken now, and the most ever.
-    pub(super) slots: AtomicU32,
-    pub(super) most: AtomicU32,
+    pub(in crate::gateway) slots: AtomicU32,
+    pub(in crate::gateway) most: AtomicU32,
     /// Connections open now, with or without a slot.
-    pub(super) open: AtomicU32,
+    pub(in crate::gateway) open: AtomicU32,
     /// Bytes sent by [`Script::Flood`].
-    pub(super) flooded: AtomicU32,
+    pub(in crate::gateway) flooded: AtomicU32,
     /// Everything received.
-    pub(super) received: Mutex<Vec<u8>>,
+    pub(in crate::gateway) received: Mutex<Vec<u8>>,
 }
 
 impl FakeShard {
-    pub(super) async fn start(script: Script, capacity: u32) -> Arc<Self> {
+    pub(in crate::gateway) async fn start(script: Script, capacity: u32) -> Arc<Self> {
         let listener = TcpListener::bind(ANY).await.unwrap();
         let shard = Arc::new(Self {
             ws: listener.local_addr().unwrap(),
@@ -190,31 +189,33 @@ pub(in crate::gateway) fn settings() -> Settings {
         max_waiting: 100,
         queue_timeout: Duration::from_secs(10),
         allowed_origins: Vec::new(),
-        retry_after: RetryAfter { min: Span::millis(100), max: Span::secs(5) },
+        drain: Drain::default(),
+        workers: None,
+        drain_lag: Duration::ZERO,
         log_handshakes: false,
     }
 }
 
-pub(super) struct Rig {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) ws: SocketAddr,
+pub(in crate::gateway) struct Rig {
+    pub(in crate::gateway) gateway: Arc<Gateway>,
+    pub(in crate::gateway) ws: SocketAddr,
     registry: Registry,
 }
 
 impl Rig {
     /// A gateway that was just told the health of `shards`.
-    pub(super) fn start(shards: &[&Arc<FakeShard>], settings: Settings) -> Self {
+    pub(in crate::gateway) fn start(shards: &[&Arc<FakeShard>], settings: Settings) -> Self {
         Self::with_fds(shards, settings, budget())
     }
 
-    pub(super) fn with_fds(shards: &[&Arc<FakeShard>], settings: Settings, fds: Arc<Budget>) -> Self {
+    pub(in crate::gateway) fn with_fds(shards: &[&Arc<FakeShard>], settings: Settings, fds: Arc<Budget>) -> Self {
         let gateway = Gateway::new(settings, fds);
         let members: Vec<_> = shards
             .iter()
             .enumerate()
             .map(|(at, shard)| Member { name: format!("s-{at}"), ws: shard.ws, admin: ANY })
             .collect();
-        gateway.table.set(&members);
+        gateway.set_members(&members);
         let listener = listen(ANY, Share::Exclusive).unwrap();
         let ws = listener.local_addr().unwrap();
         worker::start(Arc::clone(&gateway), listener, 0).unwrap();
@@ -228,25 +229,25 @@ impl Rig {
         rig
     }
 
-    pub(super) fn shard(&self, at: usize) -> Arc<Shard> {
+    pub(in crate::gateway) fn shard(&self, at: usize) -> Arc<Shard> {
         Arc::clone(&self.gateway.table.shards()[at])
     }
 
     /// As if a health poll had brought this.
-    pub(super) fn tell(&self, at: usize, state: State, connections: u32, capacity: u32, incarnation: &str) {
+    pub(in crate::gateway) fn tell(&self, at: usize, state: State, connections: u32, capacity: u32, incarnation: &str) {
         let health = health(state, connections, capacity, incarnation);
         self.shard(at).polled(health, self.gateway.table.now_ms());
         self.gateway.offer_slots();
     }
 
-    pub(super) fn metrics(&self) -> String {
+    pub(in crate::gateway) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
 
     /// Invariant A4, once nothing is on its way: the outcomes add up to the attempts.
-    pub(super) async fn settled(&self) {
+    pub(in crate::gateway) async fn settled(&self) {
         until("every handshake has ended", || {
             let (attempts, ended) = self.gateway.metrics.totals();
             attempts == ended
@@ -261,19 +262,19 @@ impl Rig {
         assert_eq!(outcomes, sum("wscluster_gateway_handshake_attempts_total"), "{text}");
     }
 
-    pub(super) async fn connect(&self) -> Wire {
+    pub(in crate::gateway) async fn connect(&self) -> Wire {
         Wire(TcpStream::connect(self.ws).await.unwrap())
     }
 
     /// A client that has sent a good upgrade.
-    pub(super) async fn ask(&self) -> Wire {
+    pub(in crate::gateway) async fn ask(&self) -> Wire {
         let mut wire = self.connect().await;
         wire.send(&good("")).await;
         wire
     }
 
     /// A client with an open tunnel.
-    pub(super) async fn tunnel(&self) -> Wire {
+    pub(in crate::gateway) async fn tunnel(&self) -> Wire {
         let mut wire = self.ask().await;
         let answer = wire.answer().await;
         assert_eq!(answer.status, 101, "{answer:?}");
@@ -298,6 +299,7 @@ pub(in crate::gateway) fn health(state: State, connections: u32, capacity: u32, 
         revision: String::new(),
         connections,
         capacity,
+        gateways: 0,
         available: capacity.saturating_sub(connections),
         utilization: 0.0,
         checks: Checks::default(),
@@ -313,28 +315,28 @@ pub(super) fn good(more: &str) -> String {
 }
 
 /// A client's socket.
-pub(super) struct Wire(pub(super) TcpStream);
+pub(in crate::gateway) struct Wire(pub(in crate::gateway) TcpStream);
 
 #[derive(Debug)]
-pub(super) struct HttpAnswer {
-    pub(super) status: u16,
-    pub(super) head: String,
+pub(in crate::gateway) struct HttpAnswer {
+    pub(in crate::gateway) status: u16,
+    pub(in crate::gateway) head: String,
     /// What came behind the head so far.
-    pub(super) rest: Vec<u8>,
+    pub(in crate::gateway) rest: Vec<u8>,
 }
 
 impl HttpAnswer {
-    pub(super) fn has(&self, line: &str) -> bool {
+    pub(in crate::gateway) fn has(&self, line: &str) -> bool {
         self.head.lines().any(|found| found == line)
     }
 }
 
 impl Wire {
-    pub(super) async fn send(&mut self, text: &str) {
+    pub(in crate::gateway) async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    pub(super) async fn answer(&mut self) -> HttpAnswer {
+    pub(in crate::gateway) async fn answer(&mut self) -> HttpAnswer {
         let mut bytes = Vec::new();
         loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -350,7 +352,7 @@ impl Wire {
     }
 
     /// Reads exactly `len` bytes.
-    pub(super) async fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(in crate::gateway) async fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         tokio::time::timeout(PATIENCE, self.0.read_exact(&mut bytes)).await.expect("no bytes").unwrap();
         bytes
@@ -364,7 +366,7 @@ impl Wire {
     }
 
     /// The whole answer, then the end of the connection.
-    pub(super) async fn final_answer(&mut self) -> HttpAnswer {
+    pub(in crate::gateway) async fn final_answer(&mut self) -> HttpAnswer {
         let mut answer = self.answer().await;
         answer.rest.extend(self.until_end().await);
         answer

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+mod draining;
+mod master;
+mod members;
+
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \
                        dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \
@@ -70,24 +74,22 @@ impl Running {
     }
 
     fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        write!(stream, "{head}{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
 
     fn upgrade(&self) -> (TcpStream, String) {
-        let mut stream = TcpStream::connect(self.ws).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(UPGRADE.as_bytes()).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        (stream, String::from_utf8(head).unwrap())
+        upgrade(self.ws)
     }
 
     /// An open tunnel, as soon as the shard was heard.
@@ -124,6 +126,22 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn upgrade(ws: SocketAddr) -> (TcpStream, String) {
+    upgrade_on(TcpStream::connect(ws).unwrap())
+}
+
+fn upgrade_on(mut stream: TcpStream) -> (TcpStream, String) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(UPGRADE.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    (stream, String::from_utf8(head).unwrap())
 }
 
 fn echoes(stream: &mut TcpStream) {
@@ -178,18 +196,22 @@ fn output(file: &NamedTempFile, args: &[&str]) -> (Option<i32>, String) {
 fn names_what_is_wrong_with_its_arguments() {
     let file = impatient();
     let good = "s=127.0.0.1:1,127.0.0.1:2";
-    for (args, code, says) in [
-        (&["--shard", "s=127.0.0.1:1"][..], 2, "write NAME=HOST:PORT,HOST:PORT"),
-        (&["--shard", "s=localhost,127.0.0.1:1"], 2, "write NAME=HOST:PORT,HOST:PORT"),
-        (&["--shard", good, "--shard", good], 1, "--shard names \"s\" twice"),
-        (&["--shard", good, "--workers", "0"], 2, "0 is not in 1..=256"),
-        (&[], 2, "--shard"),
+    for (args, says) in [
+        (&["--shard", "s=127.0.0.1:1"][..], "write NAME=HOST:PORT,HOST:PORT"),
+        (&["--shard", "s=localhost,127.0.0.1:1"], "write NAME=HOST:PORT,HOST:PORT"),
+        (&["--shard", good, "--shard", good], "shard \"s\" is named twice"),
+        (&["--members", "/nowhere/members"], "failed to read /nowhere/members"),
+        (&["--members", "/nowhere/members", "--shard", good], "cannot be used with"),
+        (&["--shard", good, "--workers", "0"], "0 is not in 1..=256"),
+        (&[], "--discover <NAMESPACE/SERVICE>"),
+        (&["--shard", good, "--discover", "a/b"], "cannot be used with"),
+        (&["--discover", "prices-shards"], "write NAMESPACE/NAME"),
     ] {
         let (status, stderr) = output(&file, args);
-        assert!(status == Some(code) && stderr.contains(says), "{args:?}: {status:?} {stderr}");
+        assert!(status == Some(2) && stderr.contains(says), "{args:?}: {status:?} {stderr}");
     }
     let (status, stderr) = output(&manifest(&json!({ "quue": 1 })), &["--shard", good]);
-    assert!(status == Some(1) && stderr.contains("quue"), "{stderr}");
+    assert!(status == Some(2) && stderr.contains("quue"), "{stderr}");
 }
 
 #[test]
@@ -243,29 +265,6 @@ fn keeps_what_is_connected_at_the_limit_of_open_files() {
 }
 
 #[test]
-fn drains_at_sigterm_and_ends_at_once_at_the_second() {
-    let mut running = Running::in_front_of(&impatient(), &shard());
-    let mut tunnel = running.tunnel();
-    running.signal();
-    let began = Instant::now();
-    while TcpStream::connect(running.ws).is_ok() {
-        assert!(began.elapsed() < PATIENCE, "the port stays open");
-    }
-    assert!(running.get("/readyz").contains("draining"));
-    echoes(&mut tunnel);
-    running.signal();
-    assert_eq!(running.wait(), Some(0));
-    assert!(matches!(tunnel.read(&mut [0; 1]), Ok(0) | Err(_)));
-}
-
-#[test]
-fn ends_as_soon_as_nothing_is_open() {
-    let mut running = Running::in_front_of(&impatient(), &shard());
-    running.signal();
-    assert_eq!(running.wait(), Some(0));
-}
-
-#[test]
 fn tells_metrics_that_add_up() {
     let running = Running::in_front_of(&impatient(), &shard());
     let mut tunnel = running.tunnel();
@@ -288,17 +287,4 @@ fn tells_metrics_that_add_up() {
     near("wscluster_gateway_tunnels", 1.0);
     near("wscluster_gateway_shard_capacity{shard=\"s\"", 100.0);
     assert!(value("wscluster_gateway_handshake_phase_seconds_count{phase=\"dial\"") >= 1.0);
-}
-
-#[test]
-fn ends_soon_with_its_parent_although_tunnels_are_open() {
-    let file = impatient();
-    let shard = shard();
-    let mut command = gateway(&file, &["--listen", "127.0.0.1:0", "--exit-with-parent", "--shard", &shard]);
-    command.stdin(Stdio::piped());
-    let mut running = Running::start(command);
-    let mut tunnel = running.tunnel();
-    echoes(&mut tunnel);
-    drop(running.child.stdin.take());
-    assert_eq!(running.wait(), Some(0));
 }

@@ -1,0 +1,177 @@
+//! Lists the slices of a Service and watches them; after whatever goes wrong, anew. Retries with back-off and jitter, so
+//! that an API server that comes back is not met by all gateways at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use rand::RngExt as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::Discovery;
+use super::slices::Listing;
+
+/// First and longest wait after a failure; doubles in between.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// How long one watch is asked for. Its end is how an idle list is known to be current, and a lost connection noticed.
+const WATCH_SECONDS: u32 = 60;
+
+/// What an answer may take beyond the time it was asked for.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// A watch that stood this long has not failed at once.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// Gone: the list is older than what the API server remembers (RFC 9110 §15.5.11).
+const GONE: u16 = 410;
+
+#[derive(Debug, thiserror::Error)]
+enum ApiError {
+    #[error("failed to list endpoint slices: {}", reason(.0))]
+    List(#[source] kube::Error),
+    #[error("failed to list endpoint slices: no answer for {} s", GRACE.as_secs())]
+    Unanswered,
+    #[error("failed to watch endpoint slices: {}", reason(.0))]
+    Watch(#[source] kube::Error),
+    #[error("failed to watch endpoint slices: no word for longer than was asked for ({WATCH_SECONDS} s)")]
+    Silent,
+    #[error("failed to watch endpoint slices: the watch ended at once")]
+    Short,
+}
+
+/// The status that the API server gave, or the whole chain of what went wrong on the way to it.
+fn reason(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} {}", status.code, status.message);
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// How a watch ended well.
+enum End {
+    /// Its time was over.
+    Over,
+    /// What we have is too old to go on from.
+    Outdated,
+}
+
+/// Follows for ever.
+pub(super) async fn follow(api: &Api<EndpointSlice>, discovery: &Discovery, found: &watch::Sender<Option<Listing>>) {
+    let mut wait = BACKOFF.0;
+    loop {
+        let mut slices =
+            Slices { api, discovery, found, by_name: BTreeMap::new(), version: String::new(), steady: false };
+        let Err(error) = slices.list_and_watch().await else { continue };
+        discovery.failed(&error.to_string());
+        if slices.steady {
+            wait = BACKOFF.0;
+        }
+        let jitter = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(wait.mul_f64(jitter)).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// The slices as far as they were told.
+struct Slices<'a> {
+    api: &'a Api<EndpointSlice>,
+    discovery: &'a Discovery,
+    found: &'a watch::Sender<Option<Listing>>,
+    by_name: BTreeMap<String, EndpointSlice>,
+    /// Where the next watch begins.
+    version: String,
+    /// A watch has stood for a while.
+    steady: bool,
+}
+
+impl Slices<'_> {
+    /// `Ok` when a new list is needed at once.
+    async fn list_and_watch(&mut self) -> Result<(), ApiError> {
+        self.list().await?;
+        loop {
+            let began = Instant::now();
+            let ended = self.watch().await;
+            self.steady |= began.elapsed() >= STEADY;
+            match ended? {
+                // One that ends at once, again and again, is asked for no faster than one that fails.
+                _ if began.elapsed() < STEADY => return Err(ApiError::Short),
+                End::Outdated => return Ok(()),
+                End::Over => {}
+            }
+        }
+    }
+
+    fn selector(&self) -> String {
+        format!("kubernetes.io/service-name={}", self.discovery.service.name)
+    }
+
+    async fn list(&mut self) -> Result<(), ApiError> {
+        let asked = ListParams::default().labels(&self.selector());
+        let list = timeout(GRACE, self.api.list(&asked)).await.map_err(|_| ApiError::Unanswered)?;
+        let list = list.map_err(ApiError::List)?;
+        self.version = list.metadata.resource_version.unwrap_or_default();
+        self.by_name = list.items.into_iter().map(|slice| (name(&slice), slice)).collect();
+        self.publish();
+        Ok(())
+    }
+
+    async fn watch(&mut self) -> Result<End, ApiError> {
+        let asked = WatchParams::default().labels(&self.selector()).timeout(WATCH_SECONDS);
+        let silence = Duration::from_secs(WATCH_SECONDS.into()) + GRACE;
+        let watch = timeout(GRACE, self.api.watch(&asked, &self.version)).await.map_err(|_| ApiError::Silent)?;
+        let mut events = match watch {
+            Ok(events) => std::pin::pin!(events),
+            Err(kube::Error::Api(status)) if status.code == GONE => return Ok(End::Outdated),
+            Err(error) => return Err(ApiError::Watch(error)),
+        };
+        self.discovery.heard();
+        while let Some(event) = timeout(silence, events.next()).await.map_err(|_| ApiError::Silent)? {
+            match event.map_err(ApiError::Watch)? {
+                WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
+                    self.went_on(slice.metadata.resource_version.as_ref());
+                    self.by_name.insert(name(&slice), slice);
+                    self.publish();
+                }
+                WatchEvent::Deleted(slice) => {
+                    self.went_on(slice.metadata.resource_version.as_ref());
+                    self.by_name.remove(&name(&slice));
+                    self.publish();
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    self.went_on(Some(&bookmark.metadata.resource_version));
+                    self.discovery.heard();
+                }
+                WatchEvent::Error(status) if status.code == GONE => return Ok(End::Outdated),
+                WatchEvent::Error(status) => return Err(ApiError::Watch(kube::Error::Api(status))),
+            }
+        }
+        self.discovery.heard();
+        Ok(End::Over)
+    }
+
+    fn went_on(&mut self, version: Option<&String>) {
+        if let Some(version) = version {
+            self.version.clone_from(version);
+        }
+    }
+
+    fn publish(&self) {
+        self.found.send_replace(Some(Listing::read(self.by_name.values())));
+        self.discovery.heard();
+    }
+}
+
+fn name(slice: &EndpointSlice) -> String {
+    slice.metadata.name.clone().unwrap_or_default()
+}

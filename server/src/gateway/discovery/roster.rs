@@ -1,0 +1,172 @@
+//! Turns what the slices say now into members of the table, steadily. Pure: time is told.
+//!
+//! One member a name. It keeps its address while that is listed, so that a second address family that comes later moves
+//! nobody. A name that vanishes stays for [`HOLD`]: an endpoint that moves between slices may be in neither for a moment, and
+//! what is believed about its shard would be lost. A pod that is gone is found out by the first dial meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::slices::{Listing, Place};
+use crate::gateway::table::Member;
+
+/// How long a member stays that is listed no more.
+pub const HOLD: Duration = Duration::from_secs(1);
+
+/// The members as they were last told.
+#[derive(Debug, Default)]
+pub struct Roster {
+    members: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    /// When it was missed first.
+    missing: Option<Instant>,
+}
+
+impl Roster {
+    /// The members by `listing`, and when to ask again although nothing was listed anew.
+    pub fn update(&mut self, listing: &Listing, now: Instant) -> (Vec<Member>, Option<Instant>) {
+        for (name, entry) in &mut self.members {
+            if listing.places.contains_key(name) {
+                entry.missing = None;
+            } else {
+                entry.missing.get_or_insert(now);
+            }
+        }
+        self.members.retain(|_, entry| entry.missing.is_none_or(|since| now < since + HOLD));
+        for (name, places) in &listing.places {
+            let Some(first) = places.first() else { continue };
+            let entry = self.members.entry(name.clone()).or_insert(Entry { place: *first, missing: None });
+            entry.place = choose(&entry.place, places.iter().copied()).unwrap_or(*first);
+        }
+        let again = self.members.values().filter_map(|entry| entry.missing).min().map(|since| since + HOLD);
+        (self.members(), again)
+    }
+
+    /// In the order in which people count: `prices-2` before `prices-10`.
+    fn members(&self) -> Vec<Member> {
+        let mut members: Vec<Member> = self
+            .members
+            .iter()
+            .map(|(name, entry)| Member { name: name.clone(), ws: entry.place.ws, admin: entry.place.admin })
+            .collect();
+        members.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        members
+    }
+}
+
+/// One whose pod stays before one whose pod leaves; among these the one in use; else the first.
+fn choose(used: &Place, places: impl Iterator<Item = Place>) -> Option<Place> {
+    let is_other = |place: &Place| (place.ws, place.admin) != (used.ws, used.admin);
+    places.min_by_key(|place| (place.terminating, is_other(place), *place))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::slices::tests::{pod, slice};
+    use super::*;
+
+    fn told(roster: &mut Roster, slices: &[EndpointSlice], now: Instant) -> Vec<String> {
+        let (members, _) = roster.update(&Listing::read(slices), now);
+        members.iter().map(|member| format!("{}={}", member.name, member.ws.ip())).collect()
+    }
+
+    #[test]
+    fn counts_as_people_do() {
+        let pods: Vec<_> = (0..12).map(|n| pod(&format!("prices-{n}"), &format!("10.0.0.{n}"))).collect();
+        let names = told(&mut Roster::default(), &[slice("a", "IPv4", &pods)], Instant::now());
+        assert_eq!((&*names[2], &*names[10]), ("prices-2=10.0.0.2", "prices-10=10.0.0.10"));
+    }
+
+    #[test]
+    fn keeps_the_address_in_use_when_another_family_comes() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let six = slice("six", "IPv6", &[pod("prices-0", "fd00::1")]);
+        let four = slice("four", "IPv4", &[pod("prices-0", "10.0.0.1")]);
+        let both = [four.clone(), six.clone()];
+        assert_eq!(told(&mut roster, &[six], now), ["prices-0=fd00::1"]);
+        assert_eq!(told(&mut roster, &both, now), ["prices-0=fd00::1"]);
+        assert_eq!(told(&mut roster, &[four], now), ["prices-0=10.0.0.1"]);
+        assert_eq!(told(&mut Roster::default(), &both, now), ["prices-0=10.0.0.1"]);
+    }
+
+    #[test]
+    fn goes_to_the_new_pod_of_a_name_while_the_old_one_still_leaves() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let leaving = json!({ "addresses": ["10.0.0.1"], "conditions": { "terminating": true },
+            "targetRef": { "name": "prices-0" } });
+        let old = slice("a", "IPv4", std::slice::from_ref(&leaving));
+        assert_eq!(told(&mut roster, &[old], now), ["prices-0=10.0.0.1"], "it leaves, and is still there");
+        let both = slice("a", "IPv4", &[leaving, pod("prices-0", "10.0.0.9")]);
+        assert_eq!(told(&mut roster, &[both], now), ["prices-0=10.0.0.9"]);
+    }
+
+    #[test]
+    fn forgets_a_member_only_after_it_was_missing_for_a_while() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let here = [slice("a", "IPv4", &[pod("prices-0", "10.0.0.1")])];
+        told(&mut roster, &here, now);
+        let (members, again) = roster.update(&Listing::default(), now);
+        assert_eq!((members.len(), again), (1, Some(now + HOLD)));
+        // It was only between two slices.
+        assert_eq!(told(&mut roster, &here, now + HOLD), ["prices-0=10.0.0.1"]);
+        assert_eq!(roster.update(&Listing::default(), now + HOLD).1, Some(now + 2 * HOLD));
+        assert_eq!(roster.update(&Listing::default(), now + 2 * HOLD), (Vec::new(), None));
+    }
+
+    /// Which of four slices hold each of some pods.
+    fn spread() -> impl Strategy<Value = Vec<[bool; 4]>> {
+        prop::collection::vec(any::<[bool; 4]>(), 0..20)
+    }
+
+    fn slices(spread: &[[bool; 4]]) -> Vec<EndpointSlice> {
+        let names = ["a", "b", "c", "d"];
+        let held = |at: usize| spread.iter().enumerate().filter(move |(_, slices)| slices[at]);
+        let endpoints = |at| held(at).map(|(n, _)| pod(&format!("p-{n}"), &format!("10.0.0.{n}"))).collect::<Vec<_>>();
+        names.iter().enumerate().map(|(at, name)| slice(name, "IPv4", &endpoints(at))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn is_the_union_however_endpoints_are_spread(spread in spread(), order in Just([0, 1, 2, 3]).prop_shuffle()) {
+            let slices = slices(&spread);
+            let shuffled: Vec<_> = order.iter().map(|at| slices[*at].clone()).collect();
+            let told = told(&mut Roster::default(), &shuffled, Instant::now());
+            let mut expected: Vec<_> = spread.iter().enumerate().filter(|(_, slices)| slices.contains(&true))
+                .map(|(n, _)| format!("p-{n}=10.0.0.{n}")).collect();
+            expected.sort_by_key(|name| (name.split('=').next().unwrap().len(), name.clone()));
+            prop_assert_eq!(told, expected);
+        }
+
+        /// Kubernetes writes one slice after the other, in any order: whoever is listed before and after is never missed.
+        #[test]
+        fn never_drops_who_stays_while_slices_are_rewritten(
+            before in spread(), after in spread(), order in Just([0, 1, 2, 3]).prop_shuffle()
+        ) {
+            let (mut now, mut roster) = (Instant::now(), Roster::default());
+            let mut state = slices(&before);
+            told(&mut roster, &state, now);
+            let next = slices(&after);
+            let stays: Vec<_> = (0..before.len().min(after.len()))
+                .filter(|n| before[*n].contains(&true) && after[*n].contains(&true))
+                .map(|n| format!("p-{n}=10.0.0.{n}")).collect();
+            for at in order {
+                now += HOLD / 5;
+                state[at] = next[at].clone();
+                let told = told(&mut roster, &state, now);
+                prop_assert!(stays.iter().all(|name| told.contains(name)), "{told:?} lacks one of {stays:?}");
+            }
+            let settled = told(&mut roster, &state, now + HOLD);
+            prop_assert_eq!(settled, told(&mut Roster::default(), &state, now));
+        }
+    }
+}

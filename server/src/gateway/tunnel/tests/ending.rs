@@ -1,0 +1,178 @@
+//! One side has ended: what still goes the other way, and when the tunnel ends with it.
+
+use super::*;
+use crate::ws::frame::{Opcode, client_frame, server_frame};
+
+const MASK: [u8; 4] = [1, 2, 3, 4];
+
+impl Bench {
+    /// With room for all.
+    fn roomy(early: &[u8]) -> Self {
+        let bench = Self::new(early, b"");
+        bench.client.make_room(1_000);
+        bench.shard.make_room(1_000);
+        bench
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.tunnel.is_some() && (self.shard.0.borrow().finished || self.client.0.borrow().finished)
+    }
+
+    /// Ended, and neither side was told of a half-close first.
+    fn ended_at_once(&self) -> bool {
+        self.tunnel.is_none() && !self.shard.0.borrow().finished && !self.client.0.borrow().finished
+    }
+}
+
+fn close_of_client() -> Vec<u8> {
+    client_frame(Opcode::Close, b"\x03\xe8", MASK).to_vec()
+}
+
+fn close_of_shard() -> Vec<u8> {
+    server_frame(Opcode::Close, b"\x03\xe8").to_vec()
+}
+
+#[test]
+fn ends_at_once_with_a_client_that_has_asked_nothing_and_gives_it_what_is_there() {
+    let mut bench = Bench::roomy(b"");
+    let frame = server_frame(Opcode::Text, b"hello");
+    bench.shard.send(&frame);
+    bench.client.end();
+    bench.run();
+    assert!(bench.ended_at_once());
+    assert_eq!(bench.client.0.borrow().got, frame);
+    assert_eq!(bench.gateway.tunnels.load(Relaxed), 0);
+}
+
+#[test]
+fn ends_with_the_frame_that_a_client_is_getting_when_it_ends() {
+    let mut bench = Bench::roomy(b"");
+    bench.shard.send(b"\x81\x05he");
+    bench.client.end();
+    bench.run();
+    assert!(bench.is_half_closed());
+    bench.shard.send(b"llo");
+    bench.run();
+    assert!(bench.tunnel.is_none());
+    assert_eq!(bench.client.0.borrow().got, b"\x81\x05hello");
+}
+
+#[test]
+fn ends_when_a_client_that_has_ended_has_taken_what_is_held_for_it() {
+    let mut bench = Bench::new(b"", b"");
+    let frame = server_frame(Opcode::Text, b"hello");
+    bench.shard.send(&frame);
+    bench.client.end();
+    bench.run();
+    assert!(bench.is_half_closed());
+    bench.client.make_room(100);
+    bench.run();
+    assert!(bench.tunnel.is_none());
+    assert_eq!(bench.client.0.borrow().got, frame);
+}
+
+#[test]
+fn a_client_that_asked_before_its_tunnel_was_there_is_answered_after_its_end() {
+    let mut bench = Bench::roomy(&client_frame(Opcode::Text, b"question", MASK));
+    bench.client.end();
+    bench.run();
+    assert!(bench.is_half_closed());
+    bench.shard.send(&server_frame(Opcode::Text, b"answer"));
+    bench.run();
+    assert!(bench.is_half_closed());
+    bench.shard.end();
+    bench.run();
+    assert!(bench.tunnel.is_none());
+    assert!(bench.client.0.borrow().got.ends_with(b"answer"));
+}
+
+#[test]
+fn a_client_that_ends_behind_its_close_gets_the_answer_to_it() {
+    let mut bench = Bench::roomy(b"");
+    bench.client.send(&close_of_client());
+    bench.client.end();
+    bench.run();
+    assert!(bench.is_half_closed());
+    bench.shard.send(&close_of_shard());
+    bench.run();
+    assert!(bench.tunnel.is_none());
+    assert_eq!(bench.client.0.borrow().got, close_of_shard());
+}
+
+#[test]
+fn ends_at_once_with_a_client_that_has_got_the_close_of_its_shard() {
+    let mut bench = Bench::roomy(b"");
+    bench.client.send(&client_frame(Opcode::Text, b"question", MASK));
+    bench.shard.send(&close_of_shard());
+    bench.run();
+    assert!(bench.tunnel.is_some());
+    bench.client.end();
+    bench.run();
+    assert!(bench.ended_at_once());
+}
+
+#[test]
+fn ends_at_once_with_a_shard_that_has_got_the_close_of_its_client() {
+    let mut bench = Bench::roomy(b"");
+    bench.client.send(&close_of_client());
+    bench.run();
+    assert!(bench.tunnel.is_some());
+    bench.shard.send(&close_of_shard());
+    bench.shard.end();
+    bench.run();
+    assert!(bench.ended_at_once());
+    assert_eq!(bench.client.0.borrow().got, close_of_shard());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_has_ended_still_gets_the_rest_of_a_close_and_no_longer_waits() {
+    let mut bench = Bench::new(b"", b"");
+    bench.client.send(&close_of_client());
+    bench.shard.end();
+    bench.run();
+    assert!(bench.is_half_closed());
+    bench.shard.make_room(3);
+    bench.run();
+    assert!(bench.tunnel.is_some());
+    bench.shard.make_room(100);
+    bench.run();
+    assert!(bench.tunnel.is_none());
+    assert_eq!(bench.shard.0.borrow().got, close_of_client());
+}
+
+#[test]
+fn passes_a_half_close_on_after_all_bytes_and_keeps_the_other_way_open() {
+    let mut bench = Bench::new(b"", b"");
+    bench.client.send(b"last words");
+    bench.client.end();
+    bench.run();
+    assert!(!bench.shard.0.borrow().finished, "the end overtook the bytes");
+    bench.shard.make_room(100);
+    bench.run();
+    assert!(bench.shard.0.borrow().finished && bench.tunnel.is_some());
+    bench.client.make_room(100);
+    bench.shard.send(b"answer");
+    bench.run();
+    assert_eq!(bench.client.0.borrow().got, b"answer");
+}
+
+#[test]
+fn ends_both_ways_when_one_side_breaks() {
+    let mut bench = Bench::new(b"", b"");
+    bench.run();
+    bench.shard.0.borrow_mut().broken = true;
+    bench.shard.end();
+    bench.run();
+    assert!(bench.tunnel.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaves_a_client_that_stays_after_its_shard_has_ended() {
+    let bench = Bench::new(b"", b"");
+    let (client, shard) = (bench.client.clone(), bench.shard.clone());
+    shard.end();
+    let began = tokio::time::Instant::now();
+    bench.tunnel.unwrap().await;
+    assert_eq!(began.elapsed(), LINGER);
+    assert!(client.0.borrow().finished);
+}
