@@ -9,7 +9,7 @@ mod config;
 mod context;
 pub mod embedded;
 mod encode;
-mod identity;
+pub(crate) mod identity;
 mod metrics;
 mod names;
 mod offsets;
@@ -29,6 +29,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use prometheus_client::registry::Registry;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::Sender;
@@ -146,6 +147,19 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether librdkafka takes what `spec` says, as far as that can be known here: asks no broker, and looks only at the properties
+/// where a secret is out of reach, which a shard's own environment may hold.
+pub fn check(spec: &Kafka) -> Result<(), SourceError> {
+    let somewhere = ["localhost".to_owned()];
+    let connect = Connect { spec, brokers: &somewhere, client: "wscluster" };
+    let Ok((mut config, context)) = connect.consumer() else {
+        ClientConfig::from_iter(spec.properties.clone()).create_native_config()?;
+        return Ok(());
+    };
+    config.remove("bootstrap.servers").create_with_context::<_, BaseConsumer<Context>>(context)?;
+    Ok(())
 }
 
 /// Starts reading what `spec` asks for. Returns at once: brokers and topics that are not there yet are waited for, and

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 use wscluster_api::spec::Kafka;
 use wscluster_api::units::Span;
 
 use self::deliver::{DeliverError, Outcome, Outlet};
 use self::input::{InputError, Records};
+use crate::cli::{Output, USAGE, name_value};
 use crate::kafka::{ConfigError, Connect};
 
 const EXAMPLES: &str = "\
@@ -26,7 +27,9 @@ Examples:
   wscluster publish --brokers localhost:9092 odin.trades --file trades.txt --key-delimiter : --rate 500
   # JSON lines with keys and headers, from another program
   producer | wscluster publish --brokers localhost:9092 odin.trades --json-lines
-  #   {\"key\": \"BTC\", \"value\": {\"price\": 64000.5}, \"headers\": {\"venue\": \"x\"}}";
+  #   {\"key\": \"BTC\", \"value\": {\"price\": 64000.5}, \"headers\": {\"venue\": \"x\"}}
+
+Exit codes: 0 the brokers have taken all records, 1 not all of them, 2 wrong command line or manifest.";
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -38,7 +41,8 @@ pub struct Args {
     #[arg(conflicts_with_all = ["file", "tombstone", "json_lines"])]
     values: Vec<String>,
     /// Brokers, `host:port`, separated by commas; instead of those in the manifest.
-    #[arg(long, short, value_delimiter = ',', env = "WSCLUSTER_BROKERS")]
+    #[arg(long, short, value_delimiter = ',', env = "WSCLUSTER_BROKERS",
+        value_parser = NonEmptyStringValueParser::new())]
     brokers: Vec<String>,
     /// Manifest of a `WsCluster` that says where Kafka is and how to log in.
     #[arg(long, short = 'f', value_name = "FILE")]
@@ -47,7 +51,7 @@ pub struct Args {
     #[arg(long, short)]
     key: Option<String>,
     /// Header of every record, `NAME=VALUE`; may be given several times.
-    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = header)]
+    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = name_value)]
     header: Vec<(String, String)>,
     /// Read records from this file, one a line; `-` is standard input.
     #[arg(long, value_name = "FILE")]
@@ -55,7 +59,7 @@ pub struct Args {
     /// What stands between key and value in a line.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["json_lines", "key"])]
     key_delimiter: Option<String>,
-    /// Each line is an object with `value`, and perhaps `key` and `headers`; a text is written as it is, anything else as JSON.
+    /// Each line is an object with `value`, and perhaps `key` and `headers`; a text is written without its quotes, anything else byte for byte.
     #[arg(long)]
     json_lines: bool,
     /// Write one record without a value, which says that its key is gone.
@@ -73,19 +77,6 @@ pub struct Args {
     /// Form of the result on standard output.
     #[arg(long, short, default_value = "text")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as NAME=VALUE".into()),
-    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -109,6 +100,13 @@ enum PublishError {
     Deliver(#[from] DeliverError),
 }
 
+impl PublishError {
+    /// What is wrong out there is a failure, what is wrong in the arguments or the manifest a mistake.
+    fn is_usage(&self) -> bool {
+        !matches!(self, Self::Deliver(error) if !matches!(error, DeliverError::Config(_) | DeliverError::Client(_)))
+    }
+}
+
 /// Runs the part.
 pub fn run(args: Args) -> ExitCode {
     let (topic, output) = (args.topic.clone(), args.output);
@@ -120,8 +118,7 @@ pub fn run(args: Args) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error}");
-            // What is wrong out there is a failure, what is wrong in the arguments a mistake.
-            ExitCode::from(if matches!(error, PublishError::Deliver(_)) { 1 } else { 2 })
+            if error.is_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -176,9 +173,13 @@ fn report(topic: &str, outcome: &Outcome, took: Duration, output: Output) {
             });
             println!("{line}");
         }
-        Output::Text => println!("published {published} records to {topic} in {seconds:.2} s"),
+        Output::Text => println!("published {} to {topic} in {seconds:.2} s", records(*published)),
     }
     if *failed > 0 {
-        eprintln!("error: {failed} records were not published: {}", error.as_deref().unwrap_or("see above"));
+        eprintln!("error: not published: {}: {}", records(*failed), error.as_deref().unwrap_or("see above"));
     }
+}
+
+fn records(number: u64) -> String {
+    format!("{number} record{}", if number == 1 { "" } else { "s" })
 }

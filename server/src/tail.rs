@@ -10,9 +10,9 @@ mod progress;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use wscluster_api::units::Span;
 
+use crate::cli::{Output, USAGE, name_value};
 use crate::feed::Position;
 
 const EXAMPLES: &str = "\
@@ -21,7 +21,12 @@ Examples:
   # the last message first, then what comes; ten messages and out
   wscluster tail --url ws://localhost:8080/ws --latest --count 10 BTC.trade
   # go on where an earlier run stopped (its last `pos`), as JSON lines
-  wscluster tail BTC.trade --since BTC.trade=9f3c01aa-2-1047 --output json";
+  wscluster tail BTC.trade --since BTC.trade=9f3c01aa-2-1047 --output json
+
+A connection from which nothing comes for two ping intervals of the server (its `hello` says how long, 27 s by default) is
+given up, and so is a connect or an upgrade without an answer for 10 s; it comes back as after any other end.
+
+Exit codes: 0 ended by --count, --for or by hand, 1 refused or never subscribed, 2 wrong command line.";
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -40,7 +45,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "since")]
     latest: bool,
     /// Header of the upgrade, `NAME=VALUE`, such as a token or an origin; may be given several times.
-    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = header)]
+    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = name_value)]
     header: Vec<(String, String)>,
     /// End after this many messages, 1 or more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -56,12 +61,6 @@ pub struct Args {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 fn since(text: &str) -> Result<(String, Position), String> {
     // A channel may hold the sign, a position does not.
     let (channel, position) = text.rsplit_once('=').ok_or("write it as CHANNEL=POSITION")?;
@@ -69,19 +68,12 @@ fn since(text: &str) -> Result<(String, Position), String> {
     Ok((channel.to_owned(), position))
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as NAME=VALUE".into()),
-    }
-}
-
 /// Runs the part.
 pub fn run(args: &Args) -> ExitCode {
     let period = args.period.map(|period| period.0);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("failed to start: {error}")),
+        Err(error) => return fail(&format!("failed to start: {error}"), ExitCode::FAILURE),
     };
     let contact = follow::Contact::default();
     let followed = runtime.block_on(async {
@@ -101,13 +93,16 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `wscluster tail … | head` ends by this, and well.
         Err(follow::FollowError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
+        Err(error @ (follow::FollowError::Url { .. } | follow::FollowError::Header(_))) => {
+            fail(&error.to_string(), ExitCode::from(USAGE))
+        }
+        Err(error) => fail(&error.to_string(), ExitCode::FAILURE),
     }
 }
 
-fn fail(error: &str) -> ExitCode {
+fn fail(error: &str, code: ExitCode) -> ExitCode {
     eprintln!("error: {error}");
-    ExitCode::FAILURE
+    code
 }
 
 /// How long to wait before attempt `n` (from 0): anything up to a bound that doubles, so that clients do not come in step.

@@ -107,6 +107,8 @@ impl Connect<'_> {
         let (mut config, context) = self.base()?;
         config
             .set("enable.idempotence", "true")
+            // The topic says how large a record may be, not this client.
+            .set("message.max.bytes", "1000000000")
             .set("linger.ms", "5")
             .set("compression.codec", "lz4")
             // As the Java client does: equal keys must meet in one partition whoever writes them.
@@ -118,6 +120,29 @@ impl Connect<'_> {
     fn extend(&self, config: &mut ClientConfig) {
         for (property, value) in &self.spec.properties {
             config.set(property, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::check;
+    use wscluster_api::spec::Rack;
+
+    #[test]
+    fn check_finds_what_librdkafka_refuses() {
+        let elsewhere = Rack { env: Some("WSCLUSTER_NO_SUCH_RACK".into()), value: None };
+        for rack in [None, Some(elsewhere)] {
+            let with = |property: &str, value: &str| {
+                let properties = [(property.to_owned(), value.to_owned())].into();
+                check(&Kafka { properties, rack: rack.clone(), ..Kafka::default() })
+            };
+            with("fetch.min.bytes", "10").unwrap();
+            for (property, value) in [("no.such.property", "1"), ("fetch.min.bytes", "many")] {
+                let error = with(property, value).unwrap_err().to_string();
+                assert!(error.contains(property), "{error}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
 use wscluster_api::spec::{Topic, TopicSelector};
 
@@ -68,10 +68,14 @@ impl Embedded {
         &self.bootstrap
     }
 
-    /// Creates a topic.
+    /// Creates a topic; one that is there stays as it is.
     pub fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), EmbeddedError> {
-        let created = self.ask(|done| Command::Create { topic: topic.to_owned(), partitions, done })?;
-        created.map_err(|source| EmbeddedError::Topic { topic: topic.to_owned(), source })
+        match self.ask(|done| Command::Create { topic: topic.to_owned(), partitions, done })? {
+            Err(source) if source.rdkafka_error_code() != Some(RDKafkaErrorCode::TopicAlreadyExists) => {
+                Err(EmbeddedError::Topic { topic: topic.to_owned(), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the broker from the network, or brings it back with all it held. For tests.
@@ -115,5 +119,17 @@ fn run(started: &mpsc::Sender<Result<String, KafkaError>>, inbox: &mpsc::Receive
             }
             Command::Fail { api, errors } => cluster.request_errors(api, &errors),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_that_is_there_is_no_error() {
+        let broker = Embedded::start(&[Topic::named("trades", "{key}")]).unwrap();
+        broker.create_topic("trades", 1).unwrap();
+        broker.create_topic("no\0name", 1).unwrap_err();
     }
 }

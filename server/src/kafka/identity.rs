@@ -15,16 +15,16 @@ use rdkafka::error::RDKafkaErrorCode;
 
 /// What Kafka says about a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Described {
+pub(crate) struct Described {
     /// Its id as librdkafka writes it (base64); none from brokers older than 2.8, which have none.
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     /// Number of partitions.
-    pub(super) partitions: i32,
+    pub(crate) partitions: i32,
 }
 
 /// Why topics could not be described.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DescribeError {
+pub(crate) enum DescribeError {
     /// A name that Kafka cannot know.
     #[error("failed to describe topics: a name holds a zero byte")]
     Name,
@@ -52,7 +52,7 @@ impl<T> Drop for Owned<T> {
 }
 
 /// Asks broker `broker` to describe `topics`; for each in turn what Kafka says, or why it says nothing.
-pub(super) fn describe<C: ClientContext>(
+pub(crate) fn describe<C: ClientContext>(
     client: &Client<C>,
     broker: i32,
     topics: &[&str],

@@ -95,9 +95,9 @@ impl Outlet {
                     outgoing = back;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                // Too large for the client's own limit, for example: the others can still go.
+                // One that cannot be sent: the others can still go.
                 Err((error @ KafkaError::MessageProduction(_), _)) => {
-                    self.deliveries.fail(error.to_string());
+                    self.deliveries.fail(explain(&error));
                     return Ok(());
                 }
                 Err((error, _)) => return Err(DeliverError::Send(error)),
@@ -146,6 +146,14 @@ fn look_for(producer: &ThreadedProducer<Deliveries>, topic: &str, timeout: Durat
     }
 }
 
+/// What went wrong, with what to do where that can be told.
+fn explain(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!("{error}: raise max.message.bytes of the topic"),
+        _ => error.to_string(),
+    }
+}
+
 impl Counts {
     fn fail(&self, error: String) {
         self.failed.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +185,7 @@ impl ProducerContext for Deliveries {
             Ok(_) => {
                 self.counts.published.fetch_add(1, Ordering::Relaxed);
             }
-            Err((error, _)) => self.counts.fail(error.to_string()),
+            Err((error, _)) => self.counts.fail(explain(error)),
         }
     }
 }
@@ -205,6 +213,16 @@ mod tests {
         let broker = Embedded::start(&[Topic::named("trades", "{key}")]).unwrap();
         let outcome = publish(broker.bootstrap(), "trades", 1_000);
         assert_eq!(outcome, Outcome { published: 1_000, failed: 0, error: None });
+    }
+
+    #[test]
+    fn sends_a_record_of_any_size_that_the_topic_takes() {
+        let broker = Embedded::start(&[Topic::named("trades", "{key}")]).unwrap();
+        let brokers = [broker.bootstrap().to_owned()];
+        let connect = Connect { spec: &Kafka::default(), brokers: &brokers, client: "test" };
+        let mut outlet = Outlet::open(&connect, "trades", Duration::from_secs(30)).unwrap();
+        outlet.send(&Record { value: Some(vec![b'x'; 10 << 20]), ..Record::default() }).unwrap();
+        assert_eq!(outlet.close(), Outcome { published: 1, failed: 0, error: None });
     }
 
     fn refusal(brokers: &str, topic: &str) -> String {

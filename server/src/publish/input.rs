@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::Args;
 
@@ -53,7 +54,8 @@ enum Form {
 struct JsonLine {
     #[serde(default)]
     key: Option<String>,
-    value: serde_json::Value,
+    /// As it is written: digits, order of fields and white space are the user's.
+    value: Box<RawValue>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
@@ -142,13 +144,14 @@ fn record(bytes: Vec<u8>, line: u64, form: &Form, template: Record) -> Result<Re
             Ok(Record { key: Some(bytes[..at].to_vec()), value: Some(value), ..template })
         }
         Form::Json => {
-            let parsed: JsonLine =
-                serde_json::from_slice(&bytes).map_err(|source| InputError::Json { line, source })?;
-            let value = match parsed.value {
-                serde_json::Value::Null => None,
-                serde_json::Value::String(text) => Some(text.into_bytes()),
-                other => Some(other.to_string().into_bytes()),
+            let no_record = |source| InputError::Json { line, source };
+            let parsed: JsonLine = serde_json::from_slice(&bytes).map_err(no_record)?;
+            let value = match parsed.value.get() {
+                "null" => None,
+                text if text.starts_with('"') => Some(serde_json::from_str::<String>(text).map_err(no_record)?),
+                other => Some(other.to_owned()),
             };
+            let value = value.map(String::into_bytes);
             let mut headers = template.headers;
             headers.extend(parsed.headers.into_iter().map(|(name, value)| (name, value.into_bytes())));
             Ok(Record { key: parsed.key.map(String::into_bytes).or(template.key), value, headers })
@@ -181,6 +184,17 @@ mod tests {
         let read = read(Form::Delimited("::".into()), "BTC::1::2\nno\n");
         assert_eq!(read[0], Ok(plain("BTC", "1::2")));
         assert_eq!(read[1], Err("line 2 has no \"::\" between key and value".into()));
+    }
+
+    #[test]
+    fn keeps_every_byte_of_a_json_value() {
+        for value in ["1.10000000000000000000001", "12345678901234567890123", r#"{"z": 1.0e2,"a":0.1000,"z":"\u00e9"}"#]
+        {
+            let line = format!(r#"{{"value": {value} }}"#);
+            assert_eq!(read(Form::Json, &line), [Ok(plain("k", value))]);
+        }
+        assert_eq!(read(Form::Json, r#"{"value":"\u00e9"}"#), [Ok(plain("k", "é"))]);
+        assert!(read(Form::Json, r#"{"key":"a"}"#)[0].as_ref().unwrap_err().contains("missing field `value`"));
     }
 
     #[test]

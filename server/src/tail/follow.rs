@@ -1,10 +1,13 @@
 //! The connection: subscribes, reads, and comes back where it stopped.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -14,6 +17,12 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::progress::{Message, Progress, Step};
 use super::{Args, backoff, print};
+
+/// How long connecting and the upgrade may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How often a server pings that does not say it: the default of `spec.delivery.pingInterval`.
+const PING: Duration = Duration::from_secs(27);
 
 /// Why following ended.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +53,11 @@ pub(super) struct Contact {
 impl Contact {
     /// What the time given by `--for` ended: a reading, or attempts that all failed.
     pub(super) fn ended(&self) -> Result<(), FollowError> {
-        if self.subscribed.get() { Ok(()) } else { Err(FollowError::Never(self.trouble.borrow().clone())) }
+        match (self.subscribed.get(), self.trouble.borrow().as_str()) {
+            (true, _) => Ok(()),
+            (false, "") => Err(FollowError::Never("the server did not answer".into())),
+            (false, trouble) => Err(FollowError::Never(trouble.into())),
+        }
     }
 }
 
@@ -103,7 +116,10 @@ async fn connection(
     left: &mut Option<u64>,
 ) -> Result<End, FollowError> {
     let again = |reason: String| Ok(End::Again { reason, after: None });
-    let mut socket = match connect_async(request(args)?).await {
+    let Ok(connected) = timeout(CONNECT, connect_async(request(args)?)).await else {
+        return again(format!("the server did not answer within {CONNECT:?}"));
+    };
+    let mut socket = match connected {
         Ok((socket, _)) => socket,
         Err(WsError::Http(response)) => return refused(&response),
         Err(WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => {
@@ -116,15 +132,20 @@ async fn connection(
     if let Err(error) = socket.send(WsMessage::text(subscribe.to_string())).await {
         return again(error.to_string());
     }
+    let mut ping = PING;
     loop {
-        let text = match socket.next().await {
+        // A link may die without a word, and TCP does not tell who only listens.
+        let Ok(came) = timeout(2 * ping, socket.next()).await else {
+            return again(format!("nothing came for {:?}, two pings of the server included", 2 * ping));
+        };
+        let text = match came {
             Some(Ok(WsMessage::Text(text))) => text,
             Some(Ok(WsMessage::Close(frame))) => return closed(frame),
             Some(Ok(_)) => continue,
             Some(Err(error)) => return again(error.to_string()),
             None => return again("the server ended the connection".into()),
         };
-        if hear(args, contact, progress, &text)?
+        if hear(args, contact, progress, &mut ping, &text)?
             && left.as_mut().is_some_and(|left| {
                 *left = left.saturating_sub(1);
                 *left == 0
@@ -137,30 +158,34 @@ async fn connection(
 }
 
 /// Takes in what the server said; true for a message of a channel.
-fn hear(args: &Args, contact: &Contact, progress: &mut Progress, text: &str) -> Result<bool, FollowError> {
-    let Ok(said) = serde_json::from_str::<Value>(text) else { return Ok(false) };
-    let channel = said.get("channel").and_then(Value::as_str).unwrap_or_default();
-    match said.get("type").and_then(Value::as_str) {
-        Some("hello" | "pong") => {}
-        Some("subscription_ack") => {
+fn hear(
+    args: &Args,
+    contact: &Contact,
+    progress: &mut Progress,
+    ping: &mut Duration,
+    text: &str,
+) -> Result<bool, FollowError> {
+    let Ok(said) = serde_json::from_str::<Said>(text) else { return Ok(false) };
+    let channel = &said.channel;
+    match said.kind.as_str() {
+        "hello" => *ping = said.ping_ms.filter(|ms| *ms > 0).map_or(PING, Duration::from_millis),
+        "pong" => {}
+        "subscription_ack" => {
             contact.subscribed.set(true);
-            let failed = said.get("recovered").and_then(Value::as_object).into_iter().flatten();
-            for (channel, _) in failed.filter(|(_, recovered)| recovered.as_bool() == Some(false)) {
-                let reason = said.pointer("/reason").and_then(|reasons| reasons.get(channel)).and_then(Value::as_str);
-                print::remark(&format!("{channel}: messages may be missing ({})", reason.unwrap_or("no reason given")));
+            for (channel, _) in said.recovered.iter().filter(|(_, recovered)| !**recovered) {
+                let reason = said.reason.get(channel).map_or("no reason given", String::as_str);
+                print::remark(&format!("{channel}: messages may be missing ({reason})"));
                 progress.forget(channel);
             }
         }
-        Some("gap") => {
+        "gap" => {
             print::remark(&format!("{channel}: the shard missed messages; fetch fresh state"));
             progress.forget(channel);
         }
-        Some("error") => {
-            // Our only request is the subscription: asked again, it would be refused again.
-            return Err(FollowError::Refused(said.get("message").and_then(Value::as_str).unwrap_or(text).to_owned()));
-        }
-        _ if said.get("pos").is_some() => {
-            let message: Message = serde_json::from_value(said).unwrap_or_default();
+        // Our only request is the subscription: asked again, it would be refused again.
+        "error" => return Err(FollowError::Refused(said.message.unwrap_or_else(|| text.to_owned()))),
+        _ if said.pos.is_some() => {
+            let message = Message { channel: said.channel, pos: said.pos, prev: said.prev };
             match progress.step(&message) {
                 Step::Next => {}
                 Step::Hole => print::remark(&format!("{}: messages are missing here", message.channel)),
@@ -174,11 +199,31 @@ fn hear(args: &Args, contact: &Contact, progress: &mut Progress, text: &str) -> 
     Ok(false)
 }
 
+/// What the server says, without `data`: a number there may be one that no type holds.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    #[serde(rename = "type")]
+    kind: String,
+    ping_ms: Option<u64>,
+    recovered: BTreeMap<String, bool>,
+    reason: BTreeMap<String, String>,
+    message: Option<String>,
+    channel: String,
+    pos: Option<String>,
+    prev: Option<String>,
+}
+
 fn refused(response: &Response<Option<Vec<u8>>>) -> Result<End, FollowError> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let status = response.status();
     let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let reason = format!("{status} {}", header("X-Wscluster-Reason").unwrap_or_else(|| body.trim()));
+    let said = header("X-Wscluster-Reason").unwrap_or_else(|| body.trim());
+    let mut reason =
+        [status.as_str(), status.canonical_reason().unwrap_or_default(), said].join(" ").trim_end().to_owned();
+    if status.as_u16() == 404 {
+        reason += "; is --url the port and the path of clients, as ws://localhost:8080/ws, and no admin port?";
+    }
     // 503 passes; every other refusal is about what was asked.
     if status.as_u16() != 503 {
         return Err(FollowError::Refused(reason));
@@ -206,6 +251,7 @@ fn closed(frame: Option<CloseFrame>) -> Result<End, FollowError> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use tokio::io::AsyncWriteExt as _;
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::handshake;
     use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -255,6 +301,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn comes_back_from_a_link_that_died_without_a_word() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args = Line::parse_from(["tail", "a", "--count", "2", "--url", &url]).args;
+        let contact = Contact::default();
+        let server = async {
+            let mut dead = accept(&listener).await;
+            let hello = json!({ "type": "hello", "shard": "s", "ping_ms": 100 }).to_string();
+            dead.send(WsMessage::text(hello)).await.unwrap();
+            dead.send(message("1-0-5", "1-0-4")).await.unwrap();
+            // From here on it neither says anything nor ends.
+            let mut socket = accept(&listener).await;
+            let WsMessage::Text(subscribe) = socket.next().await.unwrap().unwrap() else { panic!("no subscribe") };
+            socket.send(message("1-0-6", "1-0-5")).await.unwrap();
+            (dead, socket, serde_json::from_str::<Value>(&subscribe).unwrap()["data"]["since"].clone())
+        };
+        let both = async { tokio::join!(follow(&args, &contact), server) };
+        let (followed, (_dead, _socket, since)) = timeout(Duration::from_secs(30), both).await.expect("it comes back");
+        followed.unwrap();
+        assert_eq!(since, json!({ "a": ["1-0-5"] }));
+    }
+
+    #[test]
+    fn takes_a_message_with_a_number_that_no_type_holds() {
+        let args = Line::parse_from(["tail", "a"]).args;
+        let (mut progress, mut ping) = (Progress::default(), PING);
+        let text = r#"{"type":"t","channel":"a","pos":"1-0-5","prev":"1-0-4","data":1e999}"#;
+        assert!(hear(&args, &Contact::default(), &mut progress, &mut ping, text).unwrap());
+        assert_eq!(Value::Object(progress.since(&["a".into()], false)), json!({ "a": ["1-0-5"] }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn does_not_wait_for_ever_for_an_answer_to_the_upgrade() {
+        // The kernel accepts, and nobody reads.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args = Line::parse_from(["tail", "a", "--no-reconnect", "--url", &url]).args;
+        let ended = follow(&args, &Contact::default()).await.unwrap_err().to_string();
+        assert_eq!(ended, "connection ended: the server did not answer within 10s");
+    }
+
+    #[tokio::test]
     async fn does_not_come_back_where_it_must_not() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
@@ -283,6 +371,24 @@ mod tests {
         let (followed, ()) = tokio::join!(follow(&args, &contact), server);
         assert_eq!(followed.unwrap_err().to_string(), "the server refused: no such channel");
         assert!(contact.ended().is_err(), "nothing was ever subscribed");
+    }
+
+    #[tokio::test]
+    async fn says_what_a_wrong_port_or_path_means() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            stream
+        };
+        let contact = Contact::default();
+        let (followed, _stream) = tokio::join!(follow(&args, &contact), server);
+        let error = followed.unwrap_err().to_string();
+        assert!(error.starts_with("the server refused: 404 Not Found; is --url the port"), "{error}");
+        let never = contact.ended().unwrap_err().to_string();
+        assert_eq!(never, "failed to subscribe in the time that was given: the server did not answer");
     }
 
     #[test]

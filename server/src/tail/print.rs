@@ -1,10 +1,12 @@
 //! How messages look on standard output, and remarks on standard error.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::Output;
+use crate::cli::Output;
 
 /// Prints one message; the error says that nobody reads any more.
 pub(super) fn message(text: &str, output: Output) -> std::io::Result<()> {
@@ -15,18 +17,22 @@ pub(super) fn message(text: &str, output: Output) -> std::io::Result<()> {
     }
 }
 
-/// `TIME CHANNEL POSITION [replayed] VALUE`
+/// `TIME CHANNEL POSITION [replayed] VALUE`; the value as it came, so that no digit of a number is lost.
 fn line(text: &str) -> String {
-    let Ok(message) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
-    let part = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let ts = message.get("ts").and_then(Value::as_i64).unwrap_or(0);
-    let replayed = if message.get("replayed").and_then(Value::as_bool) == Some(true) { " replayed" } else { "" };
-    let value = match (message.get("data"), message.get("data_base64")) {
-        (Some(data), _) => data.to_string(),
-        (None, Some(bytes)) => format!("base64 {}", bytes.as_str().unwrap_or_default()),
-        (None, None) => "-".to_owned(),
+    let Ok(message) = serde_json::from_str::<HashMap<String, &RawValue>>(text) else { return text.to_owned() };
+    let text_of = |name| part::<String>(&message, name).unwrap_or_else(|| "-".to_owned());
+    let ts = part(&message, "ts").unwrap_or(0);
+    let replayed = if part(&message, "replayed") == Some(true) { " replayed" } else { "" };
+    let value = match message.get("data") {
+        // Line breaks stand between the parts of a JSON text only: one message stays one line.
+        Some(data) => data.get().replace(['\n', '\r'], " "),
+        None => part(&message, "data_base64").map_or_else(|| "-".to_owned(), |bytes: String| format!("base64 {bytes}")),
     };
-    format!("{} {} {}{replayed} {value}", time(ts), part("channel"), part("pos"))
+    format!("{} {} {}{replayed} {value}", time(ts), text_of("channel"), text_of("pos"))
+}
+
+fn part<'m, T: Deserialize<'m>>(message: &HashMap<String, &'m RawValue>, name: &str) -> Option<T> {
+    message.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
 /// Unix milliseconds as `2026-11-24T07:30:19.123Z` (RFC 3339; civil date by Howard Hinnant's algorithm).
@@ -62,8 +68,11 @@ mod tests {
 
     #[test]
     fn shows_channel_position_and_value() {
-        let text = r#"{"type":"t","replayed":true,"seq":7,"ts":0,"channel":"a","pos":"1-0-7","data":{"p": 1}}"#;
-        assert_eq!(line(text), "1970-01-01T00:00:00.000Z a 1-0-7 replayed {\"p\":1}");
+        let text = r#"{"type":"t","replayed":true,"seq":7,"ts":0,"channel":"a","pos":"1-0-7","data":{"z":1.0e2,
+"a": 1.10000000000000000000001}}"#;
+        let value = r#"{"z":1.0e2, "a": 1.10000000000000000000001}"#;
+        assert_eq!(line(text), format!("1970-01-01T00:00:00.000Z a 1-0-7 replayed {value}"));
+        assert_eq!(line(r#"{"channel":"a","data":null}"#), "1970-01-01T00:00:00.000Z a - null");
         assert_eq!(line(r#"{"channel":"a","data_base64":"/w=="}"#), "1970-01-01T00:00:00.000Z a - base64 /w==");
     }
 }

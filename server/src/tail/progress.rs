@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::feed::{Partition, Position};
 
 /// A message as far as a follower cares.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Message {
-    #[serde(default)]
     pub(super) channel: String,
-    #[serde(default)]
     pub(super) pos: Option<String>,
-    #[serde(default)]
     pub(super) prev: Option<String>,
 }
 

@@ -125,12 +125,16 @@ impl Scanner {
         }
         consumer.assign(&list).map_err(|_| "unavailable")?;
         let mut bytes = 0;
+        // When a broker last brought the scan forward.
+        let mut heard = Instant::now();
         while stretches.iter().any(|stretch| stretch.next < stretch.until) {
-            if Instant::now() >= deadline {
-                return Err("timeout");
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(if now - heard < self.limits.time / 4 { "timeout" } else { "unavailable" });
             }
             match consumer.poll(TURN) {
                 Some(Ok(message)) => {
+                    heard = now;
                     self.shared.metrics.past_records.inc();
                     bytes += self.take(&message, stretches, wanted, found);
                     if bytes > self.limits.bytes {
