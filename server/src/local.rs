@@ -1,41 +1,52 @@
 //! `wscluster local`: the manifest that Kubernetes takes, as processes of this machine.
 //!
 //! One process a shard and a gateway, as in Kubernetes, all children of this one and of its own executable; an embedded broker
-//! where the manifest names none. [`run`](run::run) sets a run up and [`drive`] drives it; [`supervise`] keeps one child
-//! running; [`board`] holds what is known of them; [`screen`] is all output.
+//! where the manifest names none. [`run`](run::run) sets a run up and [`drive`] drives it; [`course`] says where it goes when the
+//! manifest is edited and [`fleet`] carries that out; [`supervise`] keeps one child running; [`board`] holds what is known of them;
+//! [`screen`] is all output.
 
-pub mod backoff;
 pub mod board;
+pub mod change;
 pub mod child;
+pub mod course;
 pub mod demo;
 pub mod drive;
+pub mod edit;
 pub mod event;
+pub mod files;
+pub mod fleet;
 pub mod front;
-pub mod plan;
+pub mod observe;
 pub mod ports;
+pub mod program;
 pub mod ready;
+pub mod rollout;
 pub mod run;
 pub mod sample;
 pub mod screen;
 pub mod stop;
 pub mod supervise;
 pub mod traffic;
+pub mod version;
 pub mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum as _;
+use clap::builder::NonEmptyStringValueParser;
+use wscluster_api::WsCluster;
+use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
 
+use self::change::Given;
 use self::event::Event;
-use self::run::{Ended, Job};
-use self::screen::{Output, Screen};
+use self::run::{Ended, Job, RunError};
+use self::screen::Screen;
+use crate::cli::{Output, USAGE};
 use crate::telemetry::LogArgs;
 
-/// Exit code when the command line or the manifest is wrong; that of clap too.
-const USAGE: u8 = 2;
 /// Exit code after a second Ctrl-C: 128 + SIGINT, as shells count.
 const INTERRUPTED: u8 = 130;
 
@@ -55,7 +66,7 @@ Exit codes: 0 ended on a signal, 1 did not start or had to kill a process, 2 wro
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The WsCluster manifest.
+    /// The WsCluster manifest; edits of it are applied while clients stay connected.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
     /// Port that clients connect to; 0 for any free one [default: spec.gateway.service.port]
@@ -65,10 +76,11 @@ pub struct Args {
     #[arg(long, value_name = "PORT")]
     pub admin_port: Option<u16>,
     /// Address to listen on; 0.0.0.0 lets other machines in. Shards and embedded broker stay on 127.0.0.1.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     pub host: IpAddr,
     /// Kafka bootstrap addresses instead of spec.source.kafka.brokers
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WSCLUSTER_BROKERS")]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WSCLUSTER_BROKERS",
+        value_parser = NonEmptyStringValueParser::new())]
     pub brokers: Vec<String>,
     /// Publish random trades to the embedded broker, so that something moves
     #[arg(long)]
@@ -77,34 +89,49 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// After Ctrl-C, time to move connections away and end everything
-    #[arg(long, value_name = "TIME", default_value_t = Span::secs(5))]
+    #[arg(long, value_name = "TIME", default_value_t = Span::secs(5), allow_hyphen_values = true)]
     pub grace: Span,
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| "write an IP address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them".into())
 }
 
 /// Runs the part.
 pub fn run(args: Args, log: &LogArgs) -> ExitCode {
     let mut screen = Screen::new(args.output, log.log_format);
     if args.file.as_os_str() == "-" {
-        let error =
-            "--file: - is not allowed here; give a path: every process reads the manifest again when it restarts";
+        let error = "--file: - is not allowed here; give a path: the manifest is followed while it runs";
         return failed(&mut screen, args.output, error, ExitCode::from(USAGE));
     }
-    let cluster = match wscluster_api::manifest::read(&args.file) {
-        Ok(cluster) => cluster,
+    let (text, cluster) = match read(&args.file) {
+        Ok(read) => read,
         Err(error) => return failed(&mut screen, args.output, &error.to_string(), ExitCode::from(USAGE)),
     };
-    if cluster.spec.autoscale.is_some() {
-        screen.note("wscluster local: spec.autoscale needs Kubernetes; spec.shards stays as it is");
+    if cluster.spec.rollout.supervised {
+        screen.note("wscluster local: spec.rollout.supervised needs Kubernetes; each step goes on by itself");
     }
+    let given = Given { port: args.port.is_some(), brokers: !args.brokers.is_empty() };
     let port = args.port.unwrap_or(cluster.spec.gateway.service.port);
     let above = if port == 0 { 0 } else { port.checked_add(1).unwrap_or(0) };
+    let admin_port = args.admin_port.unwrap_or(above);
+    if admin_port == port && port != 0 {
+        let error = format!(
+            "--admin-port {port} is the port of the clients too (--port, or spec.gateway.service.port); choose another one, \
+             or 0 for any free one"
+        );
+        return failed(&mut screen, args.output, &error, ExitCode::from(USAGE));
+    }
     let format = log.log_format.to_possible_value().expect("no value is skipped");
     let job = Job {
         cluster,
+        text,
         file: args.file,
+        given,
         host: args.host,
         port,
-        admin_port: args.admin_port.unwrap_or(above),
+        admin_port,
         brokers: args.brokers,
         demo: args.demo,
         grace: args.grace.0,
@@ -120,8 +147,19 @@ pub fn run(args: Args, log: &LogArgs) -> ExitCode {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Killed) => ExitCode::FAILURE,
         Ok(Ended::AtOnce) => ExitCode::from(INTERRUPTED),
-        Err(error) => failed(&mut screen, args.output, &error.to_string(), ExitCode::FAILURE),
+        Err(error) => {
+            let is_usage = matches!(error, RunError::NoDemoTopic | RunError::DemoOnRealBrokers(_) | RunError::Kafka(_));
+            let code = if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
+            failed(&mut screen, args.output, &error.to_string(), code)
+        }
     }
+}
+
+/// The text of the manifest, and what it says.
+fn read(path: &Path) -> Result<(String, WsCluster), ManifestError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ManifestError::Read { path: path.into(), source })?;
+    let cluster = manifest::parse(&text, path)?;
+    Ok((text, cluster))
 }
 
 fn failed(screen: &mut Screen, output: Output, error: &str, code: ExitCode) -> ExitCode {

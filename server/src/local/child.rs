@@ -122,12 +122,8 @@ impl Running {
 
     /// Sends `signal` if it still runs.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        // `id` is none once the child was waited for: until then the pid cannot belong to anybody else.
-        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-        if let Some(pid) = pid {
-            // It may be gone already: then there is nothing to tell.
-            let _ = rustix::process::kill_process(pid, signal);
-        }
+        // It may be gone already: then there is nothing to tell.
+        let _ = crate::process::signal_child(&self.child, signal);
     }
 }
 

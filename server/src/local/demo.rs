@@ -38,8 +38,12 @@ pub enum DemoError {
 impl Demo {
     /// Publishes trades to `topic` at `brokers`.
     pub fn start(brokers: &str, topic: &str) -> Result<Self, DemoError> {
-        let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", brokers).set("linger.ms", "0").create()?;
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("linger.ms", "0")
+            // As the Java client does: equal keys must meet in one partition whoever writes them.
+            .set("partitioner", "murmur2_random")
+            .create()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, topic) = (Arc::clone(&stop), topic.to_owned());
         let thread = thread::Builder::new().name("demo".into()).spawn(move || {

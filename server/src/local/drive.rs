@@ -4,19 +4,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch as watch_order};
-use tokio::task::JoinSet;
-use wscluster_api::spec::Drain;
+use tokio::sync::mpsc;
 
+use super::course::Course;
+use super::edit::Edit;
 use super::event::{Event, millis};
+use super::fleet::{After, Fleet, Left};
 use super::front::Restarts;
+use super::ready::Ready;
 use super::run::{Ended, RunError};
 use super::screen::Screen;
 use super::stop::{self, Signals};
 use super::supervise::{Order, Report};
 use super::traffic::Rates;
-use super::watch::{Shared, with};
+use super::watch::{self, Shared, with};
 use crate::health::Status;
+use crate::process::is_traced;
 
 /// Time after which a start that takes long is explained, and again.
 const EXPLAIN: Duration = Duration::from_secs(10);
@@ -29,76 +32,139 @@ pub struct Drive<'a> {
     pub screen: &'a mut Screen,
     /// What is known of the children.
     pub board: Shared,
-    /// What they should do.
-    pub orders: watch_order::Sender<Order>,
-    /// What they do.
+    /// The children themselves.
+    pub fleet: Fleet,
+    /// What they are to become.
+    pub course: Course,
+    /// Edits of the manifest.
+    pub edits: mpsc::Receiver<Edit>,
+    /// What the children do.
     pub reports: mpsc::Receiver<Report>,
     /// How often they did it again.
     pub restarts: Restarts,
-    /// Their supervisors: name, and whether it had to be killed.
-    pub children: JoinSet<(Arc<str>, bool)>,
     /// Rounds of health questions that were answered.
     pub ticks: mpsc::Receiver<Option<Rates>>,
+    /// Whether the ready line was told.
+    pub is_ready: bool,
 }
 
 impl Drive<'_> {
-    /// Waits until everything is ready; `Some` with the signal that came first.
+    /// Waits until every part serves; `Some` with the signal that came first. A child that ends before it listens ends the start.
     pub async fn starting(&mut self, signals: &mut Signals) -> Result<Option<&'static str>, RunError> {
         let mut explained = Instant::now();
         loop {
-            tokio::select! {
-                Some(report) = self.reports.recv() => match self.take(report)? {
-                    // Programs get the ready line first: what happens before it is for people.
-                    Some(Event::Started(_)) | None => {}
-                    Some(event) => self.screen.note(&format!("wscluster local: {event}")),
-                },
-                reason = signals.next() => return Ok(Some(reason)),
-                Some(_) = self.ticks.recv() => {
-                    let reasons = with(&self.board, |board| board.reasons());
-                    if reasons.is_empty() {
-                        return Ok(None);
-                    }
-                    if explained.elapsed() >= EXPLAIN {
-                        explained = Instant::now();
-                        self.screen.note(&format!("wscluster local: not ready yet: {}", reasons.join("; ")));
-                    }
-                }
+            if let Some(reason) = self.turn(signals).await? {
+                return Ok(Some(reason));
+            }
+            let (missing, reasons) = with(&self.board, |board| (board.missing(), board.reasons()));
+            if missing.is_empty() {
+                return Ok(None);
+            }
+            if explained.elapsed() >= EXPLAIN {
+                explained = Instant::now();
+                self.screen.note(&format!("wscluster local: not ready yet: {}", reasons.join("; ")));
             }
         }
     }
 
-    /// Serves until a signal, and tells what changes.
-    pub async fn serving(&mut self, signals: &mut Signals) -> Result<&'static str, RunError> {
+    /// Tells that it is ready, serves until a signal, and tells what changes.
+    pub async fn serving(&mut self, ready: &Ready, signals: &mut Signals) -> Result<&'static str, RunError> {
+        self.screen.ready(ready);
+        self.is_ready = true;
         let mut status = Status::Healthy;
         loop {
-            tokio::select! {
-                Some(report) = self.reports.recv() => {
-                    if let Some(event) = self.take(report)? {
-                        self.screen.event(&event);
-                    }
-                }
-                reason = signals.next() => return Ok(reason),
-                Some(rates) = self.ticks.recv() => if let Some(rates) = rates {
-                    let board = Arc::clone(&self.board);
-                    with(&board, |board| self.screen.state(board, rates));
-                }
+            if let Some(reason) = self.turn(signals).await? {
+                return Ok(reason);
             }
             let (now, reasons) = with(&self.board, |board| (board.status(), board.reasons()));
             if now != status {
                 status = now;
-                self.screen.event(&Event::Status { status, reasons });
+                self.tell(&Event::Status { status, reasons });
             }
         }
     }
 
-    /// Takes note of a report, and returns what is to be told; an error when the run cannot start for it.
-    fn take(&mut self, report: Report) -> Result<Option<Event>, RunError> {
+    /// Takes the next thing that happens, and follows the manifest; `Some` with the signal if it is one.
+    async fn turn(&mut self, signals: &mut Signals) -> Result<Option<&'static str>, RunError> {
+        tokio::select! {
+            Some(report) = self.reports.recv() => match report {
+                Report::NeverListened { name, how, log, .. } if !self.is_ready => {
+                    return Err(RunError::Child { name, how, log });
+                }
+                report => {
+                    if let Some(event) = self.take(report) {
+                        self.tell(&event);
+                    }
+                }
+            },
+            reason = signals.next() => return Ok(Some(reason)),
+            Some(edit) = self.edits.recv() => {
+                let event = self.course.edit(edit, &self.fleet);
+                self.tell(&event);
+                self.pursue();
+            }
+            Some(called) = self.course.called() => self.course.note(called, &mut self.fleet),
+            Some(left) = self.fleet.left() => {
+                self.follow_up(&left);
+                self.pursue();
+            }
+            Some(rates) = self.ticks.recv() => {
+                self.end_hung();
+                self.pursue();
+                if let Some(rates) = rates.filter(|_| self.is_ready) {
+                    let board = Arc::clone(&self.board);
+                    with(&board, |board| self.screen.state(board, rates));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Programs get the ready line first: what happens before it is for people, who know that parts start then.
+    fn tell(&self, event: &Event) {
+        if self.is_ready {
+            self.screen.event(event);
+        } else if !matches!(event, Event::Started(_)) {
+            self.screen.note(&format!("wscluster local: {event}"));
+        }
+    }
+
+    /// Goes on towards what the manifest says.
+    fn pursue(&mut self) {
+        for event in self.course.pursue(&mut self.fleet) {
+            self.tell(&event);
+        }
+    }
+
+    /// A child has ended as it was told.
+    fn follow_up(&mut self, left: &Left) {
+        match self.fleet.follow_up(left) {
+            Ok(After::Gone) => self.tell(&Event::Removed { name: left.name.clone(), killed: left.killed }),
+            Ok(After::Replaced) => {}
+            Err(error) => self.tell(&Event::Blocked { reason: error.to_string() }),
+        }
+    }
+
+    /// Lets children that hang start again, but for those in a debugger's hands.
+    fn end_hung(&self) {
+        for (name, hung) in with(&self.board, |board| board.hung(Instant::now())) {
+            if !is_traced(hung.pid) {
+                self.fleet.end_hung(&name, hung);
+            }
+        }
+    }
+
+    /// Takes note of a report, and returns what is to be told.
+    fn take(&mut self, report: Report) -> Option<Event> {
         let event = match report {
             Report::Log { name, line, dropped } => {
                 self.screen.log(&name, &line, dropped);
-                return Ok(None);
+                return None;
             }
-            Report::NeverListened { name, how, log } => return Err(RunError::Child { name, how, log }),
+            Report::NeverListened { name, how, log, restart_in_ms } => {
+                let why = wrong(&log).map_or_else(String::new, |line| format!(": {line}"));
+                Event::SpawnFailed { name, error: format!("{how} before it listened{why}"), restart_in_ms }
+            }
             Report::Event(event) => event,
         };
         match &event {
@@ -107,22 +173,28 @@ impl Drive<'_> {
                 with(&self.board, |board| board.listens(at));
                 self.restarts.get_or_create(&[("child", at.name.to_string())]).inc();
             }
-            Event::Exited { name, .. } => with(&self.board, |board| board.ended(name)),
+            Event::Exited { name, .. } => {
+                with(&self.board, |board| board.ended(name));
+                self.fleet.ended(name);
+            }
+            Event::CrashLoop { name, .. } => with(&self.board, |board| board.fails(name)),
             _ => {}
         }
-        Ok(Some(event))
+        Some(event)
     }
 
     /// Moves connections away, then ends everything, within the grace period.
-    pub async fn stop(&mut self, drain: &Drain, grace: Duration, signals: &mut Signals, reason: &'static str) -> Ended {
+    pub async fn stop(&mut self, grace: Duration, signals: &mut Signals, reason: &'static str) -> Ended {
+        let drain = self.course.cluster().spec.drain.clone();
         let end = Instant::now() + grace;
         self.screen.close();
-        let connections = with(&self.board, |board| board.connections());
-        self.screen.event(&Event::Stopping { reason, connections, grace_ms: millis(grace) });
         let board = Arc::clone(&self.board);
-        let moved = self.until(stop::drain(&board, drain, grace), signals).await;
+        watch::fresh(&board, stop::FRESH).await;
+        let connections = with(&board, |board| board.connections());
+        self.screen.event(&Event::Stopping { reason, connections, grace_ms: millis(grace) });
+        let moved = self.until(stop::drain(&board, &drain, grace), signals).await;
         let Some(left) = moved else {
-            return self.end_at_once(connections).await;
+            return self.end_at_once(with(&board, |board| board.connections())).await;
         };
         let (killed, at_once) = self.end(end.saturating_duration_since(Instant::now()), signals).await;
         self.screen.event(&Event::Stopped { left, killed: killed.clone() });
@@ -135,9 +207,9 @@ impl Drive<'_> {
 
     async fn end_at_once(&mut self, left: u64) -> Ended {
         let mut killed = Vec::new();
-        self.orders.send_replace(Order::Kill);
-        while let Some(Ok((name, was_killed))) = self.children.join_next().await {
-            killed.extend(was_killed.then_some(name));
+        self.fleet.order(Order::Kill);
+        while let Some(left) = self.fleet.left().await {
+            killed.extend(left.killed.then_some(left.name));
         }
         self.screen.event(&Event::Stopped { left, killed });
         Ended::AtOnce
@@ -146,27 +218,26 @@ impl Drive<'_> {
     /// Tells all children to end, to end at once when `within` is over, and kills what hangs even then or at a signal; says
     /// which were killed, and whether by a signal.
     pub async fn end(&mut self, within: Duration, signals: &mut Signals) -> (Vec<Arc<str>>, bool) {
-        self.orders.send_replace(Order::End);
+        self.fleet.order(Order::End);
         let mut killed = Vec::new();
-        let mut at_once = false;
+        let (mut order, mut at_once) = (Order::End, false);
         let deadline = tokio::time::sleep(within);
         tokio::pin!(deadline);
         loop {
-            let order = *self.orders.borrow();
             tokio::select! {
-                child = self.children.join_next() => match child {
-                    Some(Ok((name, was_killed))) => killed.extend(was_killed.then_some(name)),
-                    Some(Err(_)) => {}
+                left = self.fleet.left() => match left {
+                    Some(left) => killed.extend(left.killed.then_some(left.name)),
                     None => return (killed, at_once),
                 },
                 Some(report) = self.reports.recv() => self.note_late(report),
                 () = &mut deadline, if order != Order::Kill => {
-                    self.orders.send_replace(if order == Order::End { Order::AtOnce } else { Order::Kill });
+                    order = if order == Order::End { Order::AtOnce } else { Order::Kill };
+                    self.fleet.order(order);
                     deadline.as_mut().reset(tokio::time::Instant::now() + HANGS);
                 }
                 _ = signals.next() => {
-                    at_once = true;
-                    self.orders.send_replace(Order::Kill);
+                    (order, at_once) = (Order::Kill, true);
+                    self.fleet.order(order);
                 }
             }
         }
@@ -186,8 +257,33 @@ impl Drive<'_> {
 
     fn note_late(&mut self, report: Report) {
         // While the run ends, a child that did not start is no news.
-        if let Ok(Some(event)) = self.take(report) {
-            self.screen.event(&event);
+        if matches!(report, Report::NeverListened { .. }) {
+            return;
         }
+        if let Some(event) = self.take(report) {
+            self.tell(&event);
+        }
+    }
+}
+
+/// The line that says what went wrong; a command line that is refused ends in advice.
+fn wrong(log: &[String]) -> Option<&String> {
+    let is_error = |line: &&String| line.starts_with("error: ") || line.contains("ERROR");
+    log.iter().rfind(is_error).or(log.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_line_that_says_what_went_wrong() {
+        let of = |lines: &[&str]| wrong(&lines.iter().map(ToString::to_string).collect::<Vec<_>>()).cloned();
+        let refused = "error: invalid value 'x=y=z' for '--log <LOG>'";
+        assert_eq!(of(&[refused, "", "For more information, try '--help'."]).as_deref(), Some(refused));
+        let logged = "2026-01-01T00:00:00Z ERROR failed to read source.kafka.rack";
+        assert_eq!(of(&["WARN few files", logged]).as_deref(), Some(logged));
+        assert_eq!(of(&["Killed by something"]).as_deref(), Some("Killed by something"));
+        assert_eq!(of(&[]), None);
     }
 }

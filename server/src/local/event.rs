@@ -31,6 +31,15 @@ pub enum Event {
         /// When it starts again.
         restart_in_ms: u64,
     },
+    /// A child runs but has not answered for long: it is ended, and starts again.
+    Hung {
+        /// Its name.
+        name: Arc<str>,
+        /// Its process.
+        pid: u32,
+        /// Since its last answer.
+        silent_ms: u64,
+    },
     /// A child keeps ending soon after its start; it is started again, ever later.
     CrashLoop {
         /// Its name.
@@ -50,6 +59,51 @@ pub enum Event {
         error: String,
         /// When it is tried again.
         restart_in_ms: u64,
+    },
+    /// The manifest was edited, and the run follows.
+    Edited {
+        /// Fields that differ, from what to what.
+        changes: Vec<String>,
+    },
+    /// The manifest was edited, and nothing follows from it.
+    EditRefused {
+        /// What is wrong with it, and the remedy.
+        error: String,
+    },
+    /// The connections ask for another number of shards.
+    Scaled {
+        /// Wanted until now.
+        from: u32,
+        /// Wanted now.
+        to: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A step towards what the manifest says.
+    Step {
+        /// The child.
+        name: Arc<str>,
+        /// `start`, `drain`, `undrain`, `restart` or `remove`.
+        action: &'static str,
+        /// Why, with the numbers.
+        reason: String,
+    },
+    /// The next step cannot start.
+    Blocked {
+        /// Why.
+        reason: String,
+    },
+    /// A child that was taken away has ended.
+    Removed {
+        /// Its name.
+        name: Arc<str>,
+        /// Whether it had to be killed.
+        killed: bool,
+    },
+    /// All is as the manifest says.
+    Applied {
+        /// Since the last edit.
+        took_ms: u64,
     },
     /// Something needs attention: a part is not ready, or ready again.
     Status {
@@ -79,6 +133,16 @@ pub enum Event {
         /// Why, with the remedy.
         error: String,
     },
+}
+
+/// An event as programs get it: with the time at which it was told.
+#[derive(Debug, Serialize)]
+pub struct Timed<'a> {
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: &'a Event,
 }
 
 /// A child that listens.
@@ -132,28 +196,46 @@ impl fmt::Display for Event {
             }
             Self::Exited { name, pid, how, ran_ms, restart_in_ms } => write!(
                 f,
-                "{name} ended by {how} (pid {pid}, ran {:.1?}); starts again in {:.1?}",
-                Duration::from_millis(*ran_ms),
-                Duration::from_millis(*restart_in_ms)
+                "{name} ended by {how} (pid {pid}, ran {}); starts again in {}",
+                seconds(*ran_ms),
+                seconds(*restart_in_ms)
+            ),
+            Self::Hung { name, pid, silent_ms } => write!(
+                f,
+                "{name} hangs: pid {pid} runs but has not answered for {}; it is ended and starts again",
+                seconds(*silent_ms)
             ),
             Self::CrashLoop { name, exits, restart_in_ms, log } => {
                 write!(
                     f,
-                    "{name} is in a crash loop: ended {exits} times in a row soon after its start; next try in {:.1?}; \
+                    "{name} is in a crash loop: ended {exits} times in a row soon after its start; next try in {}; \
                      its last lines:",
-                    Duration::from_millis(*restart_in_ms)
+                    seconds(*restart_in_ms)
                 )?;
                 log.iter().try_for_each(|line| write!(f, "\n    {line}"))
             }
             Self::SpawnFailed { name, error, restart_in_ms } => {
-                write!(f, "{name}: {error}; next try in {:.1?}", Duration::from_millis(*restart_in_ms))
+                write!(f, "{name}: {error}; next try in {}", seconds(*restart_in_ms))
+            }
+            Self::Edited { changes } if changes.is_empty() => {
+                f.write_str("manifest edited: it asks for nothing else than before")
+            }
+            Self::Edited { changes } => write!(f, "manifest edited: {}", changes.join(", ")),
+            Self::EditRefused { error } => write!(f, "manifest edited, and all stays as it is: {error}"),
+            Self::Scaled { from, to, reason } => write!(f, "{from} shards become {to}: {reason}"),
+            Self::Step { name, reason, .. } => write!(f, "{name} {reason}"),
+            Self::Blocked { reason } => write!(f, "waiting: {reason}"),
+            Self::Removed { name, killed: false } => write!(f, "{name} has ended"),
+            Self::Removed { name, killed: true } => write!(f, "{name} had to be killed"),
+            Self::Applied { took_ms } => {
+                write!(f, "all is as the manifest says, after {}", seconds(*took_ms))
             }
             Self::Status { status: crate::health::Status::Healthy, .. } => f.write_str("all parts are ready"),
             Self::Status { reasons, .. } => write!(f, "not all is well: {}", reasons.join("; ")),
             Self::Stopping { connections, grace_ms, .. } => write!(
                 f,
-                "stopping: moving {connections} connections away within {:.1?} (Ctrl-C again ends at once)",
-                Duration::from_millis(*grace_ms)
+                "stopping: moving {connections} connections away within {} (Ctrl-C again ends at once)",
+                seconds(*grace_ms)
             ),
             Self::Stopped { left, killed } if killed.is_empty() => {
                 write!(f, "stopped: every process ended, {left} connections were left at the end")
@@ -164,6 +246,10 @@ impl fmt::Display for Event {
             Self::Failed { error } => f.write_str(error),
         }
     }
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{:.1} s", Duration::from_millis(millis).as_secs_f64())
 }
 
 /// Whole milliseconds.
@@ -180,10 +266,12 @@ mod tests {
         let how = Exit { code: None, signal: Some(9) };
         let event = Event::Exited { name: "prices-0".into(), pid: 7, how, ran_ms: 1_500, restart_in_ms: 100 };
         assert_eq!(
-            serde_json::to_string(&event).unwrap(),
-            r#"{"event":"exited","name":"prices-0","pid":7,"signal":9,"ran_ms":1500,"restart_in_ms":100}"#
+            serde_json::to_string(&Timed { time: "2026-01-02T03:04:05.000000Z".into(), event: &event }).unwrap(),
+            r#"{"time":"2026-01-02T03:04:05.000000Z","event":"exited","name":"prices-0","pid":7,"signal":9,"ran_ms":1500,"restart_in_ms":100}"#
         );
-        assert_eq!(event.to_string(), "prices-0 ended by signal 9 (pid 7, ran 1.5s); starts again in 100.0ms");
+        assert_eq!(event.to_string(), "prices-0 ended by signal 9 (pid 7, ran 1.5 s); starts again in 0.1 s");
+        let applied = Event::Applied { took_ms: 0 };
+        assert_eq!(applied.to_string(), "all is as the manifest says, after 0.0 s");
     }
 
     #[test]

@@ -40,10 +40,6 @@ impl Part for Run {
 /// Serves the run on `addr`; the page there connects to `ws` and subscribes to `channels`.
 pub fn start(addr: SocketAddr, board: Shared, page: &PageLink) -> Result<(SocketAddr, Restarts), AdminError> {
     let restarts = Restarts::default();
-    for child in with(&board, |board| board.names()) {
-        // A series that is there before its first event has a rate.
-        let _ = restarts.get_or_create(&[("child", child)]);
-    }
     let mut registry = Registry::default();
     registry.register("wscluster_local_restarts", "Restarts of a child process", restarts.clone());
     let target = page.path();

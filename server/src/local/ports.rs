@@ -18,25 +18,9 @@ pub struct Reserved {
     _socket: Socket,
 }
 
-/// Why a port cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum PortError {
-    /// Somebody listens there, or the address is not ours.
-    #[error(transparent)]
-    Taken(#[from] ListenError),
-    /// The kernel refused otherwise.
-    #[error("failed to reserve a port on {addr}: {source}")]
-    Reserve {
-        /// Where.
-        addr: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 impl Reserved {
     /// Holds `addr`; port 0 picks a free one.
-    pub fn take(addr: SocketAddr) -> Result<Self, PortError> {
+    pub fn take(addr: SocketAddr) -> Result<Self, ListenError> {
         net::ensure_free(addr)?;
         let bind = || {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -46,7 +30,7 @@ impl Reserved {
             let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
             Ok(Self { addr: bound, _socket: socket })
         };
-        bind().map_err(|source| PortError::Reserve { addr, source })
+        bind().map_err(|source| ListenError { addr, source })
     }
 
     /// Address with the port that was picked.
@@ -86,6 +70,16 @@ mod tests {
     }
 
     #[test]
+    fn gateway_knows_whether_it_shares_its_port() {
+        let reserved = Reserved::take(any()).unwrap();
+        assert!(!net::is_shared(reserved.addr()), "who holds a port without listening gets no client");
+        let other = net::listen(reserved.addr(), Share::ReusePort).unwrap();
+        assert!(net::is_shared(reserved.addr()));
+        drop(other);
+        assert!(!net::is_shared(reserved.addr()));
+    }
+
+    #[test]
     fn stranger_cannot_take_a_reserved_port() {
         let reserved = Reserved::take(any()).unwrap();
         let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -98,6 +92,12 @@ mod tests {
         let other = net::listen(any(), Share::ReusePort).unwrap();
         let error = Reserved::take(other.local_addr().unwrap()).unwrap_err();
         assert!(error.to_string().contains("another process holds the port"), "{error}");
+    }
+
+    #[test]
+    fn says_that_an_address_is_not_of_this_machine() {
+        let error = Reserved::take("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("192.0.2.1:0") && error.contains("no interface of this machine"), "{error}");
     }
 
     #[test]

@@ -7,32 +7,40 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use wscluster_api::WsCluster;
 
 use super::board::Board;
+use super::change::Given;
+use super::course::Course;
 use super::demo::{Demo, DemoError};
 use super::drive::Drive;
+use super::edit;
+use super::fleet::{Fleet, FleetError};
 use super::front::{self, PageLink};
-use super::plan::{Setting, plan};
-use super::ports::PortError;
+use super::ports::Reserved;
+use super::program::Setting;
 use super::ready::{About, Ready};
 use super::sample::{Sample, sample};
 use super::screen::Screen;
 use super::stop::Signals;
-use super::supervise::{Order, keep};
 use super::watch::{Shared, ticker, with};
 use crate::admin::AdminError;
+use crate::kafka::SourceError;
 use crate::kafka::embedded::{Embedded, EmbeddedError};
+use crate::net::ListenError;
 
 /// What to run.
 #[derive(Debug)]
 pub struct Job {
     /// The manifest.
     pub cluster: WsCluster,
+    /// The text that it was read from.
+    pub text: String,
     /// Its file.
     pub file: PathBuf,
+    /// What the command line decides, whatever the manifest says.
+    pub given: Given,
     /// Address of gateways and admin.
     pub host: IpAddr,
     /// Port of the gateways; 0 picks a free one.
@@ -54,13 +62,19 @@ pub struct Job {
 pub enum RunError {
     /// A port.
     #[error(transparent)]
-    Port(#[from] PortError),
+    Port(#[from] ListenError),
+    /// The first children.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// The admin port.
     #[error(transparent)]
     Admin(#[from] AdminError),
     /// The embedded broker.
     #[error(transparent)]
     Broker(#[from] EmbeddedError),
+    /// librdkafka refuses the manifest's properties.
+    #[error(transparent)]
+    Kafka(#[from] SourceError),
     /// The demo.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -113,41 +127,35 @@ pub async fn run(job: Job, screen: &mut Screen) -> Result<Ended, RunError> {
         (true, true, None) => return Err(RunError::NoDemoTopic),
         _ => {}
     }
-    let front = SocketAddr::new(job.host, job.port);
-    let setting = |brokers| Setting {
-        executable: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
-        manifest: &job.file,
-        front,
-        brokers,
-        log: job.log.clone(),
-    };
+    crate::kafka::check(kafka)?;
+    let front = Reserved::take(SocketAddr::new(job.host, job.port))?;
     let broker = if named.is_empty() { Some(Embedded::start(&kafka.topics)?) } else { None };
     let bootstrap = broker.as_ref().map_or_else(|| named.join(","), |broker| broker.bootstrap().to_owned());
-    let overridden = (broker.is_some() || !job.brokers.is_empty()).then(|| bootstrap.clone());
-    let plan = plan(&job.cluster, &setting(overridden))?;
-    let board: Shared = Arc::new(Mutex::new(Board::new(&plan.children, job.cluster.spec.capacity)));
-    let gateway = reachable(plan.front.addr());
+    let setting = Setting {
+        executable: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
+        brokers: (broker.is_some() || !job.brokers.is_empty()).then(|| bootstrap.clone()),
+        log: job.log.clone(),
+    };
+    let board: Shared = Arc::new(Mutex::new(Board::new(job.cluster.spec.capacity)));
+    let gateway = reachable(front.addr());
     let page = PageLink {
         ws: format!("ws://{gateway}/ws"),
         channels: sample.as_ref().map_or_else(Vec::new, |sample| sample.channels.clone()),
     };
     let (admin, restarts) = front::start(SocketAddr::new(job.host, job.admin_port), Arc::clone(&board), &page)?;
-
-    let (orders, _) = watch::channel(Order::Run);
-    let (reports, receiver) = mpsc::channel(1_024);
-    let ticks = ticker(Arc::clone(&board));
-    let mut drive = Drive { screen, board, orders, reports: receiver, restarts, children: JoinSet::new(), ticks };
-    for child in &plan.children {
-        let (program, reports, order) = (child.program.clone(), reports.clone(), drive.orders.subscribe());
-        drive.children.spawn(async move {
-            let name = program.name.clone();
-            (name, keep(program, reports, order).await)
-        });
-    }
-    drop(reports);
     let addresses = Addresses { gateway, admin: reachable(admin), kafka: bootstrap };
-    match serve(&mut drive, &job, addresses, broker.is_some(), sample, &mut signals).await {
-        Ok(reason) => Ok(drive.stop(&job.cluster.spec.drain, job.grace, &mut signals, reason).await),
+
+    let (reports, receiver) = mpsc::channel(1_024);
+    let name = job.cluster.metadata.name.as_deref().unwrap_or("wscluster").to_owned();
+    let mut fleet = Fleet::new(name, setting, front, Arc::clone(&board), restarts.clone(), reports)?;
+    let embedded = broker.is_some();
+    let course = Course::new(job.cluster.clone(), job.given, broker, Arc::clone(&board));
+    course.begin(&mut fleet)?;
+    let edits = edit::follow(job.file.clone(), job.text.clone())?;
+    let ticks = ticker(Arc::clone(&board));
+    let mut drive = Drive { screen, board, fleet, course, edits, reports: receiver, restarts, ticks, is_ready: false };
+    match serve(&mut drive, &job, addresses, embedded, sample, &mut signals).await {
+        Ok(reason) => Ok(drive.stop(job.grace, &mut signals, reason).await),
         Err(error) => {
             drive.end(Duration::from_secs(1), &mut signals).await;
             Err(error)
@@ -171,16 +179,16 @@ async fn serve(
         Some(Sample { topic, .. }) if job.demo => Some(Demo::start(&at.kafka, topic)?),
         _ => None,
     };
+    let cluster = drive.course.cluster();
     let about = About {
-        name: job.cluster.metadata.name.clone().unwrap_or_default(),
-        capacity: job.cluster.spec.capacity,
+        name: cluster.metadata.name.clone().unwrap_or_default(),
+        capacity: cluster.spec.capacity,
         embedded,
         demo: job.demo,
         sample,
     };
     let ready = with(&drive.board, |board| Ready::new(board, at.gateway, at.admin, at.kafka, about));
-    drive.screen.ready(&ready);
-    drive.serving(signals).await
+    drive.serving(&ready, signals).await
 }
 
 struct Addresses {

@@ -4,24 +4,15 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::board::Board;
-use super::event::Event;
+use super::event::{Event, Timed};
 use super::ready::Ready;
 use super::traffic::Rates;
-use crate::telemetry::LogFormat;
-
-/// For whom standard output is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
-}
+use crate::cli::Output;
+use crate::telemetry::{self, LogFormat};
 
 /// Without a terminal the state is told at most this often, and only when it changed.
 const QUIET: Duration = Duration::from_secs(10);
@@ -60,7 +51,7 @@ impl Screen {
     pub fn event(&self, event: &Event) {
         match self.output {
             Output::Text => self.out(&event.to_string()),
-            Output::Json => self.json(event),
+            Output::Json => self.json(&Timed { time: telemetry::time(), event }),
         }
     }
 
@@ -145,11 +136,12 @@ fn line(board: &Board, rates: Rates) -> String {
     };
     let lag = shards.iter().filter_map(|row| row.health.as_ref()).map(|health| health.checks.kafka.lag).max();
     format!(
-        "connections {connections} = {}  records/s {}  deliveries/s {}  lag {}",
+        "connections {connections} = {}  records/s {}  deliveries/s {}  lag {}{}",
         grouped(board.connections()),
         grouped(rates.records.round() as u64),
         grouped(rates.deliveries.round() as u64),
         lag.map_or("unknown".to_owned(), grouped),
+        board.waiting().map_or_else(String::new, |reason| format!("  waiting: {reason}")),
     )
 }
 
@@ -169,6 +161,14 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn says_what_a_rollout_waits_for() {
+        let mut board = Board::new(1);
+        assert!(line(&board, Rates::default()).ends_with("lag unknown"));
+        board.set_waiting(Some("2 slots are missing".into()));
+        assert!(line(&board, Rates::default()).ends_with("lag unknown  waiting: 2 slots are missing"));
+    }
 
     #[test]
     fn groups_digits_by_three() {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::backoff::Backoff;
 use super::child::{Addresses, Program, Running};
 use super::event::{Event, Listening, millis};
+use crate::backoff::Backoff;
 
 /// What a supervised child does.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub enum Report {
         how: String,
         /// Its last log lines.
         log: Vec<String>,
+        /// When it is tried again.
+        restart_in_ms: u64,
     },
     /// It logged.
     Log {
@@ -36,9 +38,10 @@ pub enum Report {
 }
 
 /// What a supervised child should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// Run, and start again when it ends.
+    #[default]
     Run,
     /// End by itself (SIGTERM): move connections away first.
     End,
@@ -48,24 +51,46 @@ pub enum Order {
     Kill,
 }
 
+/// What is wanted of a supervised child.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// What it should do.
+    pub order: Order,
+    /// A life of it that is to end, because it does not answer.
+    pub hung: Option<Hung>,
+}
+
+/// A process that has said nothing for long.
+#[derive(Clone, Copy, Debug)]
+pub struct Hung {
+    /// Its process.
+    pub pid: u32,
+    /// For how long.
+    pub silent: Duration,
+}
+
+/// A hung child has this long to end by itself: clients that it still serves are told to come back.
+const HUNG_GRACE: Duration = Duration::from_secs(5);
+
 /// Keeps `program` running until an order says otherwise; returns whether it had to be killed.
-pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: watch::Receiver<Order>) -> bool {
+pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: watch::Receiver<Wanted>) -> bool {
     let mut backoff = Backoff::default();
     let mut restarts = 0;
     let mut listened_before = false;
-    while *orders.borrow() == Order::Run {
+    while orders.borrow().order == Order::Run {
         let started = Instant::now();
         let (mut running, addresses) = match Running::start(&program, &reports) {
             Ok(started) => started,
             Err(error) => {
-                let name = program.name.clone();
-                if !listened_before {
-                    let _ = reports.send(Report::NeverListened { name, how: error.to_string(), log: vec![] }).await;
-                    return false;
-                }
+                let (name, error) = (program.name.clone(), error.to_string());
                 let restart = backoff.exited(started.elapsed());
-                let (error, restart_in_ms) = (error.to_string(), millis(restart.after));
-                let _ = reports.send(Report::Event(Event::SpawnFailed { name, error, restart_in_ms })).await;
+                let restart_in_ms = millis(restart.after);
+                let report = if listened_before {
+                    Report::Event(Event::SpawnFailed { name, error, restart_in_ms })
+                } else {
+                    Report::NeverListened { name, how: error, log: vec![], restart_in_ms }
+                };
+                let _ = reports.send(report).await;
                 wait(restart.after, &mut orders).await;
                 continue;
             }
@@ -77,24 +102,24 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
             End::Itself(status) => status,
         };
         let name = program.name.clone();
-        if !listened_before {
-            let (how, log) = (status.to_string(), running.tail.lines());
-            let _ = reports.send(Report::NeverListened { name, how, log }).await;
-            return false;
-        }
         let ran = started.elapsed();
         let restart = backoff.exited(ran);
         let restart_in_ms = millis(restart.after);
-        let exited =
-            Event::Exited { name: name.clone(), pid: running.pid, how: status, ran_ms: millis(ran), restart_in_ms };
-        let _ = reports.send(Report::Event(exited)).await;
+        let ended = if listened_before {
+            let (pid, ran_ms) = (running.pid, millis(ran));
+            Report::Event(Event::Exited { name: name.clone(), pid, how: status, ran_ms, restart_in_ms })
+        } else {
+            let (how, log) = (status.to_string(), running.tail.lines());
+            Report::NeverListened { name: name.clone(), how, log, restart_in_ms }
+        };
+        let _ = reports.send(ended).await;
         if let Some(exits) = restart.crash_loop {
             let log = running.tail.lines();
             let _ = reports.send(Report::Event(Event::CrashLoop { name, exits, restart_in_ms, log })).await;
         }
         drop(running);
         wait(restart.after, &mut orders).await;
-        restarts += 1;
+        restarts += u32::from(listened_before);
     }
     false
 }
@@ -115,19 +140,30 @@ async fn live(
     running: &mut Running,
     mut addresses: oneshot::Receiver<Addresses>,
     reports: &mpsc::Sender<Report>,
-    orders: &mut watch::Receiver<Order>,
+    orders: &mut watch::Receiver<Wanted>,
     restarts: u32,
 ) -> Life {
     let mut listened = false;
     let mut announced = false;
     let mut told = Order::Run;
+    let (mut hung_until, mut killed) = (None, false);
     loop {
-        let order = *orders.borrow_and_update();
+        let Wanted { order, hung } = *orders.borrow_and_update();
         if order > told {
             // Once each: a part takes a second SIGTERM as "at once".
             running.signal(if order == Order::Kill { Signal::KILL } else { Signal::TERM });
             told = order;
         }
+        if let Some(Hung { pid, silent }) = hung
+            && pid == running.pid
+            && hung_until.is_none()
+        {
+            hung_until = Some(tokio::time::Instant::now() + HUNG_GRACE);
+            running.signal(Signal::TERM);
+            let hung = Event::Hung { name: program.name.clone(), pid, silent_ms: millis(silent) };
+            let _ = reports.send(Report::Event(hung)).await;
+        }
+        let until = hung_until.unwrap_or_else(tokio::time::Instant::now);
         tokio::select! {
             // Where it listens comes before how it ended, when both are there.
             biased;
@@ -150,6 +186,10 @@ async fn live(
                 };
                 return Life { listened, end };
             }
+            () = tokio::time::sleep_until(until), if hung_until.is_some() && !killed => {
+                killed = true;
+                running.signal(Signal::KILL);
+            }
             changed = orders.changed() => {
                 if changed.is_err() {
                     // Whoever gave the orders is gone: so is the reason to run.
@@ -163,10 +203,10 @@ async fn live(
 }
 
 /// Waits for `time` or for another order.
-async fn wait(time: Duration, orders: &mut watch::Receiver<Order>) {
+async fn wait(time: Duration, orders: &mut watch::Receiver<Wanted>) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
-        _ = orders.wait_for(|order| *order != Order::Run) => {}
+        _ = orders.wait_for(|wanted| wanted.order != Order::Run) => {}
     }
 }
 

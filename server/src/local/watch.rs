@@ -34,14 +34,21 @@ pub async fn round(board: &Shared) {
         (shards, gateways)
     });
     let shards = shards.into_iter().filter(|(_, pid, _)| pid.is_some()).map(async |(name, pid, admin)| {
+        let asked = Instant::now();
         let health = health(&admin.to_string()).await;
-        with(board, |board| board.shard_said(&name, pid, health));
+        with(board, |board| board.shard_said(&name, pid, asked, health));
     });
     let gateways = gateways.into_iter().filter(|(_, pid, _)| pid.is_some()).map(async |(name, pid, admin)| {
+        let asked = Instant::now();
         let health = health(&admin.to_string()).await;
-        with(board, |board| board.gateway_said(&name, pid, health));
+        with(board, |board| board.gateway_said(&name, pid, asked, health));
     });
     tokio::join!(join_all(shards), join_all(gateways));
+}
+
+/// One round that takes at most `within`; a child that does not answer in time keeps what it said last.
+pub async fn fresh(board: &Shared, within: Duration) {
+    let _ = tokio::time::timeout(within, round(board)).await;
 }
 
 /// Counters of all shards that answer.

@@ -60,6 +60,32 @@ fn names_a_port_in_use() {
 }
 
 #[test]
+fn refuses_one_port_for_two_things() {
+    let text = manifest(1, 10, "  gateway: { service: { port: 19190 } }\n");
+    for args in [&["--port", "19191", "--admin-port", "19191"][..], &["--admin-port", "19190"]] {
+        let (code, error) = refused(&text, args);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(
+            error.contains(&format!("--admin-port {} is the port of the clients too", args[args.len() - 1])),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn says_what_an_argument_should_be() {
+    for (args, words) in [
+        (["--host", "localhost"], "write an IP address"),
+        (["--grace", "-1s"], "a whole number and a unit"),
+        (["--log", "foo=bar=x"], "TARGET=LEVEL"),
+    ] {
+        let (code, _, err) = output(wscluster().args(["local", "-f", "cluster.yaml"]).args(args));
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(args[1]) && err.contains(words), "{err}");
+    }
+}
+
+#[test]
 fn refuses_the_port_of_another_run() {
     let run = Run::start(&manifest(1, 10, ""), &[]);
     let port = run.ready["gateway"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
@@ -72,15 +98,37 @@ fn refuses_the_port_of_another_run() {
 #[test]
 fn demo_never_writes_to_named_brokers() {
     let (code, error) = refused(&manifest(1, 10, ""), &["--demo", "--brokers", "127.0.0.1:9"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(error.contains("embedded broker only") && error.contains("127.0.0.1:9"), "{error}");
+}
+
+#[test]
+fn broker_without_a_name_is_none() {
+    let publish = ["publish", "odin.trades", "1"];
+    let (code, _, err) = output(wscluster().args(publish).env("WSCLUSTER_BROKERS", ""));
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("say where Kafka is"), "an empty variable is one that is not set: {err}");
+    for part in [&publish[..], &["local", "-f", "cluster.yaml"], &["shard", "-f", "cluster.yaml"]] {
+        let (code, _, err) = output(wscluster().args(part).args(["--brokers", ""]));
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains("a value is required for '--brokers"), "{err}");
+    }
+}
+
+#[test]
+fn refuses_a_property_that_librdkafka_does_not_know() {
+    let (code, error) = refused(&manifest(1, 10, "      properties: { no.such.property: \"1\" }\n"), &["--port", "0"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.starts_with("failed to set up the Kafka client: ") && error.contains("no.such.property"), "{error}");
 }
 
 #[test]
 fn tells_why_a_child_does_not_start() {
     let security = "      security: { tls: {}, sasl: { mechanism: SCRAM-SHA-256, username: reader, password: { env: \
                     NO_SUCH_PASSWORD } } }\n      brokers: [\"127.0.0.1:9\"]\n";
-    let (code, error) = refused(&manifest(1, 10, security), &["--port", "0"]);
+    // Those that do listen before or after are no news: `failed` is the only line.
+    let many = format!("{security}  gateway: {{ replicas: 8 }}\n");
+    let (code, error) = refused(&manifest(1, 10, &many), &["--port", "0"]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.starts_with("failed to start prices-0: exit code"), "{error}");
     assert!(error.contains("NO_SUCH_"), "the child's own words: {error}");

@@ -4,7 +4,10 @@
 
 mod command_line;
 mod delivery;
+mod edits;
+mod hanging;
 mod run;
 mod stopping;
+mod storm;
 mod supervision;
 mod verify;

@@ -78,6 +78,22 @@ impl Run {
         }
     }
 
+    /// All events up to the next one of this kind, and that one.
+    pub(crate) fn events_until(&self, kind: &str) -> Vec<Value> {
+        let mut events = vec![self.line()];
+        while events.last().is_some_and(|event| event["event"] != kind) {
+            events.push(self.line());
+        }
+        events
+    }
+
+    /// Replaces the manifest as an editor does.
+    pub(crate) fn edit(&self, manifest: &str) {
+        let new = self.folder.path().join("cluster.yaml.new");
+        std::fs::write(&new, manifest).unwrap();
+        std::fs::rename(new, self.manifest_file()).unwrap();
+    }
+
     /// Waits until everything is ready again.
     pub(crate) fn healthy_again(&self) {
         while self.event("status")["status"] != "healthy" {}
@@ -175,7 +191,11 @@ pub(crate) fn exit_code(child: &mut Child) -> Option<i32> {
 
 /// Runs a command to its end: exit code, standard output, standard error.
 pub(crate) fn output(command: &mut Command) -> (Option<i32>, String, String) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// The same of a command that runs already, with pipes.
+pub(crate) fn output_of(mut child: Child) -> (Option<i32>, String, String) {
     let mut err = child.stderr.take().unwrap();
     let errors = std::thread::spawn(move || {
         let mut text = String::new();

@@ -1,31 +1,20 @@
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::*;
-use crate::local::plan::{Setting, plan};
-
-const MANIFEST: &str = r#"
-apiVersion: wscluster.dev/v1alpha1
-kind: WsCluster
-metadata: { name: prices }
-spec:
-  shards: 2
-  capacity: 100
-  source: { kafka: { topics: [ { name: odin.trades, channel: "{key}.trade" } ] } }
-  gateway: { replicas: 1 }
-"#;
+use crate::health::{ShardHealth, Status};
 
 fn board() -> Board {
-    let cluster = wscluster_api::manifest::parse(MANIFEST, Path::new("cluster.yaml")).unwrap();
-    let setting = Setting {
-        executable: "/bin/wscluster".into(),
-        manifest: Path::new("cluster.yaml"),
-        front: "127.0.0.1:0".parse().unwrap(),
-        brokers: None,
-        log: vec![],
-    };
-    Board::new(&plan(&cluster, &setting).unwrap().children, 100)
+    let at = At { ws: "127.0.0.1:1".parse().unwrap(), admin: "127.0.0.1:1".parse().unwrap() };
+    let mut board = Board::new(100);
+    // In no order: rows are by ordinal all the same.
+    board.add(Kind::Shard, 1, &"prices-1".into(), at);
+    board.add(Kind::Shard, 0, &"prices-0".into(), at);
+    board.add(Kind::Gateway, 0, &"gateway-0".into(), at);
+    board
+}
+
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn listening(board: &mut Board, name: &str, pid: u32) {
@@ -64,9 +53,9 @@ fn ready(connections: [u32; 2]) -> Board {
     for (pid, name) in [(10, "prices-0"), (11, "prices-1"), (12, "gateway-0")] {
         listening(&mut board, name, pid);
     }
-    board.shard_said("prices-0", Some(10), Some(shard("ready", connections[0])));
-    board.shard_said("prices-1", Some(11), Some(shard("ready", connections[1])));
-    board.gateway_said("gateway-0", Some(12), Some(gateway(["ready", "ready"])));
+    board.shard_said("prices-0", Some(10), now(), Some(shard("ready", connections[0])));
+    board.shard_said("prices-1", Some(11), now(), Some(shard("ready", connections[1])));
+    board.gateway_said("gateway-0", Some(12), now(), Some(gateway(["ready", "ready"])));
     board
 }
 
@@ -74,21 +63,21 @@ fn ready(connections: [u32; 2]) -> Board {
 fn names_every_part_that_is_missing() {
     let mut board = board();
     listening(&mut board, "prices-1", 11);
-    board.shard_said("prices-1", Some(11), Some(shard("starting", 0)));
+    board.shard_said("prices-1", Some(11), now(), Some(shard("starting", 0)));
     assert_eq!(
         board.reasons(),
         ["prices-0 does not run", "prices-1 is starting (Kafka connected, 0 records behind)", "gateway-0 does not run"]
     );
-    assert_eq!(board.status(), Status::Unhealthy);
+    assert_eq!((board.missing(), board.status()), (board.reasons(), Status::Unhealthy));
 }
 
 #[test]
 fn is_ready_only_when_the_gateways_see_the_shards() {
     let mut board = ready([0, 0]);
     assert_eq!(board.status(), Status::Healthy);
-    board.gateway_said("gateway-0", Some(12), Some(gateway(["ready", "unreachable"])));
+    board.gateway_said("gateway-0", Some(12), now(), Some(gateway(["ready", "unreachable"])));
     assert_eq!(board.reasons(), ["gateway-0 does not see prices-1 as ready"]);
-    assert_eq!(board.status(), Status::Degraded);
+    assert_eq!((board.missing(), board.status()), (board.reasons(), Status::Degraded));
 }
 
 #[test]
@@ -96,18 +85,19 @@ fn forgets_the_health_of_a_shard_that_ended() {
     let mut board = ready([5, 5]);
     board.ended("prices-0");
     assert_eq!(board.connections(), 5);
-    board.shard_said("prices-0", Some(10), Some(shard("ready", 5)));
+    board.shard_said("prices-0", Some(10), now(), Some(shard("ready", 5)));
     assert_eq!(board.connections(), 5, "a late answer of the process that ended");
     listening(&mut board, "prices-0", 20);
-    board.shard_said("prices-0", Some(10), Some(shard("ready", 5)));
+    board.shard_said("prices-0", Some(10), now(), Some(shard("ready", 5)));
     assert_eq!(board.connections(), 5, "and not one of its successor");
-    board.shard_said("prices-0", Some(20), Some(shard("ready", 1)));
+    board.shard_said("prices-0", Some(20), now(), Some(shard("ready", 1)));
     assert_eq!(board.connections(), 6);
 }
 
 #[test]
 fn sums_health_over_the_cluster() {
-    let health = serde_json::to_value(ready([40, 30]).health()).unwrap();
+    let mut board = ready([40, 30]);
+    let health = serde_json::to_value(board.health()).unwrap();
     assert_eq!(health["checks"]["capacity"], json!({ "current": 70, "max": 200, "percentage": 35.0 }));
     assert_eq!(health["checks"]["cpu"]["percentage"], 3.0);
     assert_eq!(health["checks"]["memory"]["percentage"], 2.0);
@@ -117,6 +107,10 @@ fn sums_health_over_the_cluster() {
     let processes = &health["processes"];
     assert_eq!((&processes[0]["id"], &processes[0]["part"]), (&json!("prices-0"), &json!("shard")));
     assert_eq!((&processes[2]["pid"], &processes[2]["part"]), (&json!(12), &json!("gateway")));
+    assert_eq!(health.get("waiting"), None);
+    board.set_waiting(Some("2 slots are missing".into()));
+    let health = serde_json::to_value(board.health()).unwrap();
+    assert_eq!((&health["waiting"], &health["status"]), (&json!("2 slots are missing"), &json!("healthy")));
 }
 
 #[test]
@@ -128,4 +122,69 @@ fn keeps_the_declared_capacity_of_a_shard_that_is_gone() {
     assert_eq!(health["shards"][0]["state"], "unreachable");
     assert_eq!(health["shards"][0]["available_slots"], 0);
     assert_eq!(health["status"], "degraded");
+}
+
+#[test]
+fn tells_what_a_process_lacks() {
+    let mut board = ready([0, 0]);
+    let fd_limit = "open files: 1,024 of 1,024; raise the limit (ulimit -n)";
+    let lacking = ShardHealth { status: Status::Degraded, reason: Some(fd_limit.into()), ..shard("ready", 0) };
+    board.shard_said("prices-1", Some(11), now(), Some(lacking));
+    assert_eq!(board.reasons(), [format!("prices-1 is degraded: {fd_limit}")]);
+    assert_eq!(board.missing(), [""; 0], "it serves");
+    let health = serde_json::to_value(board.health()).unwrap();
+    assert_eq!(health["reason"], format!("prices-1: {fd_limit}"));
+    assert_eq!(health["status"], "degraded");
+
+    let mut board = ready([0, 0]);
+    let lacking = GatewayHealth { reason: Some(fd_limit.into()), ..gateway(["ready", "ready"]) };
+    board.gateway_said("gateway-0", Some(12), now(), Some(lacking));
+    assert_eq!(board.reasons(), [format!("gateway-0: {fd_limit}")]);
+    assert_eq!(board.missing(), [""; 0], "it serves");
+    assert_eq!(serde_json::to_value(board.health()).unwrap()["reason"], format!("gateway-0: {fd_limit}"));
+}
+
+#[test]
+fn child_hangs_when_it_has_been_silent_for_long_and_was_asked_often() {
+    let mut board = ready([0, 0]);
+    let (soon, late) = (Instant::now() + Duration::from_secs(35), Instant::now() + Duration::from_secs(41));
+    assert_eq!(board.hung(late).len(), 0, "it was not asked: this process may have been stopped");
+    for _ in 0..MISSED {
+        board.shard_said("prices-1", Some(11), now(), None);
+    }
+    assert_eq!(board.hung(soon).len(), 0, "half a minute is survived");
+    let hung = board.hung(late);
+    assert_eq!((&*hung[0].0, hung[0].1.pid, hung.len()), ("prices-1", 11, 1));
+    board.shard_said("prices-1", Some(11), now(), Some(shard("ready", 0)));
+    assert_eq!(board.hung(late).len(), 0);
+    for _ in 0..MISSED {
+        board.shard_said("prices-1", Some(11), now(), None);
+    }
+    board.ended("prices-1");
+    assert_eq!(board.hung(late).len(), 0, "nothing that runs hangs");
+}
+
+#[test]
+fn child_that_was_told_to_end_is_not_missed() {
+    let mut board = ready([5, 5]);
+    board.leaves("prices-1", true);
+    board.ended("prices-1");
+    board.gateway_said("gateway-0", Some(12), now(), Some(gateway(["ready", "unreachable"])));
+    assert_eq!(board.reasons(), ["prices-1 is leaving"]);
+    board.remove("prices-1");
+    assert_eq!((board.status(), board.shards().len(), board.connections()), (Status::Healthy, 1, 5));
+    board.leaves("gateway-0", true);
+    assert_eq!(board.status(), Status::Unhealthy, "no other gateway takes clients");
+}
+
+#[test]
+fn failing_shard_fails_until_it_is_ready() {
+    let mut board = ready([0, 0]);
+    board.fails("prices-1");
+    board.ended("prices-1");
+    listening(&mut board, "prices-1", 30);
+    board.shard_said("prices-1", Some(30), now(), Some(shard("starting", 0)));
+    assert!(board.shards()[1].is_failing && !board.shards()[1].was_ready);
+    board.shard_said("prices-1", Some(30), now(), Some(shard("ready", 0)));
+    assert!(!board.shards()[1].is_failing && board.shards()[1].was_ready);
 }

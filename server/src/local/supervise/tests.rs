@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Order, Report, keep};
+use super::{Hung, Order, Report, Wanted, keep};
 use crate::local::child::Program;
 use crate::local::event::{Event, Exit};
 
@@ -15,7 +15,7 @@ const ANNOUNCE: &str = r#"echo '{"listening":{"ws":"127.0.0.1:1","admin":"127.0.
 
 struct Kept {
     reports: mpsc::Receiver<Report>,
-    orders: watch::Sender<Order>,
+    orders: watch::Sender<Wanted>,
     task: JoinHandle<bool>,
 }
 
@@ -26,10 +26,14 @@ impl Kept {
 
     fn program(path: &str, args: &[&str]) -> Self {
         let (reports, receiver) = mpsc::channel(1_024);
-        let (orders, order) = watch::channel(Order::Run);
+        let (orders, order) = watch::channel(Wanted::default());
         let args = args.iter().map(Into::into).collect();
         let program = Program { name: "prices-0".into(), path: path.into(), args, env: vec![] };
         Self { reports: receiver, orders, task: tokio::spawn(keep(program, reports, order)) }
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.send_modify(|wanted| wanted.order = order);
     }
 
     async fn next(&mut self) -> Report {
@@ -59,7 +63,7 @@ async fn reports_where_a_child_listens() {
     let Event::Started(at) = kept.next_event().await else { panic!("not started") };
     assert_eq!((at.ws.port(), at.admin.port(), at.restarts), (1, 2, 0));
     assert!(runs(at.pid));
-    kept.orders.send(Order::End).unwrap();
+    kept.order(Order::End);
     assert!(!kept.killed().await);
     assert!(!runs(at.pid));
 }
@@ -78,28 +82,33 @@ async fn starts_a_killed_child_again() {
 }
 
 #[tokio::test]
-async fn gives_up_on_a_child_that_never_listens_and_tells_its_last_lines() {
+async fn tells_the_last_lines_of_a_child_that_never_listens_and_tries_it_again() {
     let mut kept = Kept::script("echo no such topic >&2; exit 3");
-    let how = loop {
+    let mut tries = 0;
+    let log = loop {
         match kept.next().await {
-            Report::NeverListened { how, log, .. } => {
-                assert_eq!(log, ["no such topic"]);
-                break how;
+            Report::NeverListened { how, log, restart_in_ms, .. } => {
+                assert_eq!((&*how, log), ("exit code 3", vec!["no such topic".to_owned()]));
+                assert_eq!(restart_in_ms, 100 << tries);
+                tries += 1;
             }
             Report::Log { .. } => {}
+            Report::Event(Event::CrashLoop { log, .. }) => break log,
             Report::Event(event) => panic!("{event}"),
         }
     };
-    assert_eq!(how, "exit code 3");
-    kept.killed().await;
+    assert_eq!((tries, log), (5, vec!["no such topic".to_owned()]));
+    kept.order(Order::End);
+    assert!(!kept.killed().await);
 }
 
 #[tokio::test]
-async fn gives_up_on_a_program_that_cannot_be_started() {
+async fn says_why_a_program_cannot_be_started() {
     let mut kept = Kept::program("/nowhere/wscluster", &[]);
     let Report::NeverListened { how, .. } = kept.next().await else { panic!("started?") };
     assert_eq!(how, "failed to start /nowhere/wscluster: No such file or directory (os error 2)");
-    kept.killed().await;
+    kept.order(Order::End);
+    assert!(!kept.killed().await);
 }
 
 #[tokio::test]
@@ -118,7 +127,7 @@ async fn reports_a_crash_loop_with_the_last_lines() {
     };
     assert_eq!(exits, 5);
     assert_eq!(log, ["out of slots"]);
-    kept.orders.send(Order::End).unwrap();
+    kept.order(Order::End);
     assert!(!kept.killed().await, "it waited for its next start");
 }
 
@@ -126,11 +135,28 @@ async fn reports_a_crash_loop_with_the_last_lines() {
 async fn kills_a_child_that_does_not_end() {
     let mut kept = Kept::script(&("trap '' TERM; ".to_owned() + ANNOUNCE + "while :; do read line || :; done"));
     let Event::Started(at) = kept.next_event().await else { panic!("not started") };
-    kept.orders.send(Order::End).unwrap();
+    kept.order(Order::End);
     // It ignores the first order; the second one it cannot ignore.
-    kept.orders.send(Order::Kill).unwrap();
+    kept.order(Order::Kill);
     assert!(kept.killed().await);
     assert!(!runs(at.pid));
+}
+
+#[tokio::test]
+async fn hung_child_is_killed_and_starts_again() {
+    // It ignores SIGTERM, as one that is stopped does.
+    let mut kept = Kept::script(&("trap '' TERM; ".to_owned() + ANNOUNCE + "while :; do read line || :; done"));
+    let Event::Started(first) = kept.next_event().await else { panic!("not started") };
+    let silent = Duration::from_secs(41);
+    kept.orders.send_modify(|wanted| wanted.hung = Some(Hung { pid: first.pid, silent }));
+    let Event::Hung { pid, silent_ms, .. } = kept.next_event().await else { panic!("not hung") };
+    assert_eq!((pid, silent_ms), (first.pid, 41_000));
+    let Event::Exited { how, .. } = kept.next_event().await else { panic!("not exited") };
+    assert_eq!(how, Exit { code: None, signal: Some(9) });
+    let Event::Restarted(second) = kept.next_event().await else { panic!("not restarted") };
+    assert!(runs(second.pid), "what was said of the first life does not end the second");
+    kept.order(Order::Kill);
+    assert!(kept.killed().await);
 }
 
 #[tokio::test]
@@ -150,7 +176,7 @@ async fn busy_logger_never_waits_for_its_reader() {
     let script = "i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done; : >$0; cat";
     let args = ["-c".into(), script.into(), done.clone().into_os_string()].into();
     let (reports, _unread) = mpsc::channel(4);
-    let (_orders, order) = watch::channel(Order::Run);
+    let (_orders, order) = watch::channel(Wanted::default());
     let program = Program { name: "prices-0".into(), path: "/bin/sh".into(), args, env: vec![] };
     let _task = tokio::spawn(keep(program, reports, order));
     let written = timeout(DEADLINE, async {

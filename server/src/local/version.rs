@@ -1,0 +1,199 @@
+//! A version of a part: all that its processes are started with, and the revision that names it. An edit of something that a part
+//! does not read never restarts it, as on Kubernetes.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use wscluster_api::{Part, WsCluster};
+
+/// One version of a part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// Differs whenever a process of this part has to be replaced.
+    pub revision: String,
+    /// The manifest that its processes read.
+    pub manifest: String,
+    /// Event loops of each.
+    pub workers: Option<u32>,
+    /// Variables of their environment.
+    pub env: Vec<(String, String)>,
+}
+
+impl Version {
+    /// Of `part`, as `cluster` wants it.
+    pub fn new(part: Part, cluster: &WsCluster) -> Self {
+        let manifest = part.manifest(cluster);
+        let pod = part.template(&cluster.spec);
+        // `valueFrom` names things of Kubernetes.
+        let env = pod.env.iter().filter_map(|var| Some((var.name.clone(), var.value.clone()?))).collect();
+        Self { revision: revision(&manifest, &env), manifest, workers: pod.workers, env }
+    }
+}
+
+/// Ten hexadecimal digits. They are compared within one run only.
+fn revision(manifest: &str, env: &Vec<(String, String)>) -> String {
+    let mut hasher = DefaultHasher::new();
+    (manifest, env).hash(&mut hasher);
+    format!("{:010x}", hasher.finish() >> 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use wscluster_api::WsClusterSpec;
+
+    use super::*;
+    use crate::{gateway, shard};
+
+    fn cluster(edit: impl FnOnce(&mut Value)) -> WsCluster {
+        let mut cluster = json!({
+            "apiVersion": "wscluster.dev/v1alpha1", "kind": "WsCluster", "metadata": { "name": "prices" },
+            "spec": {
+                "shards": 2, "capacity": 100,
+                "source": { "kafka": { "topics": [{ "name": "odin.trades", "channel": "{key}.trade" }] } },
+                "template": { "shard": { "env": [
+                    { "name": "LEVEL", "value": "1" }, { "name": "POD", "valueFrom": { "fieldRef": { "fieldPath": "x" } } },
+                ] } },
+            },
+        });
+        edit(&mut cluster);
+        wscluster_api::manifest::parse(&cluster.to_string(), Path::new("cluster.yaml")).unwrap()
+    }
+
+    /// Whether shards and gateways have to be replaced.
+    fn replaced(edit: impl FnOnce(&mut Value)) -> (bool, bool) {
+        let (before, after) = (cluster(|_| {}), cluster(edit));
+        (
+            Version::new(Part::Shard, &before).revision != Version::new(Part::Shard, &after).revision,
+            Version::new(Part::Gateway, &before).revision != Version::new(Part::Gateway, &after).revision,
+        )
+    }
+
+    #[test]
+    fn edit_replaces_only_what_reads_it() {
+        let none = (false, false);
+        for (field, value, expected) in [
+            ("/spec", json!({ "shards": 5 }), none),
+            ("/spec", json!({ "paused": true }), none),
+            ("/spec", json!({ "autoscale": { "min": 1, "max": 3 } }), none),
+            ("/spec", json!({ "rollout": { "surge": false }, "rebalance": { "budget": 5 } }), none),
+            ("/metadata", json!({ "labels": { "team": "a" } }), none),
+            ("/spec", json!({ "gateway": { "replicas": 4, "service": { "port": 9000 } } }), none),
+            ("/spec/template", json!({ "gateway": { "image": "other", "labels": { "a": "b" } } }), none),
+            ("/spec/template/shard", json!({ "image": "other" }), none),
+            ("/spec", json!({ "capacity": 50 }), (true, false)),
+            ("/spec", json!({ "delivery": { "maxQueueBytes": "1Mi" } }), (true, false)),
+            ("/spec/source/kafka", json!({ "history": { "window": "5s" } }), (true, false)),
+            ("/spec/template/shard", json!({ "workers": 2 }), (true, false)),
+            ("/spec/template/shard/env/0", json!({ "value": "2" }), (true, false)),
+            ("/spec/template/shard/env/1", json!({ "name": "NODE" }), none),
+            ("/spec", json!({ "gateway": { "queue": { "timeout": "9s" } } }), (false, true)),
+            ("/spec/template", json!({ "gateway": { "workers": 2 } }), (false, true)),
+            ("/spec", json!({ "gateway": { "allowedOrigins": ["https://example.com"] } }), (true, true)),
+            ("/spec", json!({ "gateway": { "limits": { "shardTimeout": "9s" } } }), (false, true)),
+            ("/spec", json!({ "gateway": { "limits": { "maxHeaders": 20 } } }), (true, true)),
+            ("/spec", json!({ "drain": { "evictRate": 7 } }), (true, true)),
+        ] {
+            let edit = |cluster: &mut Value| {
+                let at = cluster.pointer_mut(field).and_then(Value::as_object_mut).unwrap();
+                at.extend(value.as_object().unwrap().clone());
+            };
+            assert_eq!(replaced(edit), expected, "{field} {value}");
+        }
+    }
+
+    /// All that a process of `part` knows of a manifest.
+    fn known(part: Part, spec: &WsClusterSpec) -> String {
+        match part {
+            Part::Shard => {
+                let settings = shard::settings::Settings::new("prices-0", spec);
+                format!("{:?}", shard::settings::Settings { incarnation: String::new(), ..settings })
+            }
+            Part::Gateway => format!("{:?}", gateway::state::Settings::new(spec, Duration::ZERO, false)),
+        }
+    }
+
+    #[test]
+    fn processes_read_the_manifest_of_their_version() {
+        for (field, value) in [("delivery", json!({ "coalesce": "5ms" })), ("drain", json!({ "evictRate": 7 }))] {
+            let cluster = cluster(|cluster| cluster["spec"][field] = value);
+            for part in Part::ALL {
+                let version = Version::new(part, &cluster);
+                let read = wscluster_api::manifest::parse(&version.manifest, Path::new("cluster.yaml")).unwrap();
+                assert_eq!(known(part, &read.spec), known(part, &cluster.spec));
+                assert_eq!((read.metadata.name, version.revision.len()), (cluster.metadata.name.clone(), 10));
+            }
+        }
+    }
+
+    /// A spec with another value in each field than the default.
+    fn other() -> Value {
+        let pod = json!({
+            "image": "a", "imagePullPolicy": "Never", "imagePullSecrets": [{ "name": "a" }], "env": [{ "name": "A" }], "workers": 9,
+            "resources": {}, "labels": { "a": "b" }, "annotations": { "a": "b" }, "nodeSelector": { "a": "b" }, "affinity": {},
+            "tolerations": [{ "key": "a" }], "serviceAccountName": "a", "priorityClassName": "a", "topologySpreadConstraints":
+                [{ "maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule" }],
+        });
+        json!({
+            "shards": 9, "capacity": 9, "paused": true,
+            "source": { "kafka": {
+                "brokers": ["a:1"], "topics": [{ "name": "b", "channel": "b" }], "security": { "tls": {} }, "clientId": "a",
+                "rack": { "value": "a" }, "history": { "window": "9s" }, "properties": { "a": "b" },
+            } },
+            "delivery": {
+                "maxQueueBytes": "9Ki", "slowClient": "conflate", "pingInterval": "9s", "pongTimeout": "9s", "coalesce": "9s",
+                "maxMessageBytes": "9Ki", "maxSubscriptions": 9,
+            },
+            "gateway": {
+                "replicas": 9, "service": { "type": "NodePort", "port": 9, "annotations": { "a": "b" } },
+                "queue": { "maxWaiting": 9, "timeout": "9s" }, "allowedOrigins": ["a://b"],
+                "limits": {
+                    "maxHeadBytes": "9Ki", "maxHeaders": 9, "headTimeout": "9s", "handshakeTimeout": "9s", "shardTimeout": "9s",
+                },
+            },
+            "drain": { "evictRate": 9, "deadline": "9s", "retryAfter": { "min": "9s", "max": "9s" } },
+            "rollout": { "maxInMotion": 9, "surge": false, "supervised": true },
+            "rebalance": { "budget": 9 }, "autoscale": { "min": 1, "max": 9 },
+            "template": { "shard": pod, "gateway": pod },
+        })
+    }
+
+    /// The fields below `at`, down to those that hold no further ones in `spec`.
+    fn fields(at: &str, schema: &Value, spec: &Value, found: &mut BTreeSet<String>) {
+        match (schema["properties"].as_object(), spec.as_object()) {
+            (Some(properties), Some(_)) if at.matches('/').count() < 3 => {
+                properties.iter().for_each(|(name, below)| fields(&format!("{at}/{name}"), below, &spec[name], found));
+            }
+            _ => drop(found.insert(at.to_owned())),
+        }
+    }
+
+    #[test]
+    fn part_is_given_exactly_what_it_reads() {
+        let definition = serde_json::to_value(wscluster_api::definition()).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let spec = |value: &Value| serde_json::from_value::<WsClusterSpec>(value.clone()).unwrap();
+        let given = spec(&json!({ "source": { "kafka": { "topics": [{ "name": "a", "channel": "a" }] } } }));
+        let (default, other) = (serde_json::to_value(&given).unwrap(), other());
+        let mut all = BTreeSet::new();
+        fields("", schema, &default, &mut all);
+        for field in &all {
+            let value = other.pointer(field).unwrap_or_else(|| panic!("the test lacks {field}"));
+            let mut edited = default.clone();
+            *field[1..].split('/').fold(&mut edited, |at, step| &mut at[step]) = value.clone();
+            let edited = spec(&edited);
+            assert_ne!(serde_json::to_value(&edited).unwrap(), default, "{field} {value} is the default");
+            for part in Part::ALL {
+                let mut listed = part.fields().iter();
+                let is_listed =
+                    listed.any(|listed| field[1..] == **listed || field[1..].starts_with(&format!("{listed}/")));
+                assert_eq!(known(part, &edited) != known(part, &given), is_listed, "{part} {field}");
+            }
+        }
+        let gone = |listed: &&&str| !all.iter().any(|field| field[1..].starts_with(**listed));
+        assert_eq!(Part::ALL.iter().flat_map(|part| part.fields()).find(gone), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! `wscluster top`: the shards of a running cluster, as one gateway sees them, refreshed like top(1).
+//!
+//! Only reads `/health` of an admin port. On a terminal it draws over what it drew before; elsewhere it prints one table a
+//! look, or the health JSON as it is, one line a look. A gateway that does not answer is said so and asked again.
+
+pub mod table;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use wscluster_api::units::Span;
+
+use crate::admin::client;
+use crate::cli::{Output, USAGE};
+use crate::health::GatewayHealth;
+use crate::verify::target::admin_address;
+
+const EXAMPLES: &str = "\
+Examples:
+  wscluster top                                a local run whose gateway is on port 8080
+  wscluster top http://127.0.0.1:9090 --once   one table, then ends
+  kubectl port-forward deploy/prices-gateway 9090 & wscluster top http://127.0.0.1:9090
+  wscluster top --output json --interval 5s    one line of JSON a look, for scripts
+
+Exit codes: 0 ended by --once or by hand, 1 --once had no answer, 2 wrong command line.";
+
+/// Draws from the top left corner, and clears what is below the last line.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K\n";
+const CLEAR_BELOW: &str = "\x1b[J";
+const CLEAR_ALL: &str = "\x1b[2J";
+
+/// Time for one answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Admin address of a gateway or of `wscluster local`
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8081", env = "WSCLUSTER_ADMIN_URL")]
+    admin: String,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", default_value_t = Span::secs(1))]
+    interval: Span,
+    /// Look once
+    #[arg(long)]
+    once: bool,
+    /// What standard output is for
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Runs the part.
+pub fn run(args: &Args) -> ExitCode {
+    let admin = match admin_address("URL", &args.admin) {
+        Ok(admin) => admin,
+        Err(error) => {
+            eprintln!("wscluster top: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(look(args, &admin)),
+        Err(error) => {
+            eprintln!("wscluster top: failed to start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn look(args: &Args, admin: &str) -> ExitCode {
+    let live = args.output == Output::Text && !args.once && std::io::stdout().is_terminal();
+    if live {
+        print!("{CLEAR_ALL}");
+    }
+    let mut clock = tokio::time::interval(args.interval.0.max(Duration::from_millis(100)));
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let answer = seen(args.output, admin).await;
+        let has_failed = answer.is_err();
+        let written = match answer {
+            Ok(text) => show(&text, live),
+            Err(error) if live => show(&format!("{error}\n"), live),
+            Err(error) => {
+                eprintln!("wscluster top: {error}");
+                Ok(())
+            }
+        };
+        // A reader that went away needs no more.
+        if args.once || written.is_err() {
+            return if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    }
+}
+
+async fn seen(output: Output, admin: &str) -> Result<String, String> {
+    let value = client::get_json(admin, "/health", PATIENCE).await.map_err(|error| error.to_string())?;
+    if output == Output::Json {
+        return Ok(format!("{value}\n"));
+    }
+    let health: GatewayHealth = serde_json::from_value(value)
+        .map_err(|error| format!("{admin} is no admin address of a gateway or of `wscluster local`: {error}"))?;
+    Ok(table::of(&health))
+}
+
+fn show(text: &str, live: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if live {
+        write!(out, "{HOME}{}{CLEAR_BELOW}", text.replace('\n', CLEAR_LINE))?;
+    } else {
+        write!(out, "{text}")?;
+    }
+    out.flush()
+}
