@@ -1,24 +1,26 @@
 //! The command line: every subcommand is a part with its own `Args` and `run`.
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::telemetry::LogArgs;
-use crate::{gateway, load, local, publish, shard, tail, telemetry, verify};
+use crate::{gateway, load, local, publish, shard, tail, telemetry, top, verify};
 
 /// Live data to many browsers: a sharded WebSocket service fed by Kafka.
 #[derive(Parser, Debug)]
-#[command(name = "wscluster", version, propagate_version = true)]
+#[command(name = "wscluster", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     log: LogArgs,
     #[command(subcommand)]
-    command: Command,
+    part: Part,
 }
 
 #[derive(Subcommand, Debug)]
-enum Command {
+enum Part {
     /// Run a whole WsCluster on this machine, from the manifest that Kubernetes takes.
     Local(Box<local::Args>),
     /// Hold client connections and fan records out to them.
@@ -29,23 +31,58 @@ enum Command {
     Load(Box<load::Args>),
     /// Check a running deployment end to end.
     Verify(Box<verify::Args>),
+    /// Watch the shards of a running cluster.
+    Top(Box<top::Args>),
     /// Publish records to Kafka.
     Publish(Box<publish::Args>),
     /// Print the messages of channels as they come.
     Tail(Box<tail::Args>),
 }
 
+/// Exit code when the command line or the manifest is wrong; that of clap too.
+pub const USAGE: u8 = 2;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ended as wanted, 1 failed, 2 the command line or the manifest is wrong. Where a command has more, its --help says so.";
+
+/// For whom standard output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text for people.
+    Text,
+    /// JSON for programs.
+    Json,
+}
+
+/// Reads an argument of the form `NAME=VALUE`.
+pub fn name_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".into()),
+    }
+}
+
+/// `command`, for which a variable of the environment that is empty is one that is not set.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// Parses the command line, runs the part it names, and says how that ended.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = without_empty_variables(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     telemetry::init(&cli.log);
-    match cli.command {
-        Command::Local(args) => local::run(*args, &cli.log),
-        Command::Shard(args) => shard::run(*args),
-        Command::Gateway(args) => gateway::run(*args),
-        Command::Load(args) => load::run(*args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Publish(args) => publish::run(*args),
-        Command::Tail(args) => tail::run(&args),
+    match cli.part {
+        Part::Local(args) => local::run(*args, &cli.log),
+        Part::Shard(args) => shard::run(*args),
+        Part::Gateway(args) => gateway::run(*args),
+        Part::Load(args) => load::run(*args),
+        Part::Verify(args) => verify::run(&args),
+        Part::Top(args) => top::run(&args),
+        Part::Publish(args) => publish::run(*args),
+        Part::Tail(args) => tail::run(&args),
     }
 }

@@ -3,13 +3,15 @@
 //! - [`shard`] holds client sockets and fans records out; [`kafka`] feeds it; [`feed`] is the contract between the two.
 //! - [`gateway`] routes each upgrade to a shard with a free slot and becomes a byte tunnel.
 //! - [`local`] runs a manifest as processes on one machine.
-//! - [`load`], [`verify`], [`publish`], [`tail`] are the tools at hand.
+//! - [`load`], [`verify`], [`publish`], [`tail`], [`top`] are the tools at hand.
 //!
 //! Shared below them: [`ws`] (RFC 6455), [`net`] (sockets), [`health`] (the JSON everybody reads), [`admin`] (its HTTP
-//! server), [`process`] (signals and usage), [`telemetry`] (logs).
+//! server), [`drain`] (moving connections away), [`process`] (signals and usage), [`telemetry`] (logs).
 
 pub mod admin;
+pub mod backoff;
 pub mod cli;
+pub mod drain;
 pub mod fds;
 pub mod feed;
 pub mod gateway;
@@ -23,5 +25,6 @@ pub mod publish;
 pub mod shard;
 pub mod tail;
 pub mod telemetry;
+pub mod top;
 pub mod verify;
 pub mod ws;

@@ -37,14 +37,13 @@ mod worker;
 use std::process::ExitCode;
 
 pub use args::Args;
-use args::Output;
 use report::Report;
 
-/// A threshold was crossed.
+use crate::cli::{Output, USAGE};
+
+/// A threshold was crossed, or, where none was given, nobody connected.
 const CROSSED: u8 = 1;
-/// The command line is wrong.
-const USAGE: u8 = 2;
-/// The run could not be done.
+/// The run, or its audit, could not be done.
 const COULD_NOT_RUN: u8 = 3;
 
 /// Runs the part.
@@ -95,12 +94,22 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
     // Whoever reads the result may have gone; the exit code still says how it went.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     let mut code = ExitCode::SUCCESS;
+    // Without thresholds nobody said so, but a test of nobody has tested nothing.
+    if args.fail_on.is_empty() && report.connected == 0 && !report.interrupted {
+        let most = report.failures.iter().max_by_key(|(_, times)| **times).map_or("none was started", |(name, _)| name);
+        let targets = report.targets.join(", ");
+        eprintln!("error: none of {} clients connected to {targets}: {most}", report.planned);
+        code = ExitCode::from(CROSSED);
+    }
     for threshold in &args.fail_on {
         let (crossed, value) = threshold.crossed(&value);
         if crossed {
             eprintln!("crossed: {threshold} (it is {value})");
             code = ExitCode::from(CROSSED);
         }
+    }
+    if let Some(reason) = &report.audit.not_compared {
+        return fail(COULD_NOT_RUN, reason);
     }
     code
 }

@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::ValueEnum;
 use wscluster_api::units::Span;
 
 use self::report::Report;
 use self::target::Target;
+use crate::cli::{Output, USAGE};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,15 +36,6 @@ Examples:
       Takes every slot too, and looks at how the next client is refused.
 
 Exit codes: 0 nothing failed, 1 a check failed, 2 wrong command line or manifest.";
-
-/// For whom standard output is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// One line a check.
-    Text,
-    /// One JSON object at the end.
-    Json,
-}
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -99,9 +90,6 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
-
-/// Exit code when the command line or the manifest is wrong; that of clap too.
-const USAGE: u8 = 2;
 
 /// Runs the part.
 pub fn run(args: &Args) -> ExitCode {

@@ -79,6 +79,17 @@ fn ends_with_1_when_a_threshold_is_crossed() {
 }
 
 #[test]
+fn ends_with_1_when_nobody_connected_and_nothing_else_was_asked() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("ws://{nobody}/ws");
+    let (code, out, err) = run(&[&url, "-c", "2", "--hold", "1ms", "-q"]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert_eq!(err, format!("error: none of 2 clients connected to {url}: refused\n"));
+    // What was asked decides.
+    assert_eq!(run(&[&url, "-c", "2", "--hold", "1ms", "-q", "--fail-on", "connected>0"]).0, Some(0));
+}
+
+#[test]
 fn ends_with_2_and_a_remedy_when_the_command_line_is_wrong() {
     let url = "ws://127.0.0.1:9/ws";
     for (args, says) in [

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,24 +20,31 @@ use wscluster_api::spec::Topic;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A broker, a producer, and a shard whose memory holds some 50 records of 1 kB.
+/// A broker, a producer, and a shard.
 struct Rig {
     shard: Child,
     ws: String,
     producer: ThreadedProducer<DefaultProducerContext>,
-    _broker: Embedded,
+    broker: Option<Embedded>,
     _dir: tempfile::TempDir,
 }
 
 impl Rig {
+    /// The shard's memory holds some 50 records of 1 kB.
     fn new() -> Self {
+        Self::with("maxBytes: 64Ki", "{key}")
+    }
+
+    fn with(history: &str, channel: &str) -> Self {
         let broker = Embedded::start(&[Topic { partitions: 2, ..Topic::named("trades", "{key}") }]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cluster.yaml");
         // The queue is for clients that do not read while the test publishes.
-        let manifest = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\nspec: { capacity: 100, \
-             delivery: { maxQueueBytes: 16Mi }, \
-             source: { kafka: { history: { maxBytes: 64Ki }, topics: [{ name: trades, channel: '{key}' }] } } }\n";
+        let manifest = format!(
+            "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: {{ name: t }}\nspec: {{ capacity: 100, \
+             delivery: {{ maxQueueBytes: 16Mi }}, source: {{ kafka: {{ history: {{ {history} }}, \
+             topics: [{{ name: trades, channel: '{channel}' }}] }} }} }}\n"
+        );
         std::fs::write(&file, manifest).unwrap();
         let mut shard = Command::new(env!("CARGO_BIN_EXE_wscluster"))
             .args([
@@ -59,7 +68,7 @@ impl Rig {
         let said: Value = serde_json::from_str(&line).unwrap();
         let ws = format!("ws://{}/ws", said["listening"]["ws"].as_str().unwrap());
         let producer = ClientConfig::new().set("bootstrap.servers", broker.bootstrap()).create().unwrap();
-        Self { shard, ws, producer, _broker: broker, _dir: dir }
+        Self { shard, ws, producer, broker: Some(broker), _dir: dir }
     }
 
     fn publish(&self, keys: &[&str], count: usize) {
@@ -156,20 +165,78 @@ async fn joins_without_hole_or_repeat_while_records_pour_in() {
     rig.publish(&["BTC"], 500);
     let mut last = first.clone();
     live.follow(&mut last, 500).await;
-    let mut recovered = 0;
     for round in 0..10 {
         let (joined, ()) = tokio::join!(rig.subscribe(json!({ "BTC": first })), async { rig.publish(&["BTC"], 20) });
         let (mut back, ack) = joined;
-        if ack["recovered"] == json!({ "BTC": true }) {
-            let mut at = first.clone();
-            back.follow(&mut at, 500 + (round + 1) * 20).await;
-            recovered += 1;
-        } else {
-            // The window may have moved on meanwhile; then it is said.
-            assert_eq!(ack["reason"], json!({ "BTC": "too_old" }), "{ack}");
+        assert_eq!(ack["recovered"], json!({ "BTC": true }), "{ack}");
+        let mut at = first.clone();
+        back.follow(&mut at, 500 + (round + 1) * 20).await;
+    }
+}
+
+/// The last position seen of each partition.
+#[derive(Default)]
+struct Seen(HashMap<String, String>);
+
+impl Seen {
+    /// Takes in the next `count` messages, each of which follows the last one of its partition.
+    async fn follow(&mut self, client: &mut Client, count: usize) {
+        for _ in 0..count {
+            let message = client.next().await;
+            let pos = message["pos"].as_str().unwrap();
+            let (partition, _) = pos.rsplit_once('-').unwrap();
+            if let Some(last) = self.0.insert(partition.to_owned(), pos.to_owned()) {
+                assert_eq!(message["prev"], *last, "{message}");
+            }
         }
     }
-    assert!(recovered > 0);
+
+    fn since(&self) -> Value {
+        json!({ "BTC": self.0.values().collect::<Vec<_>>() })
+    }
+}
+
+#[tokio::test]
+async fn reads_all_of_it_back_without_a_memory_of_its_own_while_records_pour_in() {
+    const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let rig = Rig::with("window: 0s", "BTC");
+    let mut seen = Seen::default();
+    let (mut client, _) = rig.subscribe(json!({})).await;
+    rig.publish(&KEYS, 40);
+    seen.follow(&mut client, 40).await;
+    assert_eq!(seen.0.len(), 2, "both partitions feed the channel");
+    for _ in 0..5 {
+        drop(client);
+        rig.publish(&KEYS, 40);
+        let poured = Cell::new(0);
+        let pour = async {
+            loop {
+                rig.publish(&KEYS, KEYS.len());
+                poured.set(poured.get() + KEYS.len());
+                tokio::task::yield_now().await;
+            }
+        };
+        let (back, ack) = tokio::select! {
+            joined = rig.subscribe(seen.since()) => joined,
+            () = pour => unreachable!(),
+        };
+        assert_eq!(ack["recovered"], json!({ "BTC": true }), "{ack}");
+        client = back;
+        seen.follow(&mut client, 40 + poured.get()).await;
+    }
+}
+
+#[tokio::test]
+async fn says_that_no_broker_answers() {
+    let mut rig = Rig::new();
+    let (mut live, _) = rig.subscribe(json!({})).await;
+    rig.publish(&["BTC"], 1);
+    let first = live.next().await["pos"].as_str().unwrap().to_owned();
+    rig.publish(&["BTC"], 200);
+    live.follow(&mut first.clone(), 200).await;
+    rig.broker = None;
+    let (_, ack) = rig.subscribe(json!({ "BTC": first })).await;
+    assert_eq!(ack["reason"], json!({ "BTC": "unavailable" }), "{ack}");
 }
 
 #[tokio::test]

@@ -214,17 +214,18 @@ fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
 fn says_what_is_wrong_when_it_cannot_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
-    for (args, parts) in [
+    for (args, code, parts) in [
         (
             format!("--echo --listen {taken} --admin 127.0.0.1:0"),
+            1,
             ["failed to listen", "another process holds the port"],
         ),
-        ("--listen 127.0.0.1:0 --admin 127.0.0.1:0".to_owned(), ["no Kafka brokers", "--brokers"]),
-        ("-f /nonexistent.yaml".to_owned(), ["cannot be used multiple times", "--file"]),
+        ("--listen 127.0.0.1:0 --admin 127.0.0.1:0".to_owned(), 2, ["no Kafka brokers", "--brokers"]),
+        ("-f /nonexistent.yaml".to_owned(), 2, ["cannot be used multiple times", "--file"]),
     ] {
         let output = command("", &args).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
+        assert_eq!(output.status.code(), Some(code), "{log}");
         assert!(parts.iter().all(|part| log.contains(part)), "{args}: {log}");
         assert!(!log.contains("panicked"), "{log}");
     }

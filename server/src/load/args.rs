@@ -3,12 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{ArgAction, ValueEnum};
+use clap::ArgAction;
 use wscluster_api::units::{Size, Span};
 
 use super::capacity::Limits;
 use super::schedule::Rate;
 use super::threshold::Threshold;
+use crate::cli::{Output, name_value};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,17 +24,9 @@ Examples:
   What one shard holds on this machine:
     wscluster load --find-capacity --limit p99=50ms,cpu=90,loss=0
 
-Exit codes: 0 all went as wanted, 1 a threshold of --fail-on was crossed, 2 the command line is wrong, 3 could not run.
+Exit codes: 0 all went as wanted, 1 a threshold of --fail-on was crossed (without --fail-on: no client connected),
+2 the command line is wrong, 3 could not run, or the audit of --topic failed.
 Fields for --fail-on and of --output json: docs/load.md.";
-
-/// How the result or the progress is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    /// A table for people.
-    Text,
-    /// One JSON object on standard output.
-    Json,
-}
 
 /// Arguments of `wscluster load`.
 #[derive(clap::Args, Clone, Debug)]
@@ -117,9 +110,9 @@ pub struct Args {
     /// Records to publish a second, to all channels in turn, from the first connection to the end of the hold.
     #[arg(long, default_value_t = 0.0, value_name = "RATE", requires = "kafka", help_heading = "Audit")]
     pub(super) publish_rate: f64,
-    /// Further librdkafka property, `name=value` (TLS, SASL); repeatable.
-    #[arg(long, value_name = "PROPERTY", requires = "kafka", help_heading = "Audit")]
-    pub(super) kafka_property: Vec<String>,
+    /// Further librdkafka property (TLS, SASL), e.g. `security.protocol=SSL`; repeatable.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value, requires = "kafka", help_heading = "Audit")]
+    pub(super) kafka_property: Vec<(String, String)>,
     /// What was published less than this before a client left need not have reached it; also how long clients stay
     /// after the last record was published.
     #[arg(long, default_value = "2s", value_name = "TIME", help_heading = "Audit")]

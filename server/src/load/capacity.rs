@@ -17,12 +17,13 @@ pub(super) use limits::Limits;
 use search::Search;
 use subject::{Subject, SubjectError};
 
-use super::args::{Args, Output};
+use super::args::Args;
 use super::conductor::{Run, RunError, conduct};
 use super::report::Report;
 use super::schedule::Rate;
-use super::settings::{self, UsageError};
+use super::settings::{self, UsageError, range};
 use super::{COULD_NOT_RUN, USAGE, fail};
+use crate::cli::Output;
 
 /// Channels of a run that names none.
 const CHANNELS: &str = "K{0..9}.trade";
@@ -38,6 +39,8 @@ enum CapacityError {
     Subject(#[from] SubjectError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error("{0}")]
+    NotCompared(String),
 }
 
 /// Finds it and prints it.
@@ -99,15 +102,12 @@ async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
 }
 
 fn check(args: &Args) -> Result<(), UsageError> {
-    let range = |name, value: String, good, remedy| {
-        if good { Ok(()) } else { Err(UsageError::Range { name, value, remedy }) }
-    };
     let rates = args.message_rates.iter().all(|rate| *rate > 0.0 && rate.is_finite());
     range("--message-rates", format!("{:?}", args.message_rates), rates, "numbers above 0, e.g. 0.1,1,10")?;
-    range("--max-connections", args.max_connections.to_string(), args.max_connections >= 1, "1 or more")?;
-    range("--fail-on", "with --find-capacity".to_owned(), args.fail_on.is_empty(), "use --limit")?;
+    range("--max-connections", args.max_connections, args.max_connections >= 1, "1 or more")?;
+    range("--fail-on", "with --find-capacity", args.fail_on.is_empty(), "use --limit")?;
     let fed = (args.url.is_none() && args.shard.is_empty()) || args.topic.is_some();
-    range("--topic", "absent".to_owned(), fed, "name --kafka, --topic and --channels of the server under test")
+    range("--topic", "absent", fed, "name --kafka, --topic and --channels of the server under test")
 }
 
 /// Connects `connections` clients and sends each `message_rate` messages a second through the hold.
@@ -131,6 +131,9 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     run.publish_rate = message_rate * channels / per_client;
     run.publish_in_hold = true;
     let report = conduct(&run, |mark| subject.mark(mark)).await?;
+    if let Some(reason) = &report.audit.not_compared {
+        return Err(CapacityError::NotCompared(reason.clone()));
+    }
     let seen = subject.finish().await;
     Ok(row(args, &run, &report, message_rate, seen))
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::interval;
 
-use super::args::Output;
 use super::fleet::{Fleet, FleetError};
 use super::order::{Control, Order, unix_now};
 use super::progress::Progress;
@@ -15,6 +14,7 @@ use super::stats::ThreadTime;
 use super::topic::{Follower, Publisher, Topic, TopicError};
 use super::truth::{Findings, Truth};
 use super::worker::{Outcome, Snapshot};
+use crate::cli::Output;
 
 /// A checked run.
 #[derive(Clone, Debug)]
@@ -112,8 +112,13 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
     progress.finish();
     let ended = Instant::now();
     let publisher = publisher.map(Publisher::finish).transpose()?;
-    let truth = follower.map(Follower::finish).transpose()?;
-    let audit = AuditReport::new(&sum.stats, truth.map(|truth| compare(&truth, &sum, run.tail)));
+    // The run took its time, and most of its result does not need the topic.
+    let (truth, not_compared) = match follower.map(Follower::finish).transpose() {
+        Ok(truth) => (truth, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let compared = truth.map(|truth| compare(&truth, &sum, run.tail));
+    let audit = AuditReport { not_compared, ..AuditReport::new(&sum.stats, compared) };
     let late = sum.stats.latencies.late.summary();
     let report = Report {
         targets: order.targets.iter().map(|target| format!("ws://{}{}", target.host, target.path)).collect(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::args::Output;
 use super::worker::Snapshot;
+use crate::cli::Output;
 
 /// Between two plain lines.
 const PLAIN: Duration = Duration::from_secs(5);

@@ -101,6 +101,8 @@ pub(super) struct AuditReport {
     pub(super) declared_lost: u64,
     /// Channels of clients whose messages differ from the topic in another way; basis `topic` only.
     pub(super) mismatched: u64,
+    /// Why deliveries were not compared with the topic, although one was named.
+    pub(super) not_compared: Option<String>,
     /// Records read from the topic.
     pub(super) topic_records: u64,
     /// By positions alone.
@@ -198,6 +200,7 @@ impl AuditReport {
                 lost: found.lost,
                 declared_lost: found.declared_lost,
                 mismatched: found.mismatched,
+                not_compared: None,
                 topic_records,
                 chain,
                 coarse_clock,

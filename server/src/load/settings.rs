@@ -10,6 +10,9 @@ use super::source;
 use super::target::{Target, TargetError};
 use super::topic::Topic;
 
+/// Most processes of a run.
+const MAX_PROCESSES: u32 = 256;
+
 /// Clients per process from which on there are several.
 const CLIENTS_PER_PROCESS: u32 = 9_000;
 
@@ -44,9 +47,6 @@ pub(super) enum UsageError {
     /// A header.
     #[error("--header {0:?} is no header line; write e.g. 'Cookie: a=b'")]
     Header(String),
-    /// A librdkafka property.
-    #[error("--kafka-property {0:?} is no property; write e.g. security.protocol=SSL")]
-    Property(String),
     /// A topic without channels.
     #[error("--topic needs --channels: the channels of its records that clients subscribe to")]
     TopicWithoutChannels,
@@ -64,10 +64,27 @@ pub(super) enum UsageError {
         /// Processes needed.
         need: u64,
     },
+    /// Too many clients for any number of processes.
+    #[error(
+        "{clients} clients do not fit: a process may open {files} files, {SPARE_FILES} of them beside its clients, and there are {MAX_PROCESSES} \
+         processes at most; raise the limit of open files (ulimit -n)"
+    )]
+    FewFiles {
+        /// Clients.
+        clients: u32,
+        /// The limit.
+        files: u64,
+    },
 }
 
+/// `value` of the argument `name` has to be `good`; `remedy` says what is.
 #[allow(clippy::needless_pass_by_value)] // numbers and short texts
-fn range(name: &'static str, value: impl ToString, good: bool, remedy: &'static str) -> Result<(), UsageError> {
+pub(super) fn range(
+    name: &'static str,
+    value: impl ToString,
+    good: bool,
+    remedy: &'static str,
+) -> Result<(), UsageError> {
     if good { Ok(()) } else { Err(UsageError::Range { name, value: value.to_string(), remedy }) }
 }
 
@@ -129,7 +146,7 @@ fn check_numbers(args: &Args) -> Result<(), UsageError> {
     range("--connections", args.connections, (1..=1_000_000).contains(&args.connections), "1 to 1000000")?;
     range("--in-flight", args.in_flight, args.in_flight > 0, "1 or more")?;
     range("--threads", args.threads, (1..=256).contains(&args.threads), "1 to 256")?;
-    range("--processes", args.processes, args.processes <= 256, "0 to 256")?;
+    range("--processes", args.processes, args.processes <= MAX_PROCESSES, "0 to 256")?;
     let rate = |value: f64| value >= 0.0 && value.is_finite();
     range("--churn", args.churn, rate(args.churn), "clients a second, 0 or more")?;
     range("--publish-rate", args.publish_rate, rate(args.publish_rate), "records a second, 0 or more")?;
@@ -146,13 +163,17 @@ fn check_numbers(args: &Args) -> Result<(), UsageError> {
 }
 
 fn processes(args: &Args, files: u64) -> Result<u32, UsageError> {
+    let room = files.saturating_sub(SPARE_FILES);
+    if room.saturating_mul(MAX_PROCESSES.into()) < u64::from(args.connections) {
+        return Err(UsageError::FewFiles { clients: args.connections, files });
+    }
     let processes = match args.processes {
-        0 => args.connections.div_ceil(CLIENTS_PER_PROCESS.min(files.saturating_sub(SPARE_FILES).max(1) as u32)),
+        0 => args.connections.div_ceil(CLIENTS_PER_PROCESS.min(u32::try_from(room).unwrap_or(u32::MAX))),
         processes => processes,
     };
     let clients = args.connections.div_ceil(processes);
-    if u64::from(clients) + SPARE_FILES > files {
-        let need = u64::from(args.connections).div_ceil(files.saturating_sub(SPARE_FILES).max(1));
+    if u64::from(clients) > room {
+        let need = u64::from(args.connections).div_ceil(room);
         return Err(UsageError::Files { processes, clients, files, need });
     }
     Ok(processes)
@@ -178,15 +199,40 @@ fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> 
         None => (text.as_str(), Template::of_channel(first)),
     };
     template.check(channels)?;
-    let property = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(UsageError::Property(text.clone())),
-    };
     Ok(Some(Topic {
         brokers: args.kafka.join(","),
-        properties: args.kafka_property.iter().map(property).collect::<Result<_, _>>()?,
+        properties: args.kafka_property.clone(),
         name: name.to_owned(),
         template,
         channels: channels.to_vec(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn planned(files: u64, more: &[&str]) -> Result<u32, String> {
+        let args = Line::parse_from([&["load", "ws://127.0.0.1:9/ws"], more].concat()).args;
+        run(&args, files).map(|run| run.processes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_the_limit_of_open_files_where_processes_would_not_help() {
+        assert_eq!(planned(1_024, &["-c", "1000"]), Ok(2));
+        let error = planned(1_024, &["-c", "1000", "--processes", "1"]).unwrap_err();
+        assert!(error.contains("take 2 or more"), "{error}");
+        for (files, clients) in [(32, "1"), (200, "1"), (201, "257")] {
+            let error = planned(files, &["-c", clients, "--processes", "1"]).unwrap_err();
+            assert!(error.contains(&format!("may open {files} files")) && error.contains("ulimit -n"), "{error}");
+        }
+    }
 }

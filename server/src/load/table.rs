@@ -66,6 +66,7 @@ pub(super) fn render(report: &Report) -> String {
     if audit.basis != "none" {
         let (lost, expected) = match audit.basis {
             "topic" => (format!("{} lost", audit.lost), format!(" of {} expected", audit.expected)),
+            _ if audit.not_compared.is_some() => (format!("{} holes", audit.lost), " (by positions alone)".to_owned()),
             _ => (
                 format!("{} holes", audit.lost),
                 " (by positions alone: name --kafka and --topic for counts)".to_owned(),
@@ -88,6 +89,9 @@ pub(super) fn render(report: &Report) -> String {
                 ),
             );
         }
+    }
+    if let Some(reason) = &audit.not_compared {
+        line("NOT AUDITED", reason.clone());
     }
     if report.slow.opened > 0 {
         line("slow clients", format!("{} connected, {} ended by the server", report.slow.opened, report.slow.ended));

@@ -7,9 +7,15 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::conductor::{Run, conduct};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use super::channels::Template;
+use super::conductor::{Mark, Run, conduct};
 use super::order::{Order, tests::order};
 use super::report::Report;
+use super::topic::Topic;
+use crate::ws::decode::{Decoder, Event, Flow};
 use crate::ws::frame::{Opcode, server_frame};
 use crate::ws::upgrade::{HeadLimits, accept_key, parse_request};
 
@@ -48,6 +54,24 @@ fn switching(key: &str) -> String {
     )
 }
 
+/// The next texts of the client; none at its end.
+fn texts(stream: &mut TcpStream, decoder: &mut Decoder) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut buf = [0; 4_096];
+    while texts.is_empty()
+        && let Ok(n @ 1..) = stream.read(&mut buf)
+    {
+        let flow = decoder.decode(&mut buf[..n], &mut |event| {
+            if let Event::Text(text) = event {
+                texts.push(text.to_owned());
+            }
+            Flow::Continue
+        });
+        flow.unwrap();
+    }
+    texts
+}
+
 /// Waits until the client is gone.
 fn wait(mut stream: TcpStream) {
     let mut buf = [0; 1_024];
@@ -71,10 +95,14 @@ fn text(text: &str) -> Vec<u8> {
 const ACK: &str = r#"{"type":"subscription_ack","subscribed":["A.trade"],"count":1}"#;
 
 fn run(order: Order) -> Report {
+    run_with(order, None, |_| {})
+}
+
+fn run_with(order: Order, topic: Option<Topic>, on_hold: impl FnMut(Mark)) -> Report {
     let run = Run {
         order,
         processes: 1,
-        topic: None,
+        topic,
         publish_rate: 0.0,
         publish_in_hold: false,
         tail: Duration::ZERO,
@@ -82,7 +110,7 @@ fn run(order: Order) -> Report {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_mins(1), conduct(&run, |_| {})).await.expect("the run ends").unwrap()
+        tokio::time::timeout(Duration::from_mins(1), conduct(&run, on_hold)).await.expect("the run ends").unwrap()
     })
 }
 
@@ -101,4 +129,29 @@ fn failure_of(order: Order) -> String {
 
 fn short(order: Order) -> Order {
     Order { timeout: Duration::from_millis(200), ..order }
+}
+
+#[test]
+fn reports_what_it_saw_when_the_topic_cannot_be_read_to_its_end() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let topic = Topic {
+        brokers: cluster.bootstrap_servers(),
+        properties: Vec::new(),
+        name: "t".to_owned(),
+        template: Template::parse("{key}", "t").unwrap(),
+        channels: vec!["a".to_owned()],
+    };
+    let serve = |mut stream: TcpStream, _| {
+        let key = key(&mut stream);
+        stream.write_all(switching(&key).as_bytes()).unwrap();
+        wait(stream);
+    };
+    let denied = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9];
+    let report = run_with(order(server(serve), 1), Some(topic), |_| {
+        cluster.request_errors(RDKafkaApiKey::ListOffsets, &denied);
+    });
+    assert_eq!((report.connected, report.audit.basis), (1, "none"));
+    let reason = report.audit.not_compared.expect("the topic was named");
+    assert!(reason.contains("ask for the end of the topic"), "{reason}");
 }

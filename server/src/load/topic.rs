@@ -3,14 +3,20 @@
 
 mod follower;
 mod publisher;
+#[cfg(test)]
+mod real;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
 use super::channels::Template;
 use super::truth::Nanos;
+use crate::kafka::Context;
 
 pub(super) use follower::Follower;
 pub(super) use publisher::{Publisher, PublisherReport};
@@ -37,14 +43,14 @@ pub(super) struct Topic {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TopicError {
     /// A client of Kafka.
-    #[error("failed to {what} at {brokers}: {source}")]
+    #[error("failed to {what} at {brokers}: {reason}")]
     Kafka {
         /// What was tried.
         what: &'static str,
         /// Where.
         brokers: String,
         /// Why.
-        source: KafkaError,
+        reason: String,
     },
     /// No such topic.
     #[error("failed to read topic {topic:?}: it has no partition at {brokers}; create it first, or check --topic")]
@@ -54,6 +60,12 @@ pub(super) enum TopicError {
         /// Where.
         brokers: String,
     },
+    /// What was read and what is there now are two topics.
+    #[error("failed to compare deliveries with topic {0:?}: it was deleted and created anew during the run")]
+    Recreated(String),
+    /// There is none any more.
+    #[error("failed to compare deliveries with topic {0:?}: it was deleted during the run")]
+    Deleted(String),
     /// A thread of ours is gone.
     #[error("failed to follow the topic: its thread ended by a fault of the tester")]
     Fault,
@@ -72,11 +84,31 @@ impl Topic {
         config
     }
 
-    fn error(&self, what: &'static str) -> impl FnOnce(KafkaError) -> TopicError {
-        let brokers = self.brokers.clone();
-        move |source| TopicError::Kafka { what, brokers, source }
+    fn error(&self, what: &'static str, said: &Said) -> impl FnOnce(KafkaError) -> TopicError {
+        let (brokers, said) = (self.brokers.clone(), said.clone());
+        move |error| {
+            let reason = Some(said.0.reason()).filter(|reason| !reason.is_empty());
+            TopicError::Kafka { what, brokers, reason: reason.unwrap_or_else(|| error.to_string()) }
+        }
     }
 }
+
+/// What librdkafka says goes where [`Context`] has it for all parts: not to the log, once a broker and attempt, but behind the
+/// one error. Its own ways to get a token stay.
+#[derive(Clone, Default)]
+struct Said(Arc<Context>);
+
+impl ClientContext for Said {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        self.0.log(level, fac, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Said {}
 
 /// The value of a record: `{"sent_ns":…,"n":…,"pad":"…"}`, `size` bytes if that is enough for the first two.
 fn record(sent: Nanos, n: u64, size: usize) -> String {
@@ -97,6 +129,7 @@ fn stamp(value: &[u8]) -> Option<Nanos> {
 mod tests {
     use std::time::Instant;
 
+    use rdkafka::error::RDKafkaErrorCode;
     use rdkafka::mocking::MockCluster;
 
     use super::*;
@@ -132,6 +165,23 @@ mod tests {
         assert_eq!(report.failed, 0);
         assert_eq!(all.finish().unwrap().len(), report.published);
         assert_eq!(one.finish().unwrap().len(), report.published.div_ceil(5));
+    }
+
+    #[test]
+    fn says_why_no_broker_answers() {
+        let topic = Topic {
+            brokers: "127.0.0.1:1".to_owned(),
+            properties: Vec::new(),
+            name: "t".to_owned(),
+            template: Template::parse("{key}", "t").unwrap(),
+            channels: Vec::new(),
+        };
+        let said = Said::default();
+        let failed = || KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
+        let told = |said: &Said| topic.error("ask for the topic", said)(failed()).to_string();
+        assert_eq!(told(&said), format!("failed to ask for the topic at 127.0.0.1:1: {}", failed()));
+        said.error(failed(), "Connection refused");
+        assert_eq!(told(&said), "failed to ask for the topic at 127.0.0.1:1: Connection refused");
     }
 
     #[test]

@@ -24,28 +24,28 @@ pub async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
         }
     };
     tell(fields::check(&health));
-    // Clients that are just leaving must not be counted among those that stay.
-    quiet(target, within).await;
-    let health = get_json(&target.admin, "/health", within).await.unwrap_or(health);
-    let before: GatewayHealth = match serde_json::from_value(health) {
-        Ok(before) => before,
+    let first: GatewayHealth = match serde_json::from_value(health) {
+        Ok(first) => first,
         Err(error) => {
             let remedy = "give the admin address of a gateway or of `wscluster local` of this version";
             return tell(Finding::failed("health", format!("not the health of a gateway: {error}"), remedy));
         }
     };
+    // Clients that are just leaving must not be counted among those that stay.
+    let before = quiet(target).await.unwrap_or(first);
     tell(members::shards(&before, target.expected));
     tell(members::capacity(&before, target.expected));
 
     let mut clients = straight(target, &before, within, tell).await;
     if let Some(door) = gateway_door(target, within) {
-        quiet(target, within).await;
+        quiet(target).await;
         through(&door, &before, &mut clients, tell).await;
     } else {
         tell(Finding::skipped("gateway", "no client went through a gateway", "give --gateway ws://HOST:PORT/ws"));
     }
     let held = u32::try_from(clients.len()).unwrap_or(u32::MAX);
-    match settled(target, within, |now| now >= before.checks.capacity.current + held).await {
+    let all = before.checks.capacity.current + held;
+    match settled(target, within, |now| now.checks.capacity.current >= all).await {
         Some(now) => tell(balance::spread(&now, args.max_imbalance)),
         None => tell(Finding::failed(
             "balance",
@@ -135,27 +135,31 @@ async fn through(door: &Door, before: &GatewayHealth, clients: &mut Vec<Client>,
 }
 
 /// Waits until nothing has changed for a while, but not for long: a gateway may still believe what was true before many clients
-/// left at once, and would then be judged for choosing by it.
-async fn quiet(target: &Target, within: Duration) {
+/// left at once, and would then be judged for choosing by it. Returns the last answer.
+async fn quiet(target: &Target) -> Option<GatewayHealth> {
     const WHILE: Duration = Duration::from_millis(1_200);
-    let end = Instant::now() + 3 * WHILE;
-    let (mut last, mut since) = (None, Instant::now());
-    while since.elapsed() < WHILE && Instant::now() < end {
-        let now = settled(target, within, |_| true).await.map(|now| now.checks.capacity.current);
-        if now != last {
-            (last, since) = (now, Instant::now());
+    let (mut last, mut since) = (None::<GatewayHealth>, Instant::now());
+    settled(target, 3 * WHILE, |now| {
+        if last.replace(now.clone()).is_none_or(|last| last.checks.capacity.current != now.checks.capacity.current) {
+            since = Instant::now();
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        since.elapsed() >= WHILE
+    })
+    .await;
+    last
 }
 
-/// Asks for health until the number of connections `fits`; none when it never does.
-async fn settled(target: &Target, within: Duration, fits: impl Fn(u32) -> bool) -> Option<GatewayHealth> {
+/// Asks for health until it `fits`; none when it never does.
+async fn settled(
+    target: &Target,
+    within: Duration,
+    mut fits: impl FnMut(&GatewayHealth) -> bool,
+) -> Option<GatewayHealth> {
     let end = Instant::now() + within;
     loop {
         let now = get_json(&target.admin, "/health", within).await.ok();
         let now = now.and_then(|now| serde_json::from_value::<GatewayHealth>(now).ok());
-        if let Some(now) = now.filter(|now| fits(now.checks.capacity.current)) {
+        if let Some(now) = now.filter(&mut fits) {
             return Some(now);
         }
         if Instant::now() >= end {
@@ -179,7 +183,7 @@ async fn returned(
     };
     futures_util::future::join_all(clients.into_iter().map(Client::close)).await;
     let rest = peak.saturating_sub(held);
-    tell(match settled(target, within, |now| now <= rest).await {
+    tell(match settled(target, within, |now| now.checks.capacity.current <= rest).await {
         Some(now) => {
             let left = now.checks.capacity.current;
             Finding::ok(check, format!("all {held} came back after the clients left, {left} connections stay"))

@@ -44,7 +44,7 @@ pub fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
         let detail = format!("{ready} of {} ready: {list}", all.len());
         return Finding::failed("shards", detail, "look at the log and the /health of those that are not ready");
     }
-    let declared = if expected.shards.is_some() { " as declared" } else { " (none declared: give --file)" };
+    let declared = if expected.shards.is_some() { " as declared" } else { " (no number declared)" };
     Finding::ok("shards", format!("{ready} of {} ready{declared}: {list}", all.len()))
 }
 
@@ -103,11 +103,13 @@ pub mod tests {
             status: Status::Healthy,
             healthy: true,
             reason: None,
+            state: crate::health::State::Ready,
             incarnation: "1".into(),
             tunnels: 0,
             queued: 0,
             checks,
             shards,
+            discovery: None,
             imbalance_percent: 0.0,
             uptime: 1.0,
         }

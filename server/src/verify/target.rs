@@ -87,7 +87,7 @@ impl Target {
         let cluster = args.file.as_deref().map(wscluster_api::manifest::read).transpose()?;
         let local = args.local.as_deref().map(read_local).transpose()?;
         let admin = match (&args.admin, &local) {
-            (Some(admin), _) => authority("admin", admin, "http")?.0,
+            (Some(admin), _) => admin_address("admin", admin)?,
             (None, Some(local)) => local.admin.clone(),
             (None, None) => return Err(TargetError::NoAdmin),
         };
@@ -98,7 +98,8 @@ impl Target {
         };
         let spec = cluster.as_ref().map(|cluster| &cluster.spec);
         let expected = Expected {
-            shards: args.shards.or(spec.map(|spec| spec.shards)),
+            // With autoscaling, any number may be right.
+            shards: args.shards.or(spec.filter(|spec| spec.autoscale.is_none()).map(|spec| spec.shards)),
             capacity: args.capacity.or(spec.map(|spec| spec.capacity)),
         };
         let origin = spec.and_then(|spec| spec.gateway.allowed_origins.first().cloned());
@@ -136,6 +137,11 @@ fn read_local(path: &Path) -> Result<LocalRun, TargetError> {
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     let line = text.lines().next().ok_or_else(|| failed("it is empty".into()))?;
     serde_json::from_str(line).map_err(|error| failed(error.to_string()))
+}
+
+/// `host:port` of the admin address `text` that `option` was given.
+pub fn admin_address(option: &'static str, text: &str) -> Result<String, TargetError> {
+    Ok(authority(option, text, "http")?.0)
 }
 
 /// `host:port` and path of `SCHEME://host:port/path`; the scheme may be left away.

@@ -2,6 +2,7 @@
 
 use super::super::order::Sending;
 use super::*;
+use crate::ws::decode::Role;
 
 /// A server for which connection number `i` may end after its 101 by `bytes(i)`; without them it stays.
 fn closing(bytes: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
@@ -90,21 +91,8 @@ fn sends_its_positions_after_a_storm_and_audits_across_it() {
     let addr = server(move |mut s, i| {
         let head = switching(&key(&mut s));
         s.write_all(head.as_bytes()).unwrap();
-        let mut subscribe = Vec::new();
-        let mut decoder = crate::ws::decode::Decoder::new(crate::ws::decode::Role::Server, 4_096);
-        while subscribe.is_empty() {
-            let mut buf = [0; 4_096];
-            let n = s.read(&mut buf).unwrap();
-            decoder
-                .decode(&mut buf[..n], &mut |event| {
-                    if let crate::ws::decode::Event::Text(text) = event {
-                        subscribe = text.as_bytes().to_vec();
-                    }
-                    crate::ws::decode::Flow::Continue
-                })
-                .unwrap();
-        }
-        let subscribe: serde_json::Value = serde_json::from_slice(&subscribe).unwrap();
+        let subscribe = &texts(&mut s, &mut Decoder::new(Role::Server, 4_096))[0];
+        let subscribe: serde_json::Value = serde_json::from_str(subscribe).unwrap();
         let since = &subscribe["data"]["since"]["A.trade"];
         // 5, 6, storm; then 7 is missing, 8 comes, and 8 again.
         let (expected, offsets) =
@@ -143,16 +131,15 @@ fn measures_echoes() {
     let addr = server(|mut s, _| {
         let head = switching(&key(&mut s));
         s.write_all(head.as_bytes()).unwrap();
-        let mut out = s.try_clone().unwrap();
-        let mut decoder = crate::ws::decode::Decoder::new(crate::ws::decode::Role::Server, 4_096);
-        let mut buf = [0; 4_096];
-        while let Ok(n @ 1..) = s.read(&mut buf) {
-            let _ = decoder.decode(&mut buf[..n], &mut |event| {
-                if let crate::ws::decode::Event::Text(echo) = event {
-                    out.write_all(&text(echo)).unwrap();
-                }
-                crate::ws::decode::Flow::Continue
-            });
+        let mut decoder = Decoder::new(Role::Server, 4_096);
+        loop {
+            let echoes = texts(&mut s, &mut decoder);
+            if echoes.is_empty() {
+                return;
+            }
+            for echo in &echoes {
+                s.write_all(&text(echo)).unwrap();
+            }
         }
     });
     let mut order = order(addr, 3);

@@ -7,12 +7,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{ANSWER_TIME, Topic, TopicError, stamp};
+use super::{ANSWER_TIME, Said, Topic, TopicError, stamp};
+use crate::kafka::identity::describe;
 use crate::load::truth::Truth;
+
+/// What Kafka says of the topic.
+struct Listing {
+    /// Given at its creation.
+    id: Option<String>,
+    partitions: Vec<i32>,
+}
 
 /// Reads the topic in its own thread.
 pub(in crate::load) struct Follower {
@@ -35,12 +42,10 @@ impl Topic {
         // A group is needed by librdkafka, not used: partitions are assigned by hand, nothing is committed.
         config.set("group.id", "wscluster-load").set("enable.auto.commit", "false");
         config.set("fetch.wait.max.ms", "50").set("auto.offset.reset", "error");
-        let consumer: BaseConsumer = config.create().map_err(self.error("create a consumer"))?;
-        let metadata =
-            consumer.fetch_metadata(Some(&self.name), ANSWER_TIME).map_err(self.error("ask for the topic"))?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.name);
-        let partitions: Vec<i32> =
-            topic.iter().flat_map(|t| t.partitions()).map(rdkafka::metadata::MetadataPartition::id).collect();
+        let said = Said::default();
+        let consumer: BaseConsumer<Said> =
+            config.create_with_context(said.clone()).map_err(self.error("create a consumer", &said))?;
+        let Listing { id, partitions } = self.list(&consumer)?;
         if partitions.is_empty() {
             return Err(TopicError::NoTopic { topic: self.name.clone(), brokers: self.brokers.clone() });
         }
@@ -49,23 +54,74 @@ impl Topic {
         for partition in &partitions {
             let (_, high) = consumer
                 .fetch_watermarks(&self.name, *partition, ANSWER_TIME)
-                .map_err(self.error("ask for the end of the topic"))?;
+                .map_err(self.error("ask for the end of the topic", &said))?;
             truth.begin(*partition, high);
             assignment
                 .add_partition_offset(&self.name, *partition, Offset::Offset(high))
-                .map_err(self.error("assign the topic"))?;
+                .map_err(self.error("assign the topic", &said))?;
         }
-        consumer.assign(&assignment).map_err(self.error("assign the topic"))?;
+        consumer.assign(&assignment).map_err(self.error("assign the topic", &said))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (topic, stopped) = (self.clone(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || topic.read(&consumer, &partitions, truth, &stopped));
+        let thread = std::thread::spawn(move || topic.read(&consumer, id.as_deref(), truth, &stopped));
         Ok(Follower { stop, thread })
+    }
+
+    /// The topic as it is now; no partition: there is none.
+    fn list(&self, consumer: &BaseConsumer<Said>) -> Result<Listing, TopicError> {
+        let metadata = consumer.fetch_metadata(Some(&self.name), ANSWER_TIME).map_err(|error| {
+            // What librdkafka has to say is said when somebody polls: its log first, and then the error.
+            drop(consumer.poll(Duration::from_millis(100)));
+            self.error("ask for the topic", consumer.context())(error)
+        })?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.name);
+        let partitions =
+            topic.iter().flat_map(|t| t.partitions()).map(rdkafka::metadata::MetadataPartition::id).collect();
+        // Brokers that do not tell (before 2.8) leave a recreated topic unnoticed.
+        let broker = metadata.brokers().first();
+        let described = broker.and_then(|at| describe(consumer.client(), at.id(), &[&self.name], ANSWER_TIME).ok());
+        let id = described.and_then(|mut topics| topics.pop()?.ok()?.id);
+        Ok(Listing { id, partitions })
+    }
+
+    /// Where each partition ends. Partitions that were added are read from their beginning.
+    fn ends(
+        &self,
+        consumer: &BaseConsumer<Said>,
+        before: Option<&str>,
+        truth: &mut Truth,
+    ) -> Result<Vec<(i32, i64)>, TopicError> {
+        let Listing { id, partitions } = self.list(consumer)?;
+        if partitions.is_empty() {
+            return Err(TopicError::Deleted(self.name.clone()));
+        }
+        if before.is_some() && id.is_some() && before != id.as_deref() {
+            return Err(TopicError::Recreated(self.name.clone()));
+        }
+        let mut added = TopicPartitionList::new();
+        let mut ends = Vec::new();
+        for partition in partitions {
+            let (_, end) = consumer
+                .fetch_watermarks(&self.name, partition, ANSWER_TIME)
+                .map_err(self.error("ask for the end of the topic", consumer.context()))?;
+            if truth.starts_at(partition).is_none() {
+                truth.begin(partition, 0);
+                added
+                    .add_partition_offset(&self.name, partition, Offset::Beginning)
+                    .map_err(self.error("assign the topic", consumer.context()))?;
+            }
+            ends.push((partition, end));
+        }
+        if added.count() > 0 {
+            consumer.incremental_assign(&added).map_err(self.error("assign the topic", consumer.context()))?;
+        }
+        Ok(ends)
     }
 
     fn read(
         &self,
-        consumer: &BaseConsumer,
-        partitions: &[i32],
+        consumer: &BaseConsumer<Said>,
+        id: Option<&str>,
         mut truth: Truth,
         stop: &AtomicBool,
     ) -> Result<Truth, TopicError> {
@@ -74,13 +130,8 @@ impl Topic {
         let mut goal: Option<(Instant, Vec<(i32, i64)>)> = None;
         loop {
             if stop.load(Ordering::Relaxed) && goal.is_none() {
-                let ends: Result<Vec<_>, KafkaError> = partitions
-                    .iter()
-                    .map(|partition| {
-                        Ok((*partition, consumer.fetch_watermarks(&self.name, *partition, ANSWER_TIME)?.1))
-                    })
-                    .collect();
-                goal = Some((Instant::now() + ANSWER_TIME, ends.map_err(self.error("ask for the end of the topic"))?));
+                let ends = self.ends(consumer, id, &mut truth)?;
+                goal = Some((Instant::now() + ANSWER_TIME, ends));
             }
             if let Some((deadline, ends)) = &goal {
                 let done = |(partition, end): &(i32, i64)| {

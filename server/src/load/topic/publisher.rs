@@ -6,13 +6,15 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
 
-use super::{ANSWER_TIME, Topic, TopicError, record};
+use super::{ANSWER_TIME, Said, Topic, TopicError, record};
 use crate::load::latency::Latency;
 use crate::load::order::unix_now;
 
@@ -29,14 +31,25 @@ impl Published {
     }
 }
 
-struct Acknowledged(Arc<Published>);
+struct Acknowledged {
+    published: Arc<Published>,
+    said: Said,
+}
 
-impl rdkafka::client::ClientContext for Acknowledged {}
+impl ClientContext for Acknowledged {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        self.said.log(level, fac, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.said.error(error, reason);
+    }
+}
 
 impl ProducerContext for Acknowledged {
     type DeliveryOpaque = ();
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let counter = if result.is_ok() { &self.0.acknowledged } else { &self.0.failed };
+        let counter = if result.is_ok() { &self.published.acknowledged } else { &self.published.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -99,11 +112,15 @@ impl Topic {
         config.set("linger.ms", "1").set("delivery.timeout.ms", "10000");
         // As the Java client does: equal keys must meet in one partition whoever writes them.
         config.set("partitioner", "murmur2_random");
-        let context = Acknowledged(Arc::clone(&counts));
+        let said = Said::default();
+        let context = Acknowledged { published: Arc::clone(&counts), said: said.clone() };
         let producer: ThreadedProducer<Acknowledged> =
-            config.create_with_context(context).map_err(self.error("create a producer"))?;
+            config.create_with_context(context).map_err(self.error("create a producer", &said))?;
         // So that the first record does not wait for it.
-        producer.client().fetch_metadata(Some(&self.name), ANSWER_TIME).map_err(self.error("ask for the topic"))?;
+        producer
+            .client()
+            .fetch_metadata(Some(&self.name), ANSWER_TIME)
+            .map_err(self.error("ask for the topic", &said))?;
         let keys: Vec<String> = self.channels.iter().filter_map(|channel| self.template.key(channel)).collect();
         let (begin, signal) = std::sync::mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -160,7 +177,7 @@ impl Work {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(_) => {
-                    self.producer.context().0.failed.fetch_add(1, Ordering::Relaxed);
+                    self.producer.context().published.failed.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
             }
