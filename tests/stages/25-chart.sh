@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# The chart and the manifests without a cluster: lint, what is rendered in each mode, values that must be refused, what a new
+# version may change, and that what was generated from the chart is up to date.
+# apt: zstd
+# limit: 1500
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+go_minor=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p') || true
+if ((${go_minor:-0} < 26)); then
+    echo "skipped: needs Go 1.26 or later, to compile Helm"
+    exit 77
+fi
+
+chart=charts/wscluster passed=0 failed=0
+check() { # WHAT CMD…
+    local what=$1
+    shift
+    if "$@" >"$STAGE_DIR/out" 2>&1; then
+        passed=$((passed + 1))
+    else
+        echo "FAIL  $what"
+        cat "$STAGE_DIR/out"
+        failed=$((failed + 1))
+    fi
+}
+helm() { tests/chart/helm "$@"; }
+helm version --short
+template() { helm template wscluster "${2:-$chart}" --namespace wscluster-system "${@:3}" >"$STAGE_DIR/$1.yaml"; }
+
+# --- It is well formed ---
+
+mapfile -t written < <(git ls-files --cached --others --exclude-standard \
+    ':(glob)charts/wscluster/*.yaml' ':(glob)manifests/*.yaml' ':!manifests/operator.yaml' kind-config.yaml)
+check "yamllint" yamllint --strict "${written[@]}"
+check "lint" helm lint --strict "$chart"
+check "lint for GKE" helm lint --strict "$chart" --values "$chart/values-gke.yaml"
+
+# --- What is rendered fits together, and is what Kubernetes knows ---
+
+# Kinds of Kubernetes itself against its schemas, unknown fields refused; the definition is judged in stage 20.
+known() {
+    python3 - "$1" >"$1.known" <<'END'
+import sys, yaml
+ours = ("wscluster.dev", "monitoring.", "networking.gke.io", "gateway.networking.k8s.io", "cloud.google.com", "keda.sh", "apiextensions.k8s.io")
+objects = [o for o in yaml.safe_load_all(open(sys.argv[1])) if o and not o["apiVersion"].startswith(ours)]
+yaml.safe_dump_all(objects, sys.stdout)
+END
+    kubernetes-validate -k 1.34 --strict --quiet "$1.known"
+}
+rendered() { # NAME ARGUMENT…
+    template "$1" "$chart" "${@:2}" && python3 tests/chart/check.py "$STAGE_DIR/$1.yaml" && known "$STAGE_DIR/$1.yaml"
+}
+topics='cluster.spec.source.kafka.topics[0].channel={key},cluster.spec.source.kafka.topics[0].name=t,cluster.spec.source.kafka.brokers={k:9092}'
+check "the defaults" rendered default
+check "namespaced" rendered namespaced --set 'namespaces={a,b},network.metricsNamespaces={m,*}' --set monitoring.googleCloud=true --set monitoring.prometheusOperator=true
+check "one replica, bare" rendered bare --set replicas=1,crds.install=false,rbac.aggregate=false,serviceAccount.name=me
+check "all settings of the pod" rendered pod --set 'imagePullSecrets={a},priorityClassName=p,tolerations[0].key=k,nodeSelector.n=m' \
+    --set 'affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=t,podLabels.l=m,podAnnotations.a=b,network.metricsNamespaces={*},image.digest=sha256:'"$(printf '%064d' 0)" \
+    --set 'topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].topologyKey=z,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule'
+check "GKE with a Gateway" rendered gateway --values "$chart/values-gke.yaml"
+check "GKE with an Ingress" rendered ingress --values "$chart/values-gke.yaml" \
+    --set gke.entry=ingress,gke.certificate.map=,gke.certificate.managed=true,cluster.spec.gateway.service.port=80
+check "a test that publishes" rendered test --set "$topics" --set cluster.create=true,cluster.namespace=prices \
+    --set 'test.channel=BTC.trade,test.publish.enabled=true,test.publish.brokers={k:9092},test.publish.topic=t,test.publish.key=BTC'
+check "the manifests" kubernetes-validate -k 1.34 --strict --quiet manifests/{kafka,client,hpa}.yaml
+
+# has NAME TEXT, lacks NAME TEXT: whether it is in what was rendered.
+has() { grep -qF -- "$2" "$STAGE_DIR/$1.yaml"; }
+lacks() { ! has "$@"; }
+check "no rights everywhere when namespaced" lacks namespaced 'kind: ClusterRoleBinding'
+check "namespaces are passed on" has namespaced '- --namespace=b'
+check "a definition that stays" has default 'helm.sh/resource-policy: keep'
+check "no definition" lacks bare 'kind: CustomResourceDefinition'
+check "no budget for one replica" lacks bare 'kind: PodDisruptionBudget'
+check "the digest goes before the tag" has pod 'wscluster-operator@sha256:'
+check "a WebSocket may last a day" has gateway 'timeoutSec: 86400'
+check "no test without a channel" lacks default 'helm.sh/hook: test'
+
+# The operator of this checkout takes the arguments that the chart gives it: an unknown one would end it before it comes to --help.
+takes_arguments() {
+    local arguments
+    mapfile -t arguments < <(python3 -c 'import sys, yaml
+pod = next(o for o in yaml.safe_load_all(open(sys.argv[1])) if o and o["kind"] == "Deployment")["spec"]["template"]["spec"]
+print(*pod["containers"][0]["args"], sep="\n")' "$1")
+    ((${#arguments[@]} > 4)) && "${WSCLUSTER%/*}/wscluster-operator" "${arguments[@]}" --help
+}
+for mode in default namespaced gateway; do
+    check "the operator's arguments, $mode" takes_arguments "$STAGE_DIR/$mode.yaml"
+done
+
+# What the chart makes of cluster.spec, as an API server sees it.
+one() {
+    python3 -c 'import sys, yaml
+yaml.safe_dump(next(o for o in yaml.safe_load_all(open(sys.argv[1])) if o and o["kind"] == "WsCluster"), sys.stdout)' "$1" >"$1.cluster"
+    "$(tests/crd/build)" crds/wscluster.yaml operator/api/tests/cases.yaml "$1.cluster"
+}
+check "the WsCluster of values-gke.yaml" one "$STAGE_DIR/gateway.yaml"
+check "the WsCluster of an Ingress" one "$STAGE_DIR/ingress.yaml"
+
+# --- Values that are refused, and what is said ---
+
+refused() { # PATTERN ARGUMENT…
+    local answer
+    ! answer=$(helm template wscluster "$chart" "${@:2}" 2>&1) || { echo "accepted" && return 1; }
+    grep -qE -- "$1" <<<"$answer" || { echo "the answer does not say $1: $answer" && return 1; }
+}
+while read -r pattern arguments; do
+    read -ra words <<<"$arguments"
+    check "refused: $arguments" refused "$pattern" "${words[@]}"
+done <<'END'
+replica --set replica=3
+tags --set image.tags=x
+replicas --set-string replicas=2
+replicas --set replicas=-1
+pullPolicy --set image.pullPolicy=Sometimes
+repository --set image.repository=
+digest --set image.digest=sha256:1
+namespaces --set namespaces={Not_A_Name}
+enabled --set crds.enabled=true
+keep --set-string crds.keep=true
+interval --set monitoring.interval=30
+serviceMonitor --set monitoring.serviceMonitor=true
+limit --set resources.limit.cpu=1
+memory --set resources.limits.memory=much
+ports --set affinity.ports=1
+tolerations --set tolerations[0].keys=x
+propertyName --set podLabels.app\.kubernetes\.io/name=x
+drainLag --set-string network.drainLag=15
+format --set log.format=xml
+name --set cluster.name=Prices
+entry --set gke.entry=loadbalancer
+timeoutSeconds --set gke.timeoutSeconds=0
+brokers --set test.publish.brokers={kafka}
+gke\.host.is.empty --set gke.entry=gateway
+gke\.certificate.is.empty --set gke.entry=gateway,gke.host=a.example
+gke\.certificate.is.empty --set gke.entry=ingress,gke.host=a.example
+cluster\.spec\.shard.is.no.field --set cluster.create=true,cluster.spec.shard=3
+cluster\.spec\.source\.kafka\.topics\[0\]\.chanel.is.no.field --set cluster.create=true,cluster.spec.source.kafka.topics[0].chanel=x
+cluster\.spec\.template\.shard\.resources\.limit.is.no.field --set cluster.create=true,cluster.spec.template.shard.resources.limit.cpu=1
+test\.publish\.brokers.is.empty --set test.channel=c,test.publish.enabled=true
+test\.publish\.topic.is.empty --set test.channel=c,test.publish.enabled=true,test.publish.brokers={k:9092}
+END
+
+# Every key of values.yaml is in the schema and the other way round, and each says what it is.
+check "schema and values have the same keys" python3 - <<'END'
+import json, sys, yaml
+schema = json.load(open("charts/wscluster/values.schema.json"))
+def keys(node, path=""):
+    for name, child in node.get("properties", {}).items():
+        assert child.get("description"), f"{path}{name} has no description"
+        if child.get("properties"):
+            yield from keys(child, f"{path}{name}.")
+        else:
+            yield path + name
+def leaves(value, path=""):
+    for name, child in value.items():
+        if isinstance(child, dict) and child:
+            yield from leaves(child, f"{path}{name}.")
+        else:
+            yield path + name
+wanted = {k for k in keys(schema) if k != "global" and not k.startswith(("affinity.", "resources."))} | {"affinity", "resources.limits.memory", "resources.requests.cpu", "resources.requests.memory"}
+found = set(leaves(yaml.safe_load(open("charts/wscluster/values.yaml"))))
+sys.exit(f"only in one of both: {sorted(wanted ^ found)}" if wanted != found else 0)
+END
+
+# --- What an upgrade may change ---
+
+cp -r "$chart" "$STAGE_DIR/newer"
+sed -i 's/^version: .*/version: 9.9.9/; s/^appVersion: .*/appVersion: 9.9.9/' "$STAGE_DIR/newer/Chart.yaml"
+template newer "$STAGE_DIR/newer"
+template image "$chart" --set image.tag=newer
+same() { diff <(grep -vE "$3" "$STAGE_DIR/$1.yaml") <(grep -vE "$3" "$STAGE_DIR/$2.yaml"); }
+check "a new version of the chart changes labels only, and of no pod" same default newer '^    (helm\.sh/chart|app\.kubernetes\.io/version): '
+check "a new image of the operator leaves what it is told of shards" same default image '^          image: '
+
+# --- What docs/kubernetes.md speaks of exists ---
+
+# Reasons such as `NameTaken` and kinds such as `WsCluster`.
+reasons() {
+    local reason missing=()
+    # shellcheck disable=SC2016 # Markdown's backticks
+    for reason in $(grep -oE '`[A-Z][a-z]+([A-Z][a-z]+)+`' docs/kubernetes.md | tr -d '`' | sort -u); do
+        grep -rqE "\"$reason\"|(struct|enum) $reason\b" operator/ || grep -rqw "kind: $reason" charts/ manifests/ || missing+=("$reason")
+    done
+    ((${#missing[@]} == 0)) || { echo "in docs/kubernetes.md and nowhere else: ${missing[*]}" && return 1; }
+}
+check "docs/kubernetes.md names what there is" reasons
+
+# --- What was generated ---
+
+check "manifests/operator.yaml and the rights in docs/kubernetes.md" tests/chart/render --check
+check "manifests/operator.yaml, looked at" python3 tests/chart/check.py manifests/operator.yaml
+cp manifests/operator.yaml "$STAGE_DIR/operator.yaml"
+check "manifests/operator.yaml has only fields of Kubernetes" known "$STAGE_DIR/operator.yaml"
+
+echo "$passed passed, $failed failed"
+((failed == 0))
