@@ -21,6 +21,21 @@ wait_for() {
 # same WANTED FOUND WHAT
 same() { [[ $1 == "$2" ]] || fail "$3 should be \"$1\", found \"$2\""; }
 
+# since BEGIN DIGITS: seconds since then, BEGIN being an earlier $EPOCHREALTIME.
+since() { awk -v a="$1" -v b="$EPOCHREALTIME" -v digits="$2" 'BEGIN { printf "%.*f", digits, b - a }'; }
+
+# newer_chart: the chart as another version, in $scratch/newer.
+newer_chart() {
+    cp -r charts/wscluster "$scratch/newer"
+    sed -i 's/^version: .*/version: 9.9.9/; s/^appVersion: .*/appVersion: 9.9.9/' "$scratch/newer/Chart.yaml"
+}
+
+# report FILE LINE: prints what was measured, and keeps it where that is wanted.
+report() {
+    echo "$2"
+    [[ -z ${WSCLUSTER_E2E_REPORT:-} ]] || echo "$2" >>"$WSCLUSTER_E2E_REPORT/$1"
+}
+
 # local_port LOG COMMAND…: starts a kubectl command that listens on a free local port, and sets $port once it does. It
 # ends with the test.
 local_port() {

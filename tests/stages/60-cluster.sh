@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Kubernetes (tests/cluster) with the images of this checkout, and the end-to-end tests in it.
-# apt: conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 ipset iptables libc6-dev openssl procps runc socat util-linux zstd
-# limit: 2700
+# apt: conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 ipset iptables jq libc6-dev maven openjdk-17-jre-headless openssl procps runc socat util-linux zstd
+# limit: 3600
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,12 +18,21 @@ trap 'tests/cluster/down 2>/dev/null' EXIT
 
 # What needs the network comes first: there is none in the rig.
 tests/crd/build >/dev/null
+cargo test --quiet --locked --workspace --lib --no-run
 tests/images/build --profile dev --out "$STAGE_DIR"
+tests/kafka/image "$STAGE_DIR/kafka.tar"
+export WSCLUSTER_KAFKA_MANIFEST=$STAGE_DIR/kafka.yaml
 tests/cluster/up --fresh
 tests/cluster/load-image "$STAGE_DIR"/*.tar
 status=0
 tests/cluster/run tests/e2e/run | tee "$STAGE_DIR/result" || status=1
 read -r passed _ failed _ < <(tail -n 1 "$STAGE_DIR/result")
+# What this API server makes of the objects that the operator applies.
+if tests/cluster/run cargo test --quiet --offline --locked --workspace --lib apply::tests::real -- --ignored; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1)) status=1
+fi
 
 # However the rig ends, nothing of it stays: not a process, a mount, a cgroup or a file.
 title="wscluster-rig /tmp/wscluster-rig-$WSCLUSTER_RIG"

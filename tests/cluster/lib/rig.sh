@@ -89,3 +89,16 @@ in_node() { nsenter --target "$init" --mount --pid --net --uts -- "$@"; }
 
 kubectl() { KUBECONFIG=$state/kubeconfig in_network "$bin/kubectl" "$@"; }
 images() { timeout 120 ctr --address "$socket" --namespace k8s.io images "$@"; }
+
+# pids_of NAMESPACE POD [CHILDREN]: the processes of a pod, but for the one that only holds its namespaces; where CHILDREN is not
+# empty also without the first one, which is number 1 in a namespace of its own.
+pids_of() {
+    local uid pid file
+    uid=$(kubectl --namespace "$1" get pod "$2" -o jsonpath='{.metadata.uid}')
+    while read -r file; do
+        pid=${file//[^0-9]/}
+        [[ $(<"/proc/$pid/comm") != pause ]] || continue
+        [[ -z ${3:-} || $(awk '/^NSpid:/ { print $NF }' "/proc/$pid/status") != 1 ]] || continue
+        echo "$pid"
+    done < <(grep -ls "$cgroup.*$uid" /proc/[0-9]*/cgroup)
+}

@@ -11,7 +11,8 @@ conditions=$(kubectl get crd wsclusters.wscluster.dev -o jsonpath='{.status.cond
 same "" "$conditions" "what is not structural in the schema"
 
 local_port "$scratch/proxy" kubectl proxy --port=0
-"$(tests/crd/build)" "http://127.0.0.1:$port" operator/api/tests/cases.yaml manifests/*.yaml
+mapfile -t clusters < <(grep -l "^kind: WsCluster$" manifests/*.yaml)
+"$(tests/crd/build)" "http://127.0.0.1:$port" operator/api/tests/cases.yaml "${clusters[@]}"
 
 k apply -f manifests/quickstart.yaml
 same wscluster.wscluster.dev/prices "$(k get wsc prices -o name)" "the object by its short name"

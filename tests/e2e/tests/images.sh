@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The images as pods under the strictest policy: not root, read-only root file system, no capabilities. The operator's
-# prints the definition; the server's runs a whole cluster and its demo, and clients in another pod get
-# its records.
+# prints the definition; the server's runs a whole cluster and its demo (`local` keeps the manifests of its run in the
+# temporary folder, the one thing that it writes), and clients in another pod get its records.
 . tests/e2e/lib.sh
 
 strict='
@@ -41,8 +41,12 @@ spec:
           image: $WSCLUSTER_IMAGE$container
           args: [local, -f, /etc/wscluster/cluster.yaml, --host, 0.0.0.0, --port, "8080", --demo, --output, json]
           readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 }
-          volumeMounts: [{ name: manifest, mountPath: /etc/wscluster, readOnly: true }]
-      volumes: [{ name: manifest, configMap: { name: manifest } }]
+          volumeMounts:
+            - { name: manifest, mountPath: /etc/wscluster, readOnly: true }
+            - { name: tmp, mountPath: /tmp }
+      volumes:
+        - { name: manifest, configMap: { name: manifest } }
+        - { name: tmp, emptyDir: { sizeLimit: 1Mi } }
 ---
 apiVersion: v1
 kind: Service

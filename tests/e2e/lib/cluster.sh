@@ -1,0 +1,147 @@
+# shellcheck shell=bash
+# The operator, a Kafka and a WsCluster for a test. Sourced after lib.sh. Operator and Kafka are installed once and
+# shared by all tests, each of which has a topic of its own.
+
+system=wscluster-system
+kafka_namespace=e2e-kafka
+kafka=kafka.$kafka_namespace.svc:9092
+# The topic and the default name of the cluster under test.
+topic=$namespace
+
+# with_images MANIFEST: with the images under test in place of those it names.
+with_images() {
+    sed -E "s#^( *image: )[\"']?[^ \"']*wscluster-operator[:@][^ \"']*[\"']?\$#\\1$WSCLUSTER_OPERATOR_IMAGE#
+        s#^( *image: )[\"']?[^ \"']*wscluster[:@][^ \"']*[\"']?\$#\\1$WSCLUSTER_IMAGE#
+        s#--image=[^ \"']*#--image=$WSCLUSTER_IMAGE#" "$1"
+}
+
+operator_pods() { kubectl --namespace $system get pods -l app.kubernetes.io/name=wscluster-operator "$@"; }
+
+# operator: installed and serving, with the replicas that its manifest says.
+operator() {
+    with_images manifests/operator.yaml | kubectl apply --server-side --force-conflicts -f - >/dev/null
+    wait_for 30 "the established definition" \
+        kubectl wait --for=condition=Established crd/wsclusters.wscluster.dev --timeout=1s
+    kubectl --namespace $system rollout status deployment/wscluster-operator --timeout=60s
+}
+
+kafka() {
+    kubectl create namespace $kafka_namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    kubectl --namespace $kafka_namespace apply -f "$WSCLUSTER_KAFKA_MANIFEST" >/dev/null
+    kubectl --namespace $kafka_namespace rollout status statefulset/kafka --timeout=180s
+    kubectl --namespace $kafka_namespace exec kafka-0 -- /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 \
+        --create --if-not-exists --topic "$topic" --partitions 3 >/dev/null
+}
+
+# pod NAME ARGUMENT…: runs wscluster once in a pod.
+pod() {
+    k apply -f - >/dev/null <<END
+apiVersion: v1
+kind: Pod
+metadata: { name: $1 }
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 60
+  automountServiceAccountToken: false
+  securityContext: { runAsNonRoot: true, seccompProfile: { type: RuntimeDefault } }
+  containers:
+    - name: wscluster
+      image: $WSCLUSTER_IMAGE
+      imagePullPolicy: IfNotPresent
+      args: $(printf '%s\n' "${@:2}" | jq -Rcn '[inputs]')
+      securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: [ALL] } }
+END
+}
+phase_of() { k get pod "$1" -o jsonpath='{.status.phase}' | grep -qE "$2"; }
+
+# wsc NAME [JSON]: applies a WsCluster of three small shards and two gateways, with JSON merged into its spec.
+wsc() {
+    jq -n --arg name "$1" --arg broker "$kafka" --arg topic "$topic" --argjson more "${2:-{\}}" '
+        {cpu: "10m", memory: "32Mi"} as $least |
+        {imagePullPolicy: "IfNotPresent", workers: 1, resources: {requests: $least, limits: {memory: "256Mi"}}} as $part |
+        {
+            apiVersion: "wscluster.dev/v1alpha1", kind: "WsCluster", metadata: {name: $name},
+            spec: ({
+                shards: 3, capacity: 160,
+                source: {kafka: {
+                    brokers: [$broker], topics: [{name: $topic, channel: "{key}.trade"}],
+                    history: {window: "60s", maxBytes: "16Mi"}
+                }},
+                gateway: {replicas: 2},
+                drain: {evictRate: 50, deadline: "60s", retryAfter: {min: "100ms", max: "1s"}},
+                template: {shard: $part, gateway: $part}
+            } * $more)
+        }' | k apply --server-side --field-manager=e2e -f - >/dev/null
+}
+
+# edit NAME JSON: merged into the spec of a WsCluster.
+edit() { k patch wsc "$1" --type=merge -p "{\"spec\":$2}" >/dev/null; }
+
+# status NAME [PATH]: of a WsCluster, as jq reads it.
+status() { k get wsc "$1" -o json | jq -r ".status${2:-}"; }
+
+# condition NAME TYPE: "Status Reason: message", or nothing.
+condition() {
+    k get wsc "$1" -o json | jq -r --arg type "$2" \
+        '.status.conditions[]? | select(.type == $type) | "\(.status) \(.reason): \(.message)"'
+}
+
+# says NAME TYPE REGEX: whether a condition reads so and speaks of the present spec.
+says() {
+    k get wsc "$1" -o json | jq -e --arg type "$2" --arg pattern "$3" '.metadata.generation as $now |
+        .status.conditions[]? | select(.type == $type and .observedGeneration == $now) |
+        "\(.status) \(.reason): \(.message)" | test($pattern; "i")' >/dev/null
+}
+
+# ready NAME [SECONDS]: until the operator says that all is as the spec wants it.
+ready() {
+    k wait --for=condition=Ready "wsc/$1" --timeout="${2:-90}s" >/dev/null || {
+        k get wsc "$1" -o yaml
+        fail "wsc/$1 is not Ready after ${2:-90} s"
+    }
+}
+
+# settled NAME [SECONDS]: ready, and nothing is in motion any more.
+settled() {
+    local end=$((SECONDS + ${2:-90}))
+    ready "$1" "${2:-90}"
+    wait_for $((end > SECONDS ? end - SECONDS : 1)) "an end of the change of wsc/$1" says "$1" Progressing '^False'
+}
+
+# serving [JSON]: operator, Kafka and the WsCluster prices, with JSON merged into its spec, all at rest.
+serving() {
+    operator
+    kafka
+    wsc prices "$@"
+    settled prices
+}
+
+pods() { k get pods -l "app.kubernetes.io/instance=$1,app.kubernetes.io/component=$2" "${@:3}"; }
+pod_of() { pods "$1" "$2" -o name | head -n 1 | cut -d/ -f2; }
+uid_of() { k get pod "$1" -o jsonpath='{.metadata.uid}' 2>/dev/null || true; }
+# uids NAME PART: of its pods, sorted.
+uids() { pods "$1" "$2" -o jsonpath='{range .items[*]}{.metadata.uid}{"\n"}{end}' | sort; }
+# old NAME PART UIDS: those of them that are still there; all_new: none is. Both fail where the API server does not answer.
+old() {
+    local now
+    now=$(uids "$1" "$2") && comm -12 <(echo "$3") <(echo "$now")
+}
+all_new() {
+    local old
+    old=$(old "$@") && [[ -z $old ]]
+}
+replaced() { local now && now=$(uid_of "$1") && [[ -n $now && $now != "$2" ]]; }
+
+# events NAME: those of a WsCluster, "Reason: message", oldest first.
+events() {
+    k get events --field-selector "involvedObject.kind=WsCluster,involvedObject.name=$1" -o json |
+        jq -r '.items | sort_by(.lastTimestamp // .eventTime)[] | "\(.reason): \(.message // .note)"'
+}
+told() { events "$1" | grep -qiE "$2"; }
+
+# skip WHY: this cluster cannot show it.
+skip() { echo "skipped: $*" && exit 77; }
+need_rig() { [[ -n ${WSCLUSTER_RIG:-} ]] || skip "$1 needs the node of tests/cluster"; }
+
+# signal SIGNAL POD: to the processes of a pod; on the rig only.
+signal() { tests/cluster/signal "$1" "$namespace" "$2"; }

@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# The quickstart of README.md. Sourced after cluster.sh.
+
+# nothing_of_ours: the cluster has neither operator nor definition.
+nothing_of_ours() {
+    in_use() { kubectl get wsclusters.wscluster.dev --all-namespaces -o jsonpath='{range .items[*]}{.metadata.namespace}{"\n"}{end}' 2>/dev/null; }
+    if in_use | grep -qv ^e2e-; then skip "there are WsClusters, and this test removes their definition"; fi
+    # Those of earlier tests go with their namespaces.
+    unused() { [[ -z $(in_use) ]]; }
+    wait_for 120 "the end of the WsClusters of other tests" unused
+    with_images manifests/operator.yaml | kubectl delete --ignore-not-found --wait -f - >/dev/null
+}
+
+# first_message HOW INSTALL: by README.md's steps, INSTALL being the one that brings the operator; in less than two minutes.
+first_message() {
+    local begin=$EPOCHREALTIME took
+    "$2"
+    k apply -f "$WSCLUSTER_KAFKA_MANIFEST"
+    for file in manifests/{quickstart-kubernetes,client}.yaml; do with_images "$file" | k apply -f -; done
+    k wait --for=condition=Ready wsc/prices --timeout=3m
+    echo "Ready after $(since "$begin" 1) s"
+    k exec kafka-0 -- /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 --create --topic odin.trades --partitions 3
+    k exec client -- /wscluster publish --brokers kafka:9092 odin.trades --key BTC '{"price":64000}'
+    received() { k logs client | grep -q 64000; }
+    wait_for 60 "the message at the client" received
+    took=$(since "$begin" 1)
+    report figures.md "From an empty cluster (images on the node) to the first message at a client, by $1: $took s"
+    k get wsc
+    k logs client
+    awk -v took="$took" 'BEGIN { exit !(took < 120) }' || fail "the first message took $took s"
+}

@@ -1,0 +1,9 @@
+# shellcheck shell=bash
+# From a cluster that has nothing of ours to the first message at a client, by the steps of README.md with kubectl.
+. tests/e2e/lib.sh
+. tests/e2e/lib/cluster.sh
+. tests/e2e/lib/quickstart.sh
+
+nothing_of_ours
+install() { with_images manifests/operator.yaml | kubectl apply --server-side -f - >/dev/null; }
+first_message kubectl install
