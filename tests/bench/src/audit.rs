@@ -21,11 +21,12 @@ use crate::error::{Doing as _, Result};
 use crate::fleet;
 use crate::kafka::Kafka;
 use crate::local::{Load, Local, Verdict, folder};
-use crate::ours::Binary;
+use crate::ours::{Binary, write_manifest};
+use crate::progress::{self, Seen};
 use crate::report::{Report, Target, round};
 use fault::Fault;
 use link::Link;
-use watch::{Seen, Watch};
+use watch::Watch;
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]
@@ -151,9 +152,7 @@ fn manifest(args: &Args, kafka: &Kafka, folder: &Path) -> Result<String> {
             "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },
         },
     });
-    let path = folder.join("cluster.yaml");
-    std::fs::write(&path, format!("{manifest:#}\n")).doing(format!("write {}", path.display()))?;
-    Ok(path.display().to_string())
+    write_manifest(folder, &manifest)
 }
 
 async fn break_all(
@@ -169,11 +168,11 @@ async fn break_all(
     // Half of a turn before the first and after the last cause, so that what follows each is seen.
     let turn = Duration::from_secs(args.seconds).div_f64(args.causes.len() as f64 + 1.0);
     let mut rows = vec![];
-    let mut before = watch.seen()?;
+    let mut before = progress::last(watch.log)?;
     for (i, &fault) in args.causes.iter().enumerate() {
         sleep_until(began + turn.mul_f64(i as f64 + 0.5)).await;
         let at = Instant::now();
-        let calm = watch.seen()?;
+        let calm = progress::last(watch.log)?;
         rows.extend((i == 0).then(|| Row {
             cause: "nothing".to_owned(),
             at: 0.0,
@@ -187,7 +186,7 @@ async fn break_all(
         let healed = at.elapsed().as_secs_f64();
         // What comes late still counts for this cause.
         sleep_until(began + turn.mul_f64(i as f64 + 1.4)).await;
-        let after = watch.seen()?;
+        let after = progress::last(watch.log)?;
         let cause = fault.text(args);
         rows.push(Row { cause, at: (at - began).as_secs_f64(), healed, seen: after.since(&before) });
         before = after;

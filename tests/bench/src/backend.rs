@@ -212,6 +212,7 @@ impl Part for Door {
             connections,
             capacity: CAPACITY,
             available: CAPACITY - connections,
+            gateways: 0,
             utilization: wscluster::health::percent(connections, CAPACITY),
             checks: Checks::default(),
             uptime: self.began.elapsed().as_secs_f64(),

@@ -13,7 +13,7 @@ const END: &str = "<!-- end -->";
 pub fn run() -> Result<bool> {
     fill(
         "docs/benchmarks.md",
-        &["gateway", "fanout", "12k", "kill9", "slow", "overload", "ancestor", "catch-up", "centrifuge"],
+        &["gateway", "fanout", "12k", "kill9", "changes", "slow", "overload", "ancestor", "catch-up", "centrifuge"],
     )?;
     fill("docs/audit.md", &["audit"])?;
     Ok(true)

@@ -10,6 +10,7 @@ pub mod backend;
 pub mod broker;
 pub mod catch_up;
 pub mod centrifuge;
+pub mod changes;
 pub mod child;
 pub mod cpu;
 pub mod docs;
@@ -23,6 +24,7 @@ pub mod local;
 pub mod machine;
 pub mod ours;
 pub mod overload;
+pub mod progress;
 pub mod proxies;
 pub mod report;
 pub mod slow;
@@ -61,6 +63,8 @@ enum Command {
     Twelve(twelve::Args),
     /// Shards killed by SIGKILL under load: nothing lost, nothing twice.
     Kill9(kill9::Args),
+    /// Every change and accident under load, on `wscluster local`: nothing refused, nothing lost, nothing twice.
+    Changes(changes::Args),
     /// Clients that read too slowly, beside others: what the others notice, and what waits in memory.
     Slow(slow::Args),
     /// More records than a shard can fan out: what it shows, what it loses, whom it refuses.
@@ -90,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Ancestor(args) => ancestor::run(&args),
         Command::Twelve(args) => twelve::run(&args),
         Command::Kill9(args) => kill9::run(&args),
+        Command::Changes(args) => changes::run(&args),
         Command::Slow(args) => slow::run(&args),
         Command::Overload(args) => overload::run(&args),
         Command::Audit(args) => audit::run(&args),

@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::child::Child;
+use crate::bail;
+use crate::child::{Child, signal_pid};
 use crate::error::{Doing as _, Error, Result};
-use crate::ours::{Binary, Manifest, TOPIC, connections, key};
+use crate::ours::{Binary, Manifest, TOPIC, connections, health, key};
 
 /// Channels of these benches; a client subscribes to one of them.
 pub const CHANNELS: usize = 20;
@@ -27,6 +30,8 @@ pub struct Local {
 pub struct Ready {
     /// Where clients connect.
     pub gateway: SocketAddr,
+    /// The admin port of the run as a whole.
+    pub admin: SocketAddr,
     /// The shards.
     pub shards: Vec<Shard>,
     /// The gateways.
@@ -78,6 +83,28 @@ impl Local {
         all
     }
 
+    /// The next event of this kind, `within` that time; others are passed over, but not that an edit was refused.
+    pub async fn event(&mut self, kind: &str, within: Duration) -> Result<Value> {
+        let coming = async {
+            loop {
+                let event: Value = self.child.line(within).await?;
+                if event["event"] == kind {
+                    return Ok(event);
+                }
+                if event["event"] == "edit_refused" {
+                    bail!("wscluster local refused an edit: {}", event["error"]);
+                }
+            }
+        };
+        let late = |_| Error::Unusable(format!("wscluster local told of no event {kind:?} for {within:?}"));
+        tokio::time::timeout(within, coming).await.map_err(late)?
+    }
+
+    /// What it says of itself as a whole.
+    pub async fn health(&self) -> Result<Value> {
+        health(self.ready.admin).await
+    }
+
     /// Ends it.
     pub async fn stop(self) {
         self.child.stop().await;
@@ -114,7 +141,7 @@ pub struct Verdict {
     /// Delivery.
     pub audit: Audit,
     /// Percentiles by phase, milliseconds.
-    pub latency_ms: BTreeMap<String, serde_json::Value>,
+    pub latency_ms: BTreeMap<String, Value>,
     /// Clients that read slowly.
     pub slow: Slow,
     /// The tester itself.
@@ -184,11 +211,20 @@ pub struct Load(Child);
 impl Load {
     /// Starts the tester at the gateway of `local`, auditing against the topic, with `more` options.
     pub fn start(binary: &Binary, local: &Local, more: &[&str]) -> Result<Self> {
-        Self::on(binary, local, &format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1), more)
+        Self::called("load", binary, local, more)
+    }
+
+    /// The same for one with a log of its own.
+    pub fn called(name: &str, binary: &Binary, local: &Local, more: &[&str]) -> Result<Self> {
+        Self::audit(name, binary, local, &format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1), more)
     }
 
     /// The same with these channels.
     pub fn on(binary: &Binary, local: &Local, channels: &str, more: &[&str]) -> Result<Self> {
+        Self::audit("load", binary, local, channels, more)
+    }
+
+    fn audit(name: &str, binary: &Binary, local: &Local, channels: &str, more: &[&str]) -> Result<Self> {
         let url = format!("ws://{}/ws", local.ready.gateway);
         let topic = format!("{TOPIC}={{key}}.t");
         let mut args = vec![url.as_str(), "--channels", channels, "--kafka", &local.ready.kafka, "--topic", &topic];
@@ -196,7 +232,7 @@ impl Load {
             args.push("--quiet");
         }
         args.extend(more);
-        Self::begin(binary, &args)
+        Self::named(binary, name, &args)
     }
 
     /// Starts the tester with these arguments.
@@ -218,6 +254,12 @@ impl Load {
     /// Where its progress goes.
     pub fn log(&self) -> PathBuf {
         self.0.log().to_owned()
+    }
+
+    /// Tells all clients to leave; its verdict, `within` that time.
+    pub async fn leave(self, within: Duration) -> Result<Verdict> {
+        signal_pid(self.pid(), Signal::INT)?;
+        self.verdict(within).await
     }
 
     /// Its verdict, `within` that time.

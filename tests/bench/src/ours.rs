@@ -156,7 +156,8 @@ pub fn channel(key: &str) -> String {
 }
 
 impl Manifest {
-    fn json(&self) -> Value {
+    /// As a manifest has it.
+    pub fn json(&self) -> Value {
         let wait = self.fetch_wait_ms.iter();
         let properties: BTreeMap<_, _> = wait.map(|ms| ("fetch.wait.max.ms", ms.to_string())).collect();
         json!({
@@ -182,12 +183,18 @@ impl Manifest {
         })
     }
 
-    /// Writes it into `folder` (JSON is YAML) and tells the path.
+    /// Writes it into `folder` and tells the path.
     pub fn write(&self, folder: &Path) -> Result<String> {
-        let path = folder.join("cluster.yaml");
-        std::fs::write(&path, format!("{:#}\n", self.json())).doing(format!("write {}", path.display()))?;
-        Ok(path.display().to_string())
+        write_manifest(folder, &self.json())
     }
+}
+
+/// Writes `manifest` (JSON is YAML) into `folder`, in place of what is there, and tells the path.
+pub fn write_manifest(folder: &Path, manifest: &Value) -> Result<String> {
+    let (new, path) = (folder.join("cluster.yaml.new"), folder.join("cluster.yaml"));
+    std::fs::write(&new, format!("{manifest:#}\n")).doing(format!("write {}", new.display()))?;
+    std::fs::rename(&new, &path).doing(format!("rename {}", new.display()))?;
+    Ok(path.display().to_string())
 }
 
 /// Waits until `/readyz` of `admin` says 200.
@@ -205,10 +212,15 @@ pub async fn ready(admin: SocketAddr) -> Result<()> {
     Err(Error::Unusable(format!("{admin} did not become ready: {last}")))
 }
 
+/// `/health` of this admin port.
+pub async fn health(admin: SocketAddr) -> Result<Value> {
+    let health = client::get_json(&admin.to_string(), "/health", ANSWER).await;
+    health.map_err(|error| Error::Unusable(error.to_string()))
+}
+
 /// Connections that the shard with this admin port says it holds.
 pub async fn connections(admin: SocketAddr) -> Result<u64> {
-    let health = client::get_json(&admin.to_string(), "/health", ANSWER).await;
-    let health = health.map_err(|error| Error::Unusable(error.to_string()))?;
+    let health = health(admin).await?;
     health["connections"].as_u64().ok_or_else(|| Error::Unusable(format!("{admin} tells no connections: {health}")))
 }
 

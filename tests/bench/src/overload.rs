@@ -8,12 +8,10 @@ mod samples;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use self::samples::Sample;
 use crate::bail;
-use crate::child::signal_pid;
 use crate::error::{Doing as _, Result};
 use crate::fleet;
 use crate::local::{Load, Local, Verdict, folder};
@@ -89,8 +87,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     // What the shard has written may still wait in the gateway, in the kernel, or for the tester's CPU.
     let delivered = samples::until_delivered(&load.log(), u64::from(records) * u64::from(args.clients)).await?;
     report.progress(format_args!("{delivered} deliveries"));
-    signal_pid(load.pid(), Signal::INT)?;
-    let verdict = load.verdict(Duration::from_mins(2)).await?;
+    let verdict = load.leave(Duration::from_mins(2)).await?;
     local.stop().await;
     write(&mut report, args, records, &outcome, &verdict);
     report.finish()

@@ -49,7 +49,7 @@ struct Run {
     policy: usize,
     slow: u32,
     verdict: Verdict,
-    /// Most bytes that waited in the shard.
+    /// Most bytes that waited in the shard for sockets that took no more.
     queue_peak: u64,
     /// Samples of it that were not answered in time.
     missed: u64,
@@ -102,7 +102,7 @@ async fn one(args: &Args, binary: &Binary, policy: usize, slow: u32) -> Result<R
     let verdict = loop {
         tokio::select! {
             verdict = &mut verdict => break verdict?,
-            _ = ticks.tick() => match counter(admin, "wscluster_shard_queue_bytes").await {
+            _ = ticks.tick() => match counter(admin, "wscluster_shard_queue_blocked_bytes").await {
                 Ok(bytes) => queue_peak = queue_peak.max(bytes),
                 Err(_) => missed += 1,
             },
@@ -172,8 +172,8 @@ fn write(report: &mut Report, args: &Args, runs: &[Run]) {
     );
     report.data("runs", runs);
     report.note(
-        "What waits is the shard's own gauge, sampled every 100 ms, all clients' bytes divided by the slow ones; the kernel's buffers \
-         and the gateway's are not in it.",
+        "What waits is the shard's own gauge of what waits for sockets that take no more, sampled every 100 ms, divided by the slow \
+         clients; what is due to the others, the kernel's buffers and the gateway's are not in it.",
     );
     let missed: u64 = runs.iter().map(|run| run.missed).sum();
     if missed > 0 {

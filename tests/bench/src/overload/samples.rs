@@ -10,8 +10,9 @@ use tokio::time::{Instant, interval};
 use wscluster::admin::client;
 
 use crate::bail;
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::ours::counter;
+use crate::progress;
 
 const EVERY: Duration = Duration::from_millis(250);
 
@@ -69,9 +70,7 @@ pub(super) async fn until_delivered(log: &Path, due: u64) -> Result<u64> {
     let mut ticks = interval(EVERY);
     while delivered < due && since.elapsed() < Duration::from_secs(5) {
         ticks.tick().await;
-        let text = std::fs::read_to_string(log).doing(format!("read {}", log.display()))?;
-        let last = text.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let now = last.and_then(|line| line["messages"]["deliveries"].as_u64()).unwrap_or(0);
+        let now = progress::last(log)?.received;
         if now > delivered {
             (delivered, since) = (now, Instant::now());
         }
