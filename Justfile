@@ -25,6 +25,10 @@ fmt:
 generate:
     tests/generate
 
+# Write manifests/operator.yaml and the table of rights anew, from the chart (needs Go, for Helm).
+render:
+    tests/chart/render
+
 # Check licences, banned crates and sources of all dependencies, offline.
 deny:
     tests/run-all --only deny
@@ -55,6 +59,12 @@ e2e *args:
     fi
     KUBECONFIG=${KUBECONFIG:-{{ kind }}} exec tests/e2e/run {{ args }}
 
+# Run them in a cluster of this machine (Linux, root) and write docs/kubernetes-measured.md (20 min).
+measure-kubernetes: cluster-up
+    tests/kafka/image target/images/kafka.tar
+    tests/cluster/load-image target/images/kafka.tar
+    WSCLUSTER_KAFKA_MANIFEST=target/images/kafka.yaml tests/cluster/run tests/e2e/measure
+
 kind := "target/kind.kubeconfig"
 
 # Start a cluster with kind (Docker or Podman), beside whatever your kubectl talks to.
@@ -76,7 +86,13 @@ kind-down:
 # Build what the benches run, optimised.
 [private]
 bench-build:
-    cargo build --release -p wscluster -p wscluster-bench
+    cargo build --release --workspace --bins
+
+# Play a thousand shards and a million clients in virtual time, and write docs/simulation.md (2 min).
+simulate:
+    cargo build --quiet --workspace --bins
+    target/debug/wscluster-simulation scale > target/simulation.md
+    mv target/simulation.md docs/simulation.md
 
 # Benches print the machine, the peers and whether each goal is met (exit code 3: one is not), and write
 # target/bench/NAME.json. Run them on an idle machine. Peers: apt-get install -y --no-install-recommends haproxy nginx-light
@@ -96,6 +112,10 @@ bench-12k *args: bench-build
 # Shards killed by SIGKILL under load: nothing lost, nothing twice (1 min).
 bench-kill9 *args: bench-build
     target/release/wscluster-bench kill9 {{ args }}
+
+# Scaling, rollouts, edits, accidents, each under load on `wscluster local`: nothing refused, nothing lost, nothing twice (5 min).
+bench-changes *args: bench-build
+    target/release/wscluster-bench changes {{ args }}
 
 # Clients that read too slowly beside others, under each policy of delivery.slowClient (7 min).
 bench-slow *args: bench-build
