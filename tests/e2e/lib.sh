@@ -8,12 +8,12 @@ k() { kubectl --namespace "$namespace" "$@"; }
 
 fail() { echo "failed: $*" >&2 && exit 1; }
 
-# wait_for SECONDS WHAT COMMAND…: polls until it succeeds.
+# wait_for SECONDS WHAT COMMAND…: polls until it succeeds; a failure tells what it said last.
 wait_for() {
     local end=$((SECONDS + $1)) what=$2
     shift 2
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || fail "$what: not seen in time"
+    until "$@" >"$scratch/answer" 2>&1; do
+        ((SECONDS < end)) || fail "$what: not seen in time; last answer: $(tail -n 3 "$scratch/answer" | cut -c -900)"
         sleep 0.2
     done
 }

@@ -56,11 +56,13 @@ make_cgroup() {
     done
 }
 
+# In every hierarchy; false while processes that were killed still leave one of them.
 remove_cgroup() {
-    local folder
+    local folder left=0
     for folder in /sys/fs/cgroup"$cgroup" /sys/fs/cgroup/*"$cgroup"; do
-        [[ ! -d $folder ]] || find "$folder" -depth -type d -exec rmdir {} +
+        [[ ! -d $folder ]] || find "$folder" -depth -type d -exec rmdir {} + || left=1
     done
+    return "$left"
 }
 
 laid_out() { [[ -e $state/laid-out && -n $(rig_pid) ]]; }
