@@ -2,6 +2,9 @@
 # The node's programs: how each is started, how one is found and stopped. What is
 # said about a flag says why a test cluster needs it; the rest is a kubeadm cluster's.
 
+# There since the API server was stopped; see refresh.
+api_was_away=$state/api-was-away
+
 services=(etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy)
 
 # launch NAME COMMAND…: in the node, as a child of its first process.
