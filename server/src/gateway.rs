@@ -22,7 +22,7 @@ use crate::drain::{Drains, STEP};
 use crate::fds::Budget;
 use crate::net::{ListenError, Share};
 use crate::process::Stop;
-use crate::{admin, net, process};
+use crate::{admin, net, passing, process};
 
 use self::discovery::{Discovery, DiscoveryError, Service};
 use self::state::{Gateway, Settings, Stage};
@@ -207,7 +207,7 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
 
 /// One for each worker: those that this process was started with, or its own.
 fn listeners(args: &Args, settings: &Settings) -> Result<Vec<TcpListener>, GatewayError> {
-    let inherited = master::inherited()?;
+    let inherited = passing::inherited()?;
     if !inherited.is_empty() {
         return Ok(inherited);
     }

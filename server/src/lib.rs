@@ -5,8 +5,9 @@
 //! - [`local`] runs a manifest as processes on one machine.
 //! - [`load`], [`verify`], [`publish`], [`tail`], [`top`] are the tools at hand.
 //!
-//! Shared below them: [`ws`] (RFC 6455), [`net`] (sockets), [`health`] (the JSON everybody reads), [`admin`] (its HTTP
-//! server), [`drain`] (moving connections away), [`process`] (signals and usage), [`telemetry`] (logs).
+//! Shared below them: [`ws`] (RFC 6455), [`net`] (sockets), [`passing`] (sockets that outlive a process), [`health`] (the JSON
+//! everybody reads), [`admin`] (its HTTP server), [`drain`] (moving connections away), [`process`] (signals and usage),
+//! [`telemetry`] (logs).
 
 pub mod admin;
 pub mod backoff;
@@ -20,6 +21,7 @@ pub mod kafka;
 pub mod load;
 pub mod local;
 pub mod net;
+pub mod passing;
 pub mod process;
 pub mod publish;
 pub mod shard;

@@ -16,6 +16,7 @@ pub mod event;
 pub mod files;
 pub mod fleet;
 pub mod front;
+pub mod held;
 pub mod observe;
 pub mod ports;
 pub mod program;

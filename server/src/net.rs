@@ -53,25 +53,45 @@ pub enum Share {
 
 /// A non-blocking listener with our backlog, `TCP_NODELAY`, `TCP_USER_TIMEOUT` and `TCP_NOTSENT_LOWAT`.
 pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> {
+    let socket = bind(addr, share)?;
+    listen_on(&socket).map_err(|source| ListenError { addr, source })?;
+    Ok(socket)
+}
+
+/// A socket that holds `addr` and gets no connection before [`listen_on`].
+pub fn bind(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(share == Share::ReusePort)?;
-        tune(&socket)?;
         socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
     open().map_err(|source| ListenError { addr, source })
 }
 
-/// Sets what every listener of ours has, also one that another program has opened.
-pub fn tune(listener: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(listener);
+/// Makes a bound socket a listener of ours, also one that another process has opened, or has left behind [`refuse_new`].
+pub fn listen_on(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_notsent_lowat(UNSENT)
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    // That of `refuse_new`. There is none in most cases, which is an error.
+    let _ = socket.detach_filter();
+    socket.listen(BACKLOG)
+}
+
+/// Whether it listens.
+pub fn listens(socket: &impl AsFd) -> bool {
+    SockRef::from(socket).is_listener().unwrap_or(false)
+}
+
+/// Ends the listening for good, also for whoever else holds the socket; who waits in its backlog is reset.
+pub fn stop_listening(listener: &impl AsFd) {
+    if let Err(error) = SockRef::from(listener).shutdown(std::net::Shutdown::Both) {
+        tracing::debug!(%error, "stop listening");
+    }
 }
 
 /// Fails when somebody listens on `addr`. A listener of another program would share its port with ours through
@@ -135,5 +155,30 @@ pub fn raise_open_files() -> u64 {
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         Ok(()) => most,
         Err(_) => limit.current.unwrap_or(u64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn ends_to_listen_for_all_who_hold_the_socket() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let held = bind(any, Share::ReusePort).unwrap();
+        let addr = held.local_addr().unwrap();
+        let refused = || TcpStream::connect(addr).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        assert!(refused(), "a socket that is only bound gets nobody");
+        let child = held.try_clone().unwrap();
+        for _ in 0..2 {
+            listen_on(&child).unwrap();
+            assert!(listens(&held));
+            TcpStream::connect(addr).unwrap();
+            refuse_new(&child);
+        }
+        stop_listening(&child);
+        assert!(refused() && !listens(&held), "the copy that is held does not go on");
     }
 }

@@ -1,49 +1,33 @@
-//! A parent process that only keeps the listening sockets, as those of nginx and HAProxy do: when the gateway, its child, is
-//! killed or aborts, the next one has the same sockets. Who connects meanwhile waits in their backlog instead of being refused.
-//!
-//! They are passed as systemd passes them (`LISTEN_FDS`, `sd_listen_fds(3)`), so that a gateway can be a socket-activated
-//! unit too.
+//! A parent process that only keeps the listening sockets ([`crate::passing`]) for the gateway, its child.
 
 use std::ffi::OsString;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use listenfd::ListenFd;
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::backoff::{self, Backoff};
-use crate::net;
+use crate::passing::Passed;
 use crate::process::{Stop, signal_child, stop_requested};
-
-/// Both processes open fewer descriptors than this by themselves before these are passed on.
-const FIRST: RawFd = 32;
 
 /// Time to end at once in.
 const DEAF: Duration = Duration::from_secs(2);
 
-/// The listening sockets that whoever started this process has opened for it; none in most cases.
-pub fn inherited() -> io::Result<Vec<TcpListener>> {
-    let mut passed = ListenFd::from_env();
-    let listeners = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).transpose());
-    listeners.map(|listener| listener.and_then(|listener| net::tune(&listener).map(|()| listener))).collect()
-}
-
 /// Runs this program again without `--master`, as long as it does not end by itself; its exit code is ours.
 pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let passed = pass_on(listeners)?;
+    let passed = Passed::new(&listeners)?;
+    drop(listeners);
     runtime.block_on(async {
         let mut stop = std::pin::pin!(stop_requested(watch_parent));
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
-            let (mut child, lifeline) = start(passed.len())?;
+            let (mut child, lifeline) = start(&passed)?;
             let status = tokio::select! {
                 status = child.wait() => status?,
                 reason = &mut stop => {
@@ -71,29 +55,15 @@ pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCo
     })
 }
 
-/// Descriptors in a row that a child inherits.
-fn pass_on(listeners: Vec<TcpListener>) -> io::Result<Vec<OwnedFd>> {
-    let pass = |(listener, wanted): (TcpListener, RawFd)| {
-        let passed = fcntl_dupfd_cloexec(&listener, wanted)?;
-        if passed.as_raw_fd() != wanted {
-            return Err(io::Error::other(format!("descriptor {wanted} is in use")));
-        }
-        fcntl_setfd(&passed, FdFlags::empty())?;
-        Ok(passed)
-    };
-    listeners.into_iter().zip(FIRST..).map(pass).collect()
-}
-
 /// The child, and the pipe by whose end it notices that this process is gone.
-fn start(listeners: usize) -> io::Result<(Child, Option<ChildStdin>)> {
+fn start(passed: &Passed) -> io::Result<(Child, Option<ChildStdin>)> {
     let args: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != "--master").collect();
     let parent = "--exit-with-parent";
     let more = (!args.iter().any(|arg| arg == parent)).then_some(parent);
     let mut child = Command::new(std::env::current_exe()?)
         .args(args)
         .args(more)
-        .env("LISTEN_FDS", listeners.to_string())
-        .env("LISTEN_FDS_FIRST_FD", FIRST.to_string())
+        .envs(passed.env())
         .env_remove("LISTEN_PID")
         .stdin(Stdio::piped())
         .spawn()?;

@@ -156,6 +156,8 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
         welcome(&worker, stream, peer);
     }
+    // A parent may hold the socket too, and nobody would accept.
+    crate::net::stop_listening(&listener);
 }
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot};
 
+use super::held::Front;
 use super::supervise::Report;
+use crate::net::ListenError;
+use crate::passing::Passed;
 
 /// Lines kept for an error report.
 const TAIL: usize = 20;
@@ -33,6 +36,8 @@ pub struct Program {
     pub args: Vec<OsString>,
     /// Environment, beside that of this process.
     pub env: Vec<(String, String)>,
+    /// What it is given to listen on, if it does not open that itself.
+    pub front: Option<Front>,
 }
 
 /// Where a child listens.
@@ -46,11 +51,22 @@ pub struct Addresses {
 
 /// Why a child cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to start {}: {source}", path.display())]
-pub struct SpawnError {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum SpawnError {
+    /// Its process.
+    #[error("failed to start {}: {source}", path.display())]
+    Process {
+        /// Executable.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What it is given to listen on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
+
+/// Held while a child starts: what is passed to one is not for another that starts at the same time.
+static STARTS: Mutex<()> = Mutex::new(());
 
 /// The last log lines of a child.
 #[derive(Clone, Debug, Default)]
@@ -85,22 +101,28 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `program`; its log lines go to `reports`. The receiver resolves when the child says where it listens, and
-    /// fails when its output ends before.
+    /// Starts `program` with copies of `sockets`; its log lines go to `reports`. The receiver resolves when the child says where
+    /// it listens, and fails when its output ends before.
     pub fn start(
         program: &Program,
+        sockets: &[TcpListener],
         reports: &mpsc::Sender<Report>,
     ) -> Result<(Self, oneshot::Receiver<Addresses>), SpawnError> {
-        let mut child = tokio::process::Command::new(&program.path)
+        let mut command = tokio::process::Command::new(&program.path);
+        command
             .args(&program.args)
             .envs(program.env.iter().map(|(name, value)| (name, value)))
+            .env_remove("LISTEN_PID")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| SpawnError { path: program.path.clone(), source })?;
+            .kill_on_drop(true);
+        let spawned = {
+            let _alone = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+            Passed::new(sockets).and_then(|passed| command.envs(passed.env()).spawn())
+        };
+        let mut child = spawned.map_err(|source| SpawnError::Process { path: program.path.clone(), source })?;
         let pid = child.id().expect("it was not waited for");
         let (announce, addresses) = oneshot::channel();
         let tail = Tail::default();

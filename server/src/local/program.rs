@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 pub use wscluster_api::Part as Kind;
 
 use super::child::Program;
+use super::held::Front;
 use super::version::Version;
 
 /// What stays the same for every child.
@@ -54,22 +55,27 @@ impl Setting {
     pub fn gateway(&self, name: &str, at: At, written: Written<'_>, members: &Path) -> Program {
         let mut args = self.args(Kind::Gateway, at, written);
         args.extend(["--members".into(), members.into()]);
-        self.program(name, args, written.version)
+        let front = Some(Front { addr: at.ws, sockets: workers(written.version) });
+        Program { front, ..self.program(name, args, written.version) }
     }
 
     fn args(&self, kind: Kind, at: At, written: Written<'_>) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec![kind.to_string().into(), "-f".into(), written.file.into()];
         args.extend(["--listen".into(), at.ws.to_string().into(), "--admin".into(), at.admin.to_string().into()]);
-        // Several processes share this machine: one event loop each, unless the manifest asks for more.
-        args.extend(["--workers".into(), written.version.workers.unwrap_or(1).to_string().into()]);
+        args.extend(["--workers".into(), workers(written.version).to_string().into()]);
         args.push("--exit-with-parent".into());
         args.extend(self.log.iter().cloned());
         args
     }
 
     fn program(&self, name: &str, args: Vec<OsString>, version: &Version) -> Program {
-        Program { name: name.into(), path: self.executable.clone(), args, env: version.env.clone() }
+        Program { name: name.into(), path: self.executable.clone(), args, env: version.env.clone(), front: None }
     }
+}
+
+/// Several processes share this machine: one event loop each, unless the manifest asks for more.
+fn workers(version: &Version) -> u32 {
+    version.workers.unwrap_or(1)
 }
 
 #[cfg(test)]

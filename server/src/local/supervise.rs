@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::child::{Addresses, Program, Running};
+use super::child::{Addresses, Program, Running, SpawnError};
 use super::event::{Event, Listening, millis};
+use super::held::Held;
 use crate::backoff::Backoff;
 
 /// What a supervised child does.
@@ -71,15 +72,19 @@ pub struct Hung {
 
 /// A hung child has this long to end by itself: clients that it still serves are told to come back.
 const HUNG_GRACE: Duration = Duration::from_secs(5);
+/// For longer than this no client has to wait for the next life of a child.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps `program` running until an order says otherwise; returns whether it had to be killed.
 pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: watch::Receiver<Wanted>) -> bool {
     let mut backoff = Backoff::default();
     let mut restarts = 0;
     let mut listened_before = false;
+    let mut held = Held::default();
     while orders.borrow().order == Order::Run {
         let started = Instant::now();
-        let (mut running, addresses) = match Running::start(&program, &reports) {
+        let sockets = held.sockets(program.front).map_err(SpawnError::from);
+        let (mut running, addresses) = match sockets.and_then(|held| Running::start(&program, held, &reports)) {
             Ok(started) => started,
             Err(error) => {
                 let (name, error) = (program.name.clone(), error.to_string());
@@ -118,6 +123,9 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
             let _ = reports.send(Report::Event(Event::CrashLoop { name, exits, restart_in_ms, log })).await;
         }
         drop(running);
+        if !life.listened || restart.after > PATIENCE || !held.listen() {
+            held.let_go();
+        }
         wait(restart.after, &mut orders).await;
         restarts += u32::from(listened_before);
     }

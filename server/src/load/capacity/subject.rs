@@ -119,10 +119,11 @@ impl Subject {
             path: std::env::current_exe().map_err(SubjectError::OwnFile)?,
             args,
             env: Vec::new(),
+            front: None,
         };
         let (log, mut lines) = mpsc::channel(64);
         let reports = tokio::spawn(async move { while lines.recv().await.is_some() {} });
-        let (running, addresses) = Running::start(&program, &log)?;
+        let (running, addresses) = Running::start(&program, &[], &log)?;
         let not_ready = |reason: &str, running: &Running| SubjectError::NotReady {
             reason: reason.to_owned(),
             tail: running.tail.lines(),

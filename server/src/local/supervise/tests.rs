@@ -28,7 +28,7 @@ impl Kept {
         let (reports, receiver) = mpsc::channel(1_024);
         let (orders, order) = watch::channel(Wanted::default());
         let args = args.iter().map(Into::into).collect();
-        let program = Program { name: "prices-0".into(), path: path.into(), args, env: vec![] };
+        let program = Program { name: "prices-0".into(), path: path.into(), args, env: vec![], front: None };
         Self { reports: receiver, orders, task: tokio::spawn(keep(program, reports, order)) }
     }
 
@@ -177,7 +177,7 @@ async fn busy_logger_never_waits_for_its_reader() {
     let args = ["-c".into(), script.into(), done.clone().into_os_string()].into();
     let (reports, _unread) = mpsc::channel(4);
     let (_orders, order) = watch::channel(Wanted::default());
-    let program = Program { name: "prices-0".into(), path: "/bin/sh".into(), args, env: vec![] };
+    let program = Program { name: "prices-0".into(), path: "/bin/sh".into(), args, env: vec![], front: None };
     let _task = tokio::spawn(keep(program, reports, order));
     let written = timeout(DEADLINE, async {
         while !done.exists() {

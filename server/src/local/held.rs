@@ -1,0 +1,40 @@
+//! The sockets on which a gateway listens, held for it through its lives: while it is dead, clients that connect wait in the
+//! backlog for the next one.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::net::{self, ListenError, Share};
+
+/// What a child is given to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// Address, shared with others.
+    pub addr: SocketAddr,
+    /// Sockets: one for each of its event loops.
+    pub sockets: u32,
+}
+
+/// The sockets of one child.
+#[derive(Debug, Default)]
+pub struct Held(Vec<TcpListener>);
+
+impl Held {
+    /// Those for the next life. New ones get no client before the child listens on them.
+    pub fn sockets(&mut self, front: Option<Front>) -> Result<&[TcpListener], ListenError> {
+        if let (Some(front), true) = (front, self.0.is_empty()) {
+            let sockets = (0..front.sockets).map(|_| net::bind(front.addr, Share::ReusePort));
+            self.0 = sockets.collect::<Result<_, _>>()?;
+        }
+        Ok(&self.0)
+    }
+
+    /// Whether somebody who connects now may wait for the next life.
+    pub fn listen(&self) -> bool {
+        self.0.iter().all(net::listens)
+    }
+
+    /// Nobody is to wait for the next life: others at the same address serve.
+    pub fn let_go(&mut self) {
+        self.0.clear();
+    }
+}

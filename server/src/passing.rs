@@ -1,0 +1,79 @@
+//! Listening sockets that one process keeps for another, as those of nginx and HAProxy do: when a gateway is killed or aborts, the
+//! next one has the same sockets. Who connects meanwhile waits in their backlog instead of being refused.
+//!
+//! They are passed as systemd passes them (`LISTEN_FDS`, `sd_listen_fds(3)`), so that a gateway can be a socket-activated
+//! unit too.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+
+use listenfd::ListenFd;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+
+use crate::net;
+
+/// Where to look for descriptors in a row: few processes open so many by themselves.
+const FIRST: RawFd = 32;
+
+/// The sockets that whoever started this process has opened for it; none in most cases. They listen from now on.
+pub fn inherited() -> io::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    let listeners = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).transpose());
+    listeners.map(|listener| listener.and_then(|listener| net::listen_on(&listener).map(|()| listener))).collect()
+}
+
+/// Descriptors in a row that every child inherits which is started while this lives.
+#[derive(Debug)]
+pub struct Passed(Vec<OwnedFd>);
+
+impl Passed {
+    /// Copies of `sockets`.
+    pub fn new(sockets: &[TcpListener]) -> io::Result<Self> {
+        let mut first = FIRST;
+        'row: loop {
+            let mut row = Vec::new();
+            for (socket, wanted) in sockets.iter().zip(first..) {
+                let copy = fcntl_dupfd_cloexec(socket, wanted)?;
+                if copy.as_raw_fd() != wanted {
+                    first = copy.as_raw_fd();
+                    continue 'row;
+                }
+                row.push(copy);
+            }
+            row.iter().try_for_each(|copy| fcntl_setfd(copy, FdFlags::empty()))?;
+            return Ok(Self(row));
+        }
+    }
+
+    /// What tells a child of them; `LISTEN_PID` must not be set.
+    pub fn env(&self) -> [(&'static str, String); 2] {
+        let first = self.0.first().map_or(FIRST, |copy| copy.as_raw_fd());
+        [("LISTEN_FDS", self.0.len().to_string()), ("LISTEN_FDS_FIRST_FD", first.to_string())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Share;
+
+    #[test]
+    fn descriptors_are_in_a_row_whatever_is_open() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let sockets = [(); 3].map(|()| net::bind(any, Share::ReusePort).unwrap());
+        // Every second descriptor is taken.
+        let taken = Passed::new(&[(); 8].map(|()| sockets[0].try_clone().unwrap())).unwrap();
+        let taken: Vec<_> = taken.0.into_iter().step_by(2).collect();
+        let passed = Passed::new(&sockets).unwrap();
+        let first = passed.0[0].as_raw_fd();
+        assert_eq!(passed.0.iter().map(|copy| copy.as_raw_fd()).collect::<Vec<_>>(), [first, first + 1, first + 2]);
+        assert_eq!(passed.env().map(|(_, value)| value), ["3".to_owned(), first.to_string()]);
+        drop(taken);
+    }
+
+    #[test]
+    fn nothing_is_passed_where_nothing_is_there() {
+        assert_eq!(Passed::new(&[]).unwrap().env()[0].1, "0");
+    }
+}
