@@ -119,10 +119,12 @@ impl Cause {
             }
             Self::ShardConfig => stage.apply(&[("/delivery/maxQueueBytes", json!("128Ki"))]).await?,
             Self::BadConfig => {
-                let place = "/source/kafka/properties";
-                stage.edit(&[(place, json!({ "no.such.property": "1" }))]).await?;
+                // An allocator that is told to take no option that it does not know, and such an option.
+                let place = "/template/shard/env";
+                let env = json!([{ "name": "_RJEM_MALLOC_CONF", "value": "abort_conf:true,no_such_option:1" }]);
+                stage.edit(&[(place, env)]).await?;
                 stage.event("crash_loop").await?;
-                stage.apply(&[(place, json!({}))]).await?;
+                stage.apply(&[(place, json!([]))]).await?;
             }
             Self::GatewayRollout => stage.apply(&[("/gateway/queue", json!({ "timeout": "9s" }))]).await?,
             Self::TenEdits => ten_edits::happen(stage, args.seed).await?,
