@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use listenfd::ListenFd;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -48,7 +48,7 @@ impl Passed {
 
     /// What tells a child of them; `LISTEN_PID` must not be set.
     pub fn env(&self) -> [(&'static str, String); 2] {
-        let first = self.0.first().map_or(FIRST, |copy| copy.as_raw_fd());
+        let first = self.0.first().map_or(FIRST, AsRawFd::as_raw_fd);
         [("LISTEN_FDS", self.0.len().to_string()), ("LISTEN_FDS_FIRST_FD", first.to_string())]
     }
 }
@@ -67,7 +67,7 @@ mod tests {
         let taken: Vec<_> = taken.0.into_iter().step_by(2).collect();
         let passed = Passed::new(&sockets).unwrap();
         let first = passed.0[0].as_raw_fd();
-        assert_eq!(passed.0.iter().map(|copy| copy.as_raw_fd()).collect::<Vec<_>>(), [first, first + 1, first + 2]);
+        assert_eq!(passed.0.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), [first, first + 1, first + 2]);
         assert_eq!(passed.env().map(|(_, value)| value), ["3".to_owned(), first.to_string()]);
         drop(taken);
     }
