@@ -3,6 +3,8 @@
 //! An event goes into the store before its cluster is named, so whoever reconciles sees it. After a list, all clusters are named:
 //! what was deleted while a watch was away leaves no event. A `WsCluster` that cannot be read is an object like any other here.
 
+mod backoff;
+
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -17,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 use wscluster_api::WsCluster;
 
+use self::backoff::Soon;
 use crate::build::labels;
 use crate::live::{Live, Writers, live};
 use crate::metrics::{Metrics, WatchName};
@@ -132,7 +135,7 @@ impl Scope {
         metrics.watches(name.clone());
         let config = watcher::Config::default().labels(labels);
         async move {
-            let mut events = watcher(api, config).default_backoff().boxed();
+            let mut events = watcher(api, config).backoff(Soon::default()).boxed();
             let mut first = true;
             while let Some(event) = events.next().await {
                 let event = match event {

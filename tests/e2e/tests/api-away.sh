@@ -18,6 +18,8 @@ tests/cluster/component stop kube-apiserver
 sleep 60
 tests/cluster/component start kube-apiserver
 wait_for 60 "an API server" answers
+# What is Kubernetes' own takes up to a minute and more to come back, which is not under test.
+tests/cluster/refresh
 
 # Both resume: the operator carries an edit out, the gateways learn of a shard that is new.
 edit prices '{"shards": 4}'
