@@ -96,6 +96,7 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
                     Report::NeverListened { name, how: error, log: vec![], restart_in_ms }
                 };
                 let _ = reports.send(report).await;
+                held.let_go();
                 wait(restart.after, &mut orders).await;
                 continue;
             }
