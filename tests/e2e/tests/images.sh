@@ -62,7 +62,8 @@ cmp crds/wscluster.yaml "$scratch/definition.yaml"
 
 k rollout status deployment/server --timeout=60s
 
-# Clients in a pod of the same image, by the Service's name and address.
+# Clients in a pod of the same image, by the Service's name and address. The first one tries until the Service's address
+# leads to the pod, which kube-proxy sees to a moment after the pod is ready; after it, not one may fail.
 k apply -f - <<EOF
 apiVersion: batch/v1
 kind: Job
@@ -72,6 +73,10 @@ spec:
   template:
     spec:$strict
       restartPolicy: Never
+      initContainers:
+        - name: first
+          image: $WSCLUSTER_IMAGE$container
+          args: [tail, --url, "ws://server:8080/ws", --latest, --count, "1", --for, 30s, BTC.trade]
       containers:
         - name: load
           image: $WSCLUSTER_IMAGE$container
@@ -80,7 +85,7 @@ spec:
 EOF
 ended() { k get job clients -o jsonpath='{.status.conditions[*].type}' | grep -E 'Complete|Failed'; }
 wait_for 60 "the clients' end" ended
-k logs job/clients
+k logs job/clients --all-containers --prefix
 grep -q Complete <<<"$(ended)" || fail "the clients were not served"
 
 # From outside, through the API server: an upgrade by hand (RFC 6455 §1.3 has this key and its answer). curl gives up on
