@@ -108,12 +108,21 @@ settled() {
     wait_for $((end > SECONDS ? end - SECONDS : 1)) "an end of the change of wsc/$1" says "$1" Progressing '^False'
 }
 
+# reachable NAME: until the Service of its gateways leads a client to one, which kube-proxy sees to a moment after they are ready.
+reachable() {
+    pod "$1-first" load "ws://$1-gateway.$namespace.svc:8080/ws" --connections 1 --hold 0s --retry 100 --retry-max 1s
+    wait_for 60 "a first client of wsc/$1" phase_of "$1-first" 'Succeeded|Failed'
+    phase_of "$1-first" Succeeded || fail "the first client of wsc/$1 was not served: $(k logs "$1-first")"
+    k delete pod "$1-first" --wait=false >/dev/null
+}
+
 # serving [JSON]: operator, Kafka and the WsCluster prices, with JSON merged into its spec, all at rest.
 serving() {
     operator
     kafka
     wsc prices "$@"
     settled prices
+    reachable prices
 }
 
 pods() { k get pods -l "app.kubernetes.io/instance=$1,app.kubernetes.io/component=$2" "${@:3}"; }

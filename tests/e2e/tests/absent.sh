@@ -4,11 +4,8 @@
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
-operator
 trap 'operator >/dev/null; at_end' EXIT # whatever happens, the next test finds one
-kafka
-wsc prices
-settled prices
+serving
 
 nobody() { [[ -z $(operator_pods -o name) ]]; }
 without_operator() {

@@ -8,6 +8,7 @@ operator
 kafka
 wsc prices '{"capacity": 1200}'
 ready prices
+reachable prices
 
 address=$(k get service prices-gateway -o jsonpath='{.spec.clusterIP}')
 load clients "ws://$address:8080/ws" --connections 3000 --rate 250 --hold 10m --channels 'K{0..9}.trade' --subscribe-per-client 1
