@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# kubectl drain of the node that has a shard, as its parts: the Eviction API takes a shard away, the disruption budget refuses a
-# second one meanwhile, and no client loses a message.
+# Evictions, one at a time and as kubectl drain has them: the Eviction API takes a shard away, the disruption budget refuses a
+# second one meanwhile, a node is drained of all its shards one after another, and no client loses a message.
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
-serving
+serving "{\"template\": {\"shard\": {\"labels\": {\"example.com/drained\": \"$namespace\"}}}}"
 
 evict() { # POD: the status code
     jq -n --arg name "$1" --arg namespace "$namespace" '{apiVersion: "policy/v1", kind: "Eviction", metadata: {$name, $namespace}}' |
@@ -19,8 +19,29 @@ one_after_another() {
     wait_for 90 "a new prices-2" replaced prices-2 "$uid"
     settled prices
 }
-through "eviction of a shard (kubectl drain)" prices 300 one_after_another
+through "eviction of a shard" prices 300 one_after_another
 gentle clients-1 50
+
+# A cordoned node takes no pod, and there may be no other: it is given back once the first shard leaves. kubectl goes on
+# all the same, asking again for each shard until the budget allows its eviction.
+drained() {
+    local drain before
+    before=$(pods prices shard --field-selector "spec.nodeName=$node" -o jsonpath='{range .items[*]}{.metadata.uid}{"\n"}{end}' | sort)
+    kubectl drain "$node" --pod-selector="example.com/drained=$namespace" --ignore-daemonsets --delete-emptydir-data \
+        --timeout=180s >"$scratch/drain" 2>&1 &
+    drain=$!
+    children+=("$drain")
+    leaving() { pods prices shard -o json | jq -e 'any(.items[]; .metadata.deletionTimestamp)' >/dev/null; }
+    wait_for 30 "a shard that leaves the node" leaving
+    kubectl uncordon "$node"
+    wait "$drain" || fail "kubectl drain: $(tail -n 3 "$scratch/drain")"
+    wait_for 60 "new shards" all_new prices shard "$before"
+    settled prices
+}
+node=$(k get pod prices-0 -o jsonpath='{.spec.nodeName}')
+trap 'kubectl uncordon "$node"; at_end' EXIT
+through "kubectl drain of a node with all shards" prices 300 drained
+gentle "clients-$audiences" 50
 
 gateway() {
     local pod
