@@ -31,17 +31,23 @@ enum Taken {
 impl Worker {
     /// Adds a frame that must not be dropped. [`Self::flush`] sends it.
     pub(super) fn send(&mut self, key: u32, frame: Bytes) {
-        self.send_of(key, frame, None);
+        self.count_waiting(key, frame.len());
+        let connection = &mut self.connections[key as usize];
+        connection.due = self.outbox.push(connection.due, frame, None);
     }
 
-    /// Adds a frame of a channel. [`Self::flush`] sends it.
-    pub(super) fn send_of(&mut self, key: u32, frame: Bytes, channel: Option<ChannelId>) {
+    /// Adds a frame of a replay. [`Self::flush`] sends it.
+    pub(super) fn send_asked(&mut self, key: u32, frame: Bytes, channel: Option<ChannelId>) {
+        self.count_waiting(key, frame.len());
         let connection = &mut self.connections[key as usize];
-        match connection.blocked {
-            Some(_) => self.blocked_bytes += frame.len(),
-            None => self.due_bytes += frame.len(),
+        connection.due = self.outbox.push_asked(connection.due, frame, channel);
+    }
+
+    fn count_waiting(&mut self, key: u32, len: usize) {
+        match self.connections[key as usize].blocked {
+            Some(_) => self.blocked_bytes += len,
+            None => self.due_bytes += len,
         }
-        connection.due = self.outbox.push(connection.due, frame, channel);
     }
 
     /// Bytes that wait for a connection.

@@ -4,7 +4,8 @@
 //! which the same frames are due hold the same node, so fanning out a record costs one small step a subscriber and no
 //! copy, and one coalesced buffer serves them all. Pure: it knows neither sockets nor policies.
 //!
-//! A `Due` owns one reference. [`Outbox::push`] and [`Outbox::mark`] take it and give one back; [`Outbox::release`] ends it.
+//! A `Due` owns one reference. [`Outbox::push`], [`Outbox::push_asked`] and [`Outbox::mark`] take it and give one back;
+//! [`Outbox::release`] ends it.
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
@@ -30,6 +31,8 @@ struct Node {
     frame: Bytes,
     /// Channel it belongs to; `None` for what must never be dropped.
     channel: Option<ChannelId>,
+    /// Part of a replay.
+    asked: bool,
     before: Due,
     /// Connections and newer nodes that hold it, and the record under way.
     refs: u32,
@@ -58,9 +61,19 @@ pub(super) struct Outbox {
 impl Outbox {
     /// `due` with one more frame, of `channel` when it may be dropped.
     pub(super) fn push(&mut self, due: Due, frame: Bytes, channel: Option<ChannelId>) -> Due {
+        self.add(due, frame, channel, false)
+    }
+
+    /// [`Self::push`] for a frame of a replay.
+    pub(super) fn push_asked(&mut self, due: Due, frame: Bytes, channel: Option<ChannelId>) -> Due {
+        self.add(due, frame, channel, true)
+    }
+
+    fn add(&mut self, due: Due, frame: Bytes, channel: Option<ChannelId>, asked: bool) -> Due {
         let (len, bytes) = self.get(due).map_or((0, 0), |node| (node.len, node.bytes));
         let (len, bytes) = (len + 1, bytes + frame.len());
-        let node = Node { frame, channel, before: due, refs: 1, len, bytes, next: (0, Due::NONE), coalesced: None };
+        let (next, coalesced) = ((0, Due::NONE), None);
+        let node = Node { frame, channel, asked, before: due, refs: 1, len, bytes, next, coalesced };
         Due(self.nodes.insert(node) as u32)
     }
 
@@ -121,6 +134,12 @@ impl Outbox {
         self.get(due).map_or(0, |node| node.bytes)
     }
 
+    /// Bytes of replays that wait; walks the list.
+    pub(super) fn asked_bytes(&self, due: Due) -> usize {
+        let nodes = self.ids(due).into_iter().map(|id| &self.nodes[id.0 as usize]);
+        nodes.filter(|node| node.asked).map(|node| node.frame.len()).sum()
+    }
+
     /// Frames that wait.
     pub(super) fn len(&self, due: Due) -> u32 {
         self.get(due).map_or(0, |node| node.len)
@@ -153,14 +172,14 @@ impl Outbox {
     pub(super) fn cut(&mut self, due: Due, mut written: usize) -> (Bytes, Due) {
         let (mut rest, mut remainder) = (Due::NONE, Bytes::new());
         for id in self.ids(due) {
-            let Node { frame, channel, .. } = &self.nodes[id.0 as usize];
+            let Node { frame, channel, asked, .. } = &self.nodes[id.0 as usize];
             if written >= frame.len() {
                 written -= frame.len();
             } else if written > 0 {
                 remainder = frame.slice(written..);
                 written = 0;
             } else {
-                rest = self.push(rest, frame.clone(), *channel);
+                rest = self.add(rest, frame.clone(), *channel, *asked);
             }
         }
         self.release(due);
@@ -196,7 +215,7 @@ impl Outbox {
         for id in self.ids(due) {
             let node = &self.nodes[id.0 as usize];
             if keep(node) {
-                rest = self.push(rest, node.frame.clone(), node.channel);
+                rest = self.add(rest, node.frame.clone(), node.channel, node.asked);
             } else {
                 dropped += 1;
             }

@@ -267,7 +267,7 @@ impl Worker {
             let frame = frame(record);
             bytes += frame.len();
             let channel = self.channels.find(&record.channel);
-            self.send_of(key, frame, channel);
+            self.send_asked(key, frame, channel);
         }
         self.flush(key);
         let waiting = self.waiting(key);

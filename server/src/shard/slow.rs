@@ -43,7 +43,15 @@ impl Worker {
             }
             SlowClient::Conflate => self.outbox.conflate(due),
         };
-        self.connections[key as usize].due = rest;
+        let connection = &mut self.connections[key as usize];
+        connection.due = rest;
+        if let Some(blocked) = &mut connection.blocked
+            && dropped > 0
+        {
+            // What was dropped of a replay leaves its room to nobody: live messages have the usual limit.
+            let asked = blocked.remainder.len() + self.outbox.asked_bytes(rest);
+            blocked.allowance = blocked.allowance.min(asked);
+        }
         self.tally.dropped += u64::from(dropped);
         self.blocked_bytes = self.blocked_bytes - before + self.waiting(key);
         let policy = if self.is_over(key) {

@@ -145,6 +145,25 @@ fn connections_with_the_same_frames_share_one_buffer() {
 }
 
 #[test]
+fn knows_what_is_left_of_a_replay() {
+    let mut outbox = Outbox::default();
+    let frame = |len| Bytes::from(vec![0; len]);
+    let live = outbox.push(Due::NONE, frame(1), Some(ChannelId(1)));
+    let first = outbox.push_asked(live, frame(10), Some(ChannelId(1)));
+    let second = outbox.push_asked(first, frame(100), Some(ChannelId(2)));
+    let due = outbox.push(second, frame(1_000), Some(ChannelId(1)));
+    assert_eq!(outbox.asked_bytes(due), 110);
+    let (remainder, due) = outbox.cut(due, 3);
+    assert_eq!((remainder.len(), outbox.asked_bytes(due)), (8, 100));
+    let (due, dropped) = outbox.conflate(due);
+    assert_eq!((dropped, outbox.asked_bytes(due)), (0, 100));
+    let (due, dropped) = outbox.drop_oldest(due, 1_000);
+    assert_eq!((dropped, outbox.asked_bytes(due)), (1, 0));
+    outbox.release(due);
+    assert_eq!(outbox.nodes(), 0);
+}
+
+#[test]
 fn releases_a_long_list_without_recursion() {
     let mut outbox = Outbox::default();
     let mut due = Due::NONE;

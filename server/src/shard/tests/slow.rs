@@ -220,6 +220,44 @@ async fn a_recovery_behind_another_one_waits_until_that_is_read() {
     assert_eq!(received.len(), 2 + 1_998);
 }
 
+#[tokio::test]
+async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
+    for policy in [SlowClient::DropOldest, SlowClient::Conflate] {
+        let mut rig = rig(policy).await;
+        let records: Vec<_> =
+            (0..4_000).map(|number| rig.record("a", &json!({ "n": number, "pad": "x".repeat(1_000) }))).collect();
+        rig.feed(Update::Records(records)).await;
+        until("records taken", || rig.metric("wscluster_shard_records_total") >= 4_000.0).await;
+        let mut slow = stalled(&rig, &["other"]).await;
+        let text =
+            json!({ "type": "subscribe", "data": { "channels": ["a"], "since": { "a": "ab-0-0" } } }).to_string();
+        let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+        slow.write_all(&frame).await.unwrap();
+        until("it is blocked", || rig.metric("wscluster_shard_queue_blocked_bytes") > QUEUE as f64).await;
+        for number in 4_000..4_500 {
+            rig.publish("a", json!({ "n": number, "pad": "x".repeat(1_000) })).await;
+        }
+        until("the limit holds", || {
+            rig.metric("wscluster_shard_records_total") == 4_500.0
+                && rig.metric("wscluster_shard_queue_blocked_bytes") <= QUEUE as f64
+        })
+        .await;
+        assert!(rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0);
+        // Nothing of the replay waits any more: another one is no too much.
+        let text = json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 4_490 } } }).to_string();
+        let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+        slow.write_all(&frame).await.unwrap();
+        let answer = loop {
+            let message = read_message(&mut slow).await;
+            let kind = message["type"].as_str().unwrap();
+            if kind.starts_with("reconnect_") {
+                break kind.to_owned();
+            }
+        };
+        assert_eq!(answer, "reconnect_ack", "{policy:?}");
+    }
+}
+
 /// Reads until the message number `end - 1` is there.
 async fn read_until_last(raw: &mut TcpStream, end: usize) -> Vec<Value> {
     let mut received: Vec<Value> = Vec::new();
