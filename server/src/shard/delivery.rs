@@ -102,8 +102,10 @@ impl Worker {
         blocked.allowance = blocked.allowance.saturating_sub(before - after);
         let now = self.wheel.now();
         let connection = &mut self.connections[key as usize];
-        // Taking bytes is a sign of life: pongs of a slow reader stand behind all that it has to read.
-        connection.seen = now;
+        // Taking bytes is a sign of life: pongs of a slow reader stand behind all that it has to read. A try is none.
+        if after < before {
+            connection.seen = now;
+        }
         if let Some(reader) = blocked.reader.take() {
             reader.wake();
         }

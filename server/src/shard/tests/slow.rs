@@ -258,6 +258,27 @@ async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
     }
 }
 
+#[tokio::test]
+async fn a_client_whose_socket_takes_nothing_is_silent_however_much_is_dropped_for_it() {
+    let mut rig = Rig::start(1, |settings| {
+        settings.delivery.slow_client = SlowClient::DropOldest;
+        settings.delivery.max_queue_bytes.0 = QUEUE as u64;
+        settings.delivery.pong_timeout.0 = Duration::from_secs(2);
+    })
+    .await;
+    let slow = stalled(&rig, &["a"]).await;
+    // Sooner than its kernel would give up.
+    soon("the end of the silent client", async {
+        while rig.used() > 0 {
+            rig.publish("a", json!("x".repeat(2_000))).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0);
+    drop(slow);
+}
+
 /// Reads until the message number `end - 1` is there.
 async fn read_until_last(raw: &mut TcpStream, end: usize) -> Vec<Value> {
     let mut received: Vec<Value> = Vec::new();
