@@ -22,6 +22,8 @@ pub struct Record {
     frame: Bytes,
     /// The frame for recovery, once somebody needed that: clients that come back together share it.
     replayed: OnceLock<Bytes>,
+    /// The same for the old `reconnect`. Boxed, since few are asked for and all would have the space.
+    replayed_old: OnceLock<Box<Bytes>>,
     /// Where the payload begins, and where its `type` member ends.
     payload_at: u8,
     type_len: u16,
@@ -58,7 +60,8 @@ impl Record {
         );
         let frame = text_frame(&[head.as_bytes(), draft.data, b"}"]);
         let payload_at = (frame.len() - head.len() - draft.data.len() - 1) as u8;
-        Self { channel, position, prev, timestamp_ms, frame, replayed: OnceLock::new(), payload_at, type_len }
+        let (replayed, replayed_old) = (OnceLock::new(), OnceLock::new());
+        Self { channel, position, prev, timestamp_ms, frame, replayed, replayed_old, payload_at, type_len }
     }
 
     /// The frame for live delivery. Cheap to clone: all subscribers share its bytes.
@@ -77,8 +80,11 @@ impl Record {
 
     /// The frame with the type `replay:message`, for the old `reconnect`.
     pub fn replayed_old(&self) -> Bytes {
-        let rest = &self.payload()[usize::from(self.type_len)..];
-        text_frame(&[b"{\"type\":\"replay:message\"", rest])
+        let encode = || {
+            let rest = &self.payload()[usize::from(self.type_len)..];
+            Box::new(text_frame(&[b"{\"type\":\"replay:message\"", rest]))
+        };
+        Bytes::clone(self.replayed_old.get_or_init(encode))
     }
 
     /// The JSON object.
@@ -135,6 +141,14 @@ mod tests {
         assert_eq!(replayed.as_object_mut().unwrap().remove("replayed"), Some(true.into()));
         assert_eq!(live, replayed);
         assert_eq!(value(&record.replayed_old(), 4)["type"], "replay:message");
+    }
+
+    #[test]
+    fn is_held_once_for_all_who_ask_for_it_again() {
+        let record = record(br#""data":null"#);
+        for again in [Record::replayed, Record::replayed_old] {
+            assert_eq!(again(&record).as_ptr(), again(&record).as_ptr());
+        }
     }
 
     #[test]

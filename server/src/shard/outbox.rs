@@ -12,6 +12,9 @@ use slab::Slab;
 
 use super::channels::ChannelId;
 
+/// Nodes for which there is space at all times once they were needed: some 8 MB.
+const KEPT: usize = 65_536;
+
 /// The newest waiting frame of a connection, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due(u32);
@@ -79,6 +82,10 @@ impl Outbox {
 
     /// Begins to fan out a record, of `channel` when it may be dropped; [`Self::end`] must follow.
     pub(super) fn begin(&mut self, frame: Bytes, channel: Option<ChannelId>) {
+        // It keeps its peak otherwise: replays to clients that do not read would hold that for ever.
+        if self.nodes.is_empty() && self.nodes.capacity() > KEPT {
+            self.nodes = Slab::new();
+        }
         self.record += 1;
         (self.frame, self.channel) = (frame, channel);
     }
@@ -237,6 +244,12 @@ impl Outbox {
 
     fn get(&self, due: Due) -> Option<&Node> {
         self.nodes.get(due.0 as usize)
+    }
+
+    /// Nodes for which there is space.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.nodes.capacity()
     }
 
     /// Nodes alive.

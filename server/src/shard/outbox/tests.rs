@@ -172,4 +172,8 @@ fn releases_a_long_list_without_recursion() {
     }
     outbox.release(due);
     assert_eq!(outbox.nodes(), 0);
+    // And their space is given back.
+    outbox.begin(Bytes::new(), None);
+    outbox.end();
+    assert_eq!(outbox.capacity(), 0);
 }
