@@ -32,10 +32,10 @@ struct Rig {
 impl Rig {
     /// The shard's memory holds some 50 records of 1 kB.
     fn new() -> Self {
-        Self::with("maxBytes: 64Ki", "{key}")
+        Self::with("maxBytes: 64Ki", "channel: '{key}'")
     }
 
-    fn with(history: &str, channel: &str) -> Self {
+    fn with(history: &str, topic: &str) -> Self {
         let broker = Embedded::start(&[Topic { partitions: 2, ..Topic::named("trades", "{key}") }]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cluster.yaml");
@@ -43,7 +43,7 @@ impl Rig {
         let manifest = format!(
             "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: {{ name: t }}\nspec: {{ capacity: 100, \
              delivery: {{ maxQueueBytes: 16Mi }}, source: {{ kafka: {{ history: {{ {history} }}, \
-             topics: [{{ name: trades, channel: '{channel}' }}] }} }} }}\n"
+             topics: [{{ name: trades, {topic} }}] }} }} }}\n"
         );
         std::fs::write(&file, manifest).unwrap();
         let mut shard = Command::new(env!("CARGO_BIN_EXE_wscluster"))
@@ -157,6 +157,31 @@ async fn reads_back_what_the_window_no_longer_holds_and_joins_live() {
 }
 
 #[tokio::test]
+async fn shows_a_record_that_could_not_be_sent_as_it_showed_live() {
+    let rig = Rig::with("maxBytes: 64Ki", "channel: '{key}', record: { value: json }");
+    let (mut live, _) = rig.subscribe(json!({})).await;
+    rig.publish(&["BTC"], 1);
+    let first = live.next().await["pos"].clone();
+    for payload in ["0", "no JSON", "1"] {
+        rig.producer.send(BaseRecord::to("trades").key("BTC").payload(payload)).map_err(|(error, _)| error).unwrap();
+    }
+    rig.publish(&["BTC"], 200);
+    let mut seen = Vec::new();
+    for _ in 0..202 {
+        seen.push(live.next().await);
+    }
+    assert_ne!(seen[1]["prev"], seen[0]["pos"], "a record between them was skipped");
+
+    let (mut back, ack) = rig.subscribe(json!({ "BTC": first })).await;
+    assert_eq!(ack["recovered"], json!({ "BTC": true }), "{ack}");
+    for seen in seen {
+        let mut replayed = back.next().await;
+        assert_eq!(replayed.as_object_mut().unwrap().remove("replayed"), Some(json!(true)));
+        assert_eq!(replayed, seen);
+    }
+}
+
+#[tokio::test]
 async fn joins_without_hole_or_repeat_while_records_pour_in() {
     let rig = Rig::new();
     let (mut live, _) = rig.subscribe(json!({})).await;
@@ -199,7 +224,7 @@ impl Seen {
 #[tokio::test]
 async fn reads_all_of_it_back_without_a_memory_of_its_own_while_records_pour_in() {
     const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let rig = Rig::with("window: 0s", "BTC");
+    let rig = Rig::with("window: 0s", "channel: BTC");
     let mut seen = Seen::default();
     let (mut client, _) = rig.subscribe(json!({})).await;
     rig.publish(&KEYS, 40);

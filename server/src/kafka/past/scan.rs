@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::super::encode::Raw;
+use super::super::encode::{Raw, Skip};
 use super::super::security::TokenSource;
 use super::super::{Context, Shared};
 use super::{Found, Life, Limits, Missing, Reason, Request};
@@ -187,11 +187,16 @@ impl Scanner {
         let Some(last) = last.filter(|last| offset > **last) else {
             return 0;
         };
-        if mold.data(raw, &mut self.data).is_err() {
+        let data = mold.data(raw, &mut self.data);
+        if data == Err(Skip::Tombstone) {
+            return 0;
+        }
+        // As live: clients see in the next one's `prev` that they did not get a record that cannot be sent.
+        let prev = std::mem::replace(last, offset);
+        if data.is_err() {
             return 0;
         }
         let at = |offset| Position { partition: stretch.partition, offset };
-        let prev = std::mem::replace(last, offset);
         let records = found.records.entry(self.channel.clone()).or_default();
         let name = records.last().map_or_else(|| self.channel.as_str().into(), |last| Arc::clone(&last.channel));
         let draft = Draft { kind: mold.kind(raw), priority: mold.priority(), data: &self.data };
