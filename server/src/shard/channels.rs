@@ -1,7 +1,7 @@
 //! Who listens to what, on one worker. A channel exists while somebody listens.
 //!
-//! Members are connection keys in no order. Leaving is O(1) but for the search in the leaver's own list, so a
-//! connection that ends does not walk channels of ten thousand members.
+//! Members are connection keys in no order. Leaving is O(1) but for the search in a connection's own list, which is in the
+//! order of its channels: a connection that ends walks neither channels of ten thousand members nor others' long lists.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use slab::Slab;
 use super::window::Seq;
 
 /// A channel somebody listens to; ids are reused once nobody does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ChannelId(pub(super) u32);
 
 /// A connection's membership: the channel, and where in its members the connection stands.

@@ -56,6 +56,7 @@ pub(super) struct Connection {
     pub(super) queued_bulk: bool,
     /// Why it ends; 1006 while unknown.
     pub(super) close_code: u16,
+    /// In the order of their channels.
     pub(super) subscriptions: Vec<Membership>,
     /// Present in the middle of a frame or a message only.
     pub(super) decoder: Option<Box<Decoder>>,

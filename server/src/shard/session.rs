@@ -3,13 +3,14 @@
 //! One request is served in one step of the worker: what it missed, the answer and the join see the same window, so there
 //! is no hole and no repeat between replay and live messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
 use wscluster_api::spec::SlowClient;
 
+use super::channels::{ChannelId, Membership};
 use super::connection::Phase;
 use super::held::{Held, Until};
 use super::metrics::Label;
@@ -88,9 +89,7 @@ impl Worker {
                 self.subscribe(Held { key, id, channels, deadline, asked: Asked::Nothing, until }, may_hold);
             }
             Ask::Unsubscribe(channels) => {
-                for channel in &channels {
-                    self.leave(key, channel);
-                }
+                self.leave(key, &channels);
                 self.held.leave(key, &channels);
                 let count = self.connections[key as usize].subscriptions.len();
                 self.send(key, reply::unsubscription_ack(&channels, count, id));
@@ -187,14 +186,10 @@ impl Worker {
             return self.held.push(asked);
         }
 
+        self.join(key, &asked.channels);
         let mut ack = SubscriptionAck::new(asked.id);
         let mut replay = Vec::new();
         for ((channel, _), recovery) in asked.channels.into_iter().zip(recoveries) {
-            if !self.is_member(key, &channel) {
-                let membership = self.channels.join(&channel, key, self.window.next());
-                self.connections[key as usize].subscriptions.push(membership);
-                self.subscriptions += 1;
-            }
             let result = recovery.as_ref().map(|recovery| recovery.as_ref().map(|_| ()).map_err(|reason| *reason));
             if let Some(result) = result {
                 let label = Label("result", result.err().unwrap_or("recovered"));
@@ -278,14 +273,29 @@ impl Worker {
 
     fn is_member(&self, key: u32, channel: &str) -> bool {
         let memberships = &self.connections[key as usize].subscriptions;
-        self.channels.find(channel).is_some_and(|id| memberships.iter().any(|membership| membership.channel == id))
+        self.channels.find(channel).is_some_and(|id| find(memberships, id).is_ok())
     }
 
-    fn leave(&mut self, key: u32, channel: &str) {
-        let Some(id) = self.channels.find(channel) else { return };
+    /// Joins those of `channels`, each named once, that were not joined before.
+    fn join(&mut self, key: u32, channels: &[(String, Since)]) {
+        let mut joined = Vec::new();
+        for (channel, _) in channels {
+            if !self.is_member(key, channel) {
+                joined.push(self.channels.join(channel, key, self.window.next()));
+            }
+        }
+        self.subscriptions += joined.len();
         let memberships = &mut self.connections[key as usize].subscriptions;
-        if let Some(at) = memberships.iter().position(|membership| membership.channel == id) {
-            let membership = memberships.swap_remove(at);
+        memberships.append(&mut joined);
+        // Stable, since that takes one step each for two lists in order.
+        memberships.sort_by_key(|membership| membership.channel);
+    }
+
+    fn leave(&mut self, key: u32, channels: &[String]) {
+        let ids: HashSet<ChannelId> = channels.iter().filter_map(|channel| self.channels.find(channel)).collect();
+        let memberships = &mut self.connections[key as usize].subscriptions;
+        let left: Vec<_> = memberships.extract_if(.., |membership| ids.contains(&membership.channel)).collect();
+        for membership in left {
             self.leave_channel(membership);
         }
     }
@@ -298,13 +308,18 @@ impl Worker {
         }
     }
 
-    fn leave_channel(&mut self, membership: super::channels::Membership) {
+    fn leave_channel(&mut self, membership: Membership) {
         self.subscriptions -= 1;
         if let Some(moved) = self.channels.leave(membership) {
             let memberships = &mut self.connections[moved as usize].subscriptions;
-            if let Some(moved) = memberships.iter_mut().find(|other| other.channel == membership.channel) {
-                moved.take_place_of(membership);
+            if let Ok(at) = find(memberships, membership.channel) {
+                memberships[at].take_place_of(membership);
             }
         }
     }
+}
+
+/// Where among `memberships` that of `channel` is.
+fn find(memberships: &[Membership], channel: ChannelId) -> Result<usize, usize> {
+    memberships.binary_search_by_key(&channel, |membership| membership.channel)
 }

@@ -48,6 +48,63 @@ async fn speaks_with_old_clients() {
 }
 
 #[tokio::test]
+async fn each_client_hears_what_it_listens_to_while_others_come_and_go() {
+    let mut rig = Rig::start(1, |_| {}).await;
+    let names: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+    let channels = |step: usize| -> Vec<&str> { (0..12).map(|at| &*names[(at * step + step) % 12]).collect() };
+    let mut clients = Vec::new();
+    // One after the other, each in an order of its own, by one request or by many.
+    for (step, size) in [(1, 12), (5, 12), (7, 1), (11, 5)] {
+        let mut client = rig.connect().await;
+        for some in channels(step).chunks(size) {
+            client.subscribe(some).await;
+        }
+        assert_eq!(client.subscribe(&channels(1)).await["count"], 12, "joined before");
+        clients.push(client);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let left = [&*names[number], &*names[number + 4], "none"];
+        client.send(json!({ "type": "unsubscribe", "data": { "channels": left } })).await;
+        assert_eq!(client.json().await["count"], 10);
+    }
+    drop(clients.remove(1));
+    rig.until_used(3).await;
+    for name in &names {
+        rig.publish(name, json!(name)).await;
+    }
+    for (client, number) in clients.iter_mut().zip([0, 2, 3]) {
+        for name in names.iter().filter(|name| **name != names[number] && **name != names[number + 4]) {
+            assert_eq!(client.json().await["channel"], **name);
+        }
+    }
+    until("subscriptions counted", || rig.metric("wscluster_shard_subscriptions") == 30.0).await;
+}
+
+#[tokio::test]
+async fn joins_and_leaves_very_many_channels_that_others_listen_to() {
+    const CHANNELS: usize = 200_000;
+    let rig = Rig::start(1, |settings| {
+        settings.delivery.max_subscriptions = 1_000_000;
+        settings.delivery.max_message_bytes.0 = 64 << 20;
+        settings.delivery.max_queue_bytes.0 = 64 << 20;
+    })
+    .await;
+    let names: Vec<String> = (0..CHANNELS).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut first, mut second) = (rig.connect().await, rig.connect().await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.subscribe(&names).await["count"], CHANNELS);
+        let half = &names[..CHANNELS / 2];
+        client.send(json!({ "type": "unsubscribe", "data": { "channels": half } })).await;
+        assert_eq!(client.json().await["count"], CHANNELS / 2);
+        assert_eq!(client.subscribe(half).await["count"], CHANNELS);
+    }
+    drop(first);
+    rig.until_used(1).await;
+    assert_eq!(second.subscribe(&[]).await["count"], CHANNELS);
+}
+
+#[tokio::test]
 async fn recovers_what_was_missed_without_hole_or_repeat() {
     let mut rig = Rig::start(1, |_| {}).await;
     let mut seen = Vec::new();
