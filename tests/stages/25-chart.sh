@@ -61,6 +61,9 @@ check "all settings of the pod" rendered pod --set 'imagePullSecrets={a},priorit
 check "GKE with a Gateway" rendered gateway --values "$chart/values-gke.yaml"
 check "GKE with an Ingress" rendered ingress --values "$chart/values-gke.yaml" \
     --set gke.entry=ingress,gke.certificate.map=,gke.certificate.managed=true,cluster.spec.gateway.service.port=80
+check "GKE with a Gateway for all hosts of a domain" rendered hosts --values "$chart/values-gke.yaml" --set 'gke.host=*.example.com'
+check "GKE with an Ingress for all hosts of a domain" rendered hosts-ingress --values "$chart/values-gke.yaml" \
+    --set 'gke.entry=ingress,gke.host=*.example.com,gke.certificate.map=,gke.certificate.secret=tls'
 check "a test that publishes" rendered test --set "$topics" --set cluster.create=true,cluster.namespace=prices \
     --set 'test.channel=BTC.trade,test.publish.enabled=true,test.publish.brokers={k:9092},test.publish.topic=t,test.publish.key=BTC'
 check "the manifests" kubernetes-validate -k 1.34 --strict --quiet manifests/{kafka,client,hpa}.yaml
@@ -135,6 +138,8 @@ brokers --set test.publish.brokers={kafka}
 gke\.host.is.empty --set gke.entry=gateway
 gke\.certificate.is.empty --set gke.entry=gateway,gke.host=a.example
 gke\.certificate.is.empty --set gke.entry=ingress,gke.host=a.example
+gke\.certificate\.managed.is.true --set gke.entry=ingress,gke.host=*.a.example,gke.certificate.managed=true
+host --set gke.entry=ingress,gke.host=a*
 cluster\.spec\.shard.is.no.field --set cluster.create=true,cluster.spec.shard=3
 cluster\.spec\.source\.kafka\.topics\[0\]\.chanel.is.no.field --set cluster.create=true,cluster.spec.source.kafka.topics[0].chanel=x
 cluster\.spec\.template\.shard\.resources\.limit.is.no.field --set cluster.create=true,cluster.spec.template.shard.resources.limit.cpu=1
