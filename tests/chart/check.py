@@ -56,11 +56,15 @@ def of_gke(o, me, names, objects):
     spec, namespace = o.get("spec", {}), o["metadata"].get("namespace")
     clusters = {c["metadata"]["name"]: c for c in objects if c["kind"] == "WsCluster"}
 
+    def of_service(cluster):
+        # A null is the same as leaving a field out.
+        return (cluster["spec"].get("gateway") or {}).get("service") or {}
+
     def service(name, port=None):
         cluster = clusters.get(name.removesuffix("-gateway"))
         if not name.endswith("-gateway") or not cluster or cluster["metadata"]["namespace"] != namespace:
             return f"{me} leads to the Service {name}, which no WsCluster here has"
-        has = cluster["spec"].get("gateway", {}).get("service", {}).get("port", 8080)
+        has = of_service(cluster).get("port") or 8080
         if port not in (None, has):
             return f"{me} leads to port {port}, the gateways have {has}"
         return None
@@ -79,7 +83,7 @@ def of_gke(o, me, names, objects):
         found.append(service(spec["targetRef"]["name"]))
     if o["kind"] == "BackendConfig":
         wanted = f'{{"default": "{o["metadata"]["name"]}"}}'
-        annotations = [c["spec"]["gateway"]["service"]["annotations"] for c in clusters.values()]
+        annotations = [of_service(c).get("annotations") or {} for c in clusters.values()]
         if not any(a.get("cloud.google.com/backend-config") == wanted for a in annotations):
             found.append(f"no Service names {me}")
     return [text for text in found if text]

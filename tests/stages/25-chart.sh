@@ -64,6 +64,10 @@ check "GKE with an Ingress" rendered ingress --values "$chart/values-gke.yaml" \
 check "GKE with a Gateway for all hosts of a domain" rendered hosts --values "$chart/values-gke.yaml" --set 'gke.host=*.example.com'
 check "GKE with an Ingress for all hosts of a domain" rendered hosts-ingress --values "$chart/values-gke.yaml" \
     --set 'gke.entry=ingress,gke.host=*.example.com,gke.certificate.map=,gke.certificate.secret=tls'
+for null in spec spec.gateway spec.gateway.service spec.gateway.service.{port,annotations}; do
+    check "GKE with an Ingress and a null in $null" rendered "null-$null" --values "$chart/values-gke.yaml" \
+        --set "gke.entry=ingress,gke.certificate.managed=true,test.channel=c,cluster.$null=null"
+done
 check "a test that publishes" rendered test --set "$topics" --set cluster.create=true,cluster.namespace=prices \
     --set 'test.channel=BTC.trade,test.publish.enabled=true,test.publish.brokers={k:9092},test.publish.topic=t,test.publish.key=BTC'
 check "the manifests" kubernetes-validate -k 1.34 --strict --quiet manifests/{kafka,client,hpa}.yaml

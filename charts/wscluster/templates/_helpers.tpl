@@ -38,6 +38,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.cluster.namespace | default .Release.Namespace }}
 {{- end -}}
 
+{{/* Port that clients connect to. A null is the same as leaving a field out, on every level. */}}
+{{- define "wscluster.gatewayPort" -}}
+{{- $spec := .Values.cluster.spec | default dict -}}
+{{- $gateway := $spec.gateway | default dict -}}
+{{- $service := $gateway.service | default dict -}}
+{{ $service.port | default 8080 }}
+{{- end -}}
+
 {{/* Security of a container that needs nothing: what Pod Security calls restricted, and a read-only root. */}}
 {{- define "wscluster.containerSecurity" -}}
 allowPrivilegeEscalation: false
