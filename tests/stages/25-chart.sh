@@ -69,12 +69,18 @@ for null in spec spec.gateway spec.gateway.service spec.gateway.service.{port,an
         --set "gke.entry=ingress,gke.certificate.managed=true,test.channel=c,cluster.$null=null"
 done
 check "a test that publishes" rendered test --set "$topics" --set cluster.create=true,cluster.namespace=prices \
-    --set 'test.channel=BTC.trade,test.publish.enabled=true,test.publish.brokers={k:9092},test.publish.topic=t,test.publish.key=BTC'
+    --set 'test.channel=BTC.trade,test.publish.enabled=true,test.publish.brokers={k:9092},test.publish.topic=t,test.publish.key=BTC: #1' \
+    --set 'imagePullSecrets={a,b},cluster.spec.template.shard.imagePullSecrets[0].name=b,cluster.spec.template.gateway.imagePullSecrets[0].name=c'
 check "the manifests" kubernetes-validate -k 1.34 --strict --quiet manifests/{kafka,client,hpa}.yaml
 
 # has NAME TEXT, lacks NAME TEXT: whether it is in what was rendered.
 has() { grep -qF -- "$2" "$STAGE_DIR/$1.yaml"; }
 lacks() { ! has "$@"; }
+test_has_secrets() {
+    python3 -c 'import sys, yaml
+pod = next(o for o in yaml.safe_load_all(open(sys.argv[1])) if o and o["kind"] == "Pod")["spec"]
+sys.exit([s["name"] for s in pod["imagePullSecrets"]] != ["a", "b", "c"])' "$STAGE_DIR/test.yaml"
+}
 check "no rights everywhere when namespaced" lacks namespaced 'kind: ClusterRoleBinding'
 check "namespaces are passed on" has namespaced '- --namespace=b'
 check "a definition that stays" has default 'helm.sh/resource-policy: keep'
@@ -82,6 +88,8 @@ check "no definition" lacks bare 'kind: CustomResourceDefinition'
 check "no budget for one replica" lacks bare 'kind: PodDisruptionBudget'
 check "the digest goes before the tag" has pod 'wscluster-operator@sha256:'
 check "a WebSocket may last a day" has gateway 'timeoutSec: 86400'
+check "a key as it was given" has test '"--key=BTC: #1"'
+check "a test whose image can be pulled" test_has_secrets
 check "no test without a channel" lacks default 'helm.sh/hook: test'
 
 # The operator of this checkout takes the arguments that the chart gives it: an unknown one would end it before it comes to --help.
