@@ -92,6 +92,18 @@ check "a key as it was given" has test '"--key=BTC: #1"'
 check "a test whose image can be pulled" test_has_secrets
 check "no test without a channel" lacks default 'helm.sh/hook: test'
 
+# What the notes say to do is done where the operator looks. Helm shows them to who has a cluster: here they are a field of an object.
+cp -r "$chart" "$STAGE_DIR/noted"
+echo '{{ dict "notes" (include "wscluster/templates/NOTES.txt" .) | toYaml }}' >"$STAGE_DIR/noted/templates/notes.yaml"
+notes() { # NAMESPACE ARGUMENT…
+    template notes "$STAGE_DIR/noted" --show-only templates/notes.yaml "${@:2}"
+    python3 -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["notes"])' "$STAGE_DIR/notes.yaml" >"$STAGE_DIR/notes"
+    grep -q "kubectl -n $1 apply" "$STAGE_DIR/notes" && grep -q "kubectl -n $1 wait" "$STAGE_DIR/notes"
+}
+check "the notes" notes wscluster-system
+check "the notes when namespaced" notes a --set 'namespaces={a,b}'
+check "the notes for a namespace" notes b --set 'namespaces={a,b},cluster.namespace=b'
+
 # The operator of this checkout takes the arguments that the chart gives it: an unknown one would end it before it comes to --help.
 takes_arguments() {
     local arguments
@@ -155,6 +167,8 @@ host --set gke.entry=ingress,gke.host=a*
 cluster\.spec\.shard.is.no.field --set cluster.create=true,cluster.spec.shard=3
 cluster\.spec\.source\.kafka\.topics\[0\]\.chanel.is.no.field --set cluster.create=true,cluster.spec.source.kafka.topics[0].chanel=x
 cluster\.spec\.template\.shard\.resources\.limit.is.no.field --set cluster.create=true,cluster.spec.template.shard.resources.limit.cpu=1
+namespace.elsewhere,.where.this.operator.does.not.look --set namespaces={a,b},cluster.namespace=elsewhere
+namespace.default,.where.this.operator.does.not.look --set namespaces={a,b},cluster.create=true
 test\.publish\.brokers.is.empty --set test.channel=c,test.publish.enabled=true
 test\.publish\.topic.is.empty --set test.channel=c,test.publish.enabled=true,test.publish.brokers={k:9092}
 END

@@ -35,7 +35,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* Namespace of the WsCluster that the release speaks of. */}}
 {{- define "wscluster.clusterNamespace" -}}
-{{ .Values.cluster.namespace | default .Release.Namespace }}
+{{- $namespace := .Values.cluster.namespace | default .Release.Namespace -}}
+{{- if and .Values.namespaces (not (has $namespace .Values.namespaces)) (or .Values.cluster.create .Values.cluster.namespace) -}}
+{{- fail (printf "the WsCluster would be in the namespace %s, where this operator does not look: set cluster.namespace to one of namespaces (%s), or add it to them" $namespace (join ", " .Values.namespaces)) -}}
+{{- end -}}
+{{ $namespace }}
 {{- end -}}
 
 {{/* Port that clients connect to. A null is the same as leaving a field out, on every level. */}}
