@@ -4,11 +4,14 @@
 Kinds that Kubernetes itself has are validated against its schemas elsewhere; here it is about names that refer to each other.
 """
 
+import re
 import sys
 
 import yaml
 
 CLUSTER_WIDE = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "ClusterPodMonitoring", "Namespace"}
+
+LABEL = re.compile(r"(?=.{0,63}$)([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
 
 def contains(labels, selector):
@@ -26,6 +29,12 @@ def problems(objects):
         kind, meta = o["kind"], o["metadata"]
         namespace, spec = meta.get("namespace"), o.get("spec", {})
         me = f"{kind} {meta['name']}"
+        texts = [meta["name"], namespace or "", *(meta.get("annotations") or {}).values()]
+        if not all(isinstance(text, str) for text in texts):
+            yield f"{me} has a name or an annotation that is no text: {texts}"
+        for label in (meta.get("labels") or {}).values():
+            if not isinstance(label, str) or not LABEL.fullmatch(label):
+                yield f"{me} has the label {label}, which Kubernetes refuses"
         if (namespace is None) != (kind in CLUSTER_WIDE):
             yield f"{me} has the namespace {namespace}"
         if kind in {"Deployment", "PodDisruptionBudget"} and not any(contains(p, spec["selector"].get("matchLabels")) for p in pods):

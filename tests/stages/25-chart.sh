@@ -56,7 +56,7 @@ check "the defaults" rendered default
 check "namespaced" rendered namespaced --set 'namespaces={a,b},network.metricsNamespaces={m,*}' --set monitoring.googleCloud=true --set monitoring.prometheusOperator=true
 check "one replica, bare" rendered bare --set replicas=1,crds.install=false,rbac.aggregate=false,serviceAccount.name=me
 check "all settings of the pod" rendered pod --set 'imagePullSecrets={a},priorityClassName=p,tolerations[0].key=k,nodeSelector.n=m' \
-    --set 'affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=t,podLabels.l=m,podAnnotations.a=b,network.metricsNamespaces={*},image.digest=sha256:'"$(printf '%064d' 0)" \
+    --set 'affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=t,podLabels.l=m,podAnnotations.a=b,podAnnotations.kubectl\.kubernetes\.io/default-container=b,network.metricsNamespaces={*},image.digest=sha256:'"$(printf '%064d' 0)" \
     --set 'topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].topologyKey=z,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule'
 check "GKE with a Gateway" rendered gateway --values "$chart/values-gke.yaml"
 check "GKE with an Ingress" rendered ingress --values "$chart/values-gke.yaml" \
@@ -64,6 +64,9 @@ check "GKE with an Ingress" rendered ingress --values "$chart/values-gke.yaml" \
 check "GKE with a Gateway for all hosts of a domain" rendered hosts --values "$chart/values-gke.yaml" --set 'gke.host=*.example.com'
 check "GKE with an Ingress for all hosts of a domain" rendered hosts-ingress --values "$chart/values-gke.yaml" \
     --set 'gke.entry=ingress,gke.host=*.example.com,gke.certificate.map=,gke.certificate.secret=tls'
+check "names that YAML takes for something else" rendered names --namespace 123 --values "$chart/values-gke.yaml" \
+    --set-string 'namespaces={123},cluster.name=true,serviceAccount.name=1,priorityClassName=2,imagePullSecrets={3},gke.certificate.map=4' \
+    --set-string 'test.channel=5,log.filter=a: b,podAnnotations.a=6'
 for null in spec spec.gateway spec.gateway.service spec.gateway.service.{port,annotations}; do
     check "GKE with an Ingress and a null in $null" rendered "null-$null" --values "$chart/values-gke.yaml" \
         --set "gke.entry=ingress,gke.certificate.managed=true,test.channel=c,cluster.$null=null"
@@ -90,6 +93,7 @@ check "the digest goes before the tag" has pod 'wscluster-operator@sha256:'
 check "a WebSocket may last a day" has gateway 'timeoutSec: 86400'
 check "a key as it was given" has test '"--key=BTC: #1"'
 check "a test whose image can be pulled" test_has_secrets
+check "one default container, that which was asked for" test 1 = "$(grep -c 'kubectl.kubernetes.io/default-container: ' "$STAGE_DIR/pod.yaml")"
 check "no test without a channel" lacks default 'helm.sh/hook: test'
 
 # What the notes say to do is done where the operator looks. Helm shows them to who has a cluster: here they are a field of an object.
@@ -156,14 +160,16 @@ propertyName --set podLabels.app\.kubernetes\.io/name=x
 drainLag --set-string network.drainLag=15
 format --set log.format=xml
 name --set cluster.name=Prices
+name --set cluster.name=1p
 entry --set gke.entry=loadbalancer
 timeoutSeconds --set gke.timeoutSeconds=0
 brokers --set test.publish.brokers={kafka}
 gke\.host.is.empty --set gke.entry=gateway
+gke\.healthCheck\.timeoutSeconds.is.60 --set gke.entry=gateway,gke.host=a.example,gke.healthCheck.timeoutSeconds=60
 gke\.certificate.is.empty --set gke.entry=gateway,gke.host=a.example
 gke\.certificate.is.empty --set gke.entry=ingress,gke.host=a.example
 gke\.certificate\.managed.is.true --set gke.entry=ingress,gke.host=*.a.example,gke.certificate.managed=true
-host --set gke.entry=ingress,gke.host=a*
+host --set gke.entry=ingress,gke.host=*a.example
 cluster\.spec\.shard.is.no.field --set cluster.create=true,cluster.spec.shard=3
 cluster\.spec\.source\.kafka\.topics\[0\]\.chanel.is.no.field --set cluster.create=true,cluster.spec.source.kafka.topics[0].chanel=x
 cluster\.spec\.template\.shard\.resources\.limit.is.no.field --set cluster.create=true,cluster.spec.template.shard.resources.limit.cpu=1
@@ -198,10 +204,11 @@ END
 # --- What an upgrade may change ---
 
 cp -r "$chart" "$STAGE_DIR/newer"
-sed -i 's/^version: .*/version: 9.9.9/; s/^appVersion: .*/appVersion: 9.9.9/' "$STAGE_DIR/newer/Chart.yaml"
+sed -i 's/^version: .*/version: 9.9.9+build.1/; s/^appVersion: .*/appVersion: 9.9.9+build.1/' "$STAGE_DIR/newer/Chart.yaml"
 template newer "$STAGE_DIR/newer"
 template image "$chart" --set image.tag=newer
 same() { diff <(grep -vE "$3" "$STAGE_DIR/$1.yaml") <(grep -vE "$3" "$STAGE_DIR/$2.yaml"); }
+check "a version that is no label" python3 tests/chart/check.py "$STAGE_DIR/newer.yaml"
 check "a new version of the chart changes labels only, and of no pod" same default newer '^    (helm\.sh/chart|app\.kubernetes\.io/version): '
 check "a new image of the operator leaves what it is told of shards" same default image '^          image: '
 

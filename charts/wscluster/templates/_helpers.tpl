@@ -1,3 +1,5 @@
+{{/* Names and namespaces are written with toYaml, which quotes those that YAML would take for a number or a truth value. */}}
+
 {{/* Name of the operator's objects. */}}
 {{- define "wscluster.name" -}}
 {{- if contains "wscluster" .Release.Name -}}
@@ -10,14 +12,19 @@
 {{/* What selects the operator's pods. A Deployment's selector cannot change: neither can this. */}}
 {{- define "wscluster.selector" -}}
 app.kubernetes.io/name: wscluster-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ toYaml .Release.Name }}
 {{- end -}}
 
 {{- define "wscluster.labels" -}}
 {{ include "wscluster.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ include "wscluster.chart" . }}
+{{- end -}}
+
+{{/* Name and version of the chart. A label takes no plus, which a version may have (SemVer, build metadata). */}}
+{{- define "wscluster.chart" -}}
+{{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
 {{- define "wscluster.serviceAccount" -}}
