@@ -54,6 +54,9 @@ def problems(objects):
             pod = spec if kind == "Pod" else spec["template"]["spec"]
             if not pod["securityContext"]["runAsNonRoot"]:
                 yield f"{me} may run as root"
+            named = pod["securityContext"].keys() & {"runAsUser", "runAsGroup", "fsGroup"}
+            if named:
+                yield f"{me} sets {', '.join(sorted(named))}, which OpenShift refuses"
             for container in pod.get("initContainers", []) + pod["containers"]:
                 if not container["securityContext"]["readOnlyRootFilesystem"]:
                     yield f"{me} may write to its root"

@@ -65,10 +65,9 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{/* The user is that of the image, or the one that the cluster gives, as OpenShift does, which refuses any other. */}}
 {{- define "wscluster.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}

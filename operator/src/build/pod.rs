@@ -18,8 +18,6 @@ use crate::hash;
 
 /// Whether the autoscaler of nodes may take the pod's node away.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-/// User and group of the processes; that of the images.
-const USER: i64 = 65532;
 /// What is left between the end of a drain and the kill.
 const MARGIN: Duration = Duration::from_secs(15);
 
@@ -45,11 +43,9 @@ pub(super) fn template(cluster: &WsCluster, part: Part, container: Container, dr
             automount_service_account_token: Some(part == Part::Gateway),
             // A Service called `wscluster` would otherwise set WSCLUSTER_PORT and the like.
             enable_service_links: Some(false),
+            // The user is that of the image, or the one that the cluster gives, as OpenShift does, which refuses any other.
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
-                run_as_user: Some(USER),
-                run_as_group: Some(USER),
-                fs_group: Some(USER),
                 seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
                 ..PodSecurityContext::default()
             }),
@@ -126,8 +122,8 @@ fn volume(cluster: &WsCluster, part: Part) -> Volume {
     }
     Volume {
         name: container::CONFIG.to_owned(),
-        // Readable for the group, which is `fs_group`, and for nobody else.
-        projected: Some(ProjectedVolumeSource { default_mode: Some(0o440), sources: Some(sources) }),
+        // Root owns the files, and the user is not known here. Nobody else is in the container.
+        projected: Some(ProjectedVolumeSource { default_mode: Some(0o444), sources: Some(sources) }),
         ..Volume::default()
     }
 }

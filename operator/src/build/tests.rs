@@ -196,6 +196,20 @@ fn a_process_that_hangs_is_not_given_the_time_of_a_drain() {
 }
 
 #[test]
+fn pods_run_as_any_user_that_the_cluster_gives_them() {
+    let built = build(&full(), &settings(), DECIDED);
+    let pods = [built.shards.spec.unwrap().template, built.gateways.spec.unwrap().template];
+    for pod in pods.map(|template| template.spec.unwrap()) {
+        let security = pod.security_context.unwrap();
+        assert_eq!(security.run_as_non_root, Some(true));
+        assert_eq!((security.run_as_user, security.run_as_group, security.fs_group), (None, None, None));
+        for volume in pod.volumes.unwrap() {
+            assert_eq!(volume.projected.unwrap().default_mode, Some(0o444), "whoever it is can read {}", volume.name);
+        }
+    }
+}
+
+#[test]
 fn the_revision_is_that_of_the_pods() {
     for cluster in [cluster(), full()] {
         let built = build(&cluster, &settings(), DECIDED);
