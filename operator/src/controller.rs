@@ -205,7 +205,7 @@ async fn cycle(
     }
     observed.refused = memory.missing.why().map(str::to_owned);
 
-    let violations = validate(cluster);
+    let violations = validate(cluster, &operator.settings);
     let (target, plan) = if violations.is_empty() {
         let target = memory.target(cluster, &operator.settings, &observed);
         let plan = memory.plan(cluster, &target, &observed);

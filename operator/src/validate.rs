@@ -12,12 +12,13 @@ use wscluster_api::spec::{CredentialOrigin, Security};
 use wscluster_api::validate::{Violation, violations_of};
 
 use crate::build::{Part, labels, reserved_env};
+use crate::settings::Settings;
 
 /// Most characters of a label's value, and of its key after a slash.
 const LABEL: usize = 63;
 
 /// All that is wrong with `cluster`; empty when it can be built.
-pub fn validate(cluster: &WsCluster) -> Vec<Violation> {
+pub fn validate(cluster: &WsCluster, settings: &Settings) -> Vec<Violation> {
     let mut found = violations_of(cluster);
     if cluster.spec.source.kafka.brokers.is_empty() {
         let remedy = "give host:port of a Kafka broker: only `wscluster local` has an embedded one";
@@ -30,6 +31,7 @@ pub fn validate(cluster: &WsCluster) -> Vec<Violation> {
         pod_labels(&path, &template.labels, &mut found);
     }
     variables(cluster, &mut found);
+    found.extend(deadline(cluster, settings));
     found
 }
 
@@ -99,16 +101,29 @@ fn variables(cluster: &WsCluster, found: &mut Vec<Violation>) {
     }
 }
 
+/// A deadline that gateways spend on waiting: they would close all clients at once, and nobody would have asked for that.
+fn deadline(cluster: &WsCluster, settings: &Settings) -> Option<Violation> {
+    let (deadline, lag) = (cluster.spec.drain.deadline, settings.drain_lag);
+    let is_too_short = !deadline.0.is_zero() && deadline.0 <= lag.0;
+    let remedy = format!(
+        "make it longer than the {lag} that gateways wait for load balancers (--drain-lag of the operator, \
+         network.drainLag of the chart), or 0s, which closes all at once"
+    );
+    is_too_short.then(|| violation("spec.drain.deadline", deadline, remedy))
+}
+
 #[cfg(test)]
 mod tests {
+    use wscluster_api::units::Span;
+
     use super::*;
-    use crate::build::fixtures::{cluster, full};
+    use crate::build::fixtures::{cluster, full, settings};
 
     /// Fields that are refused, of the smallest cluster after `change`.
     fn refused(change: impl FnOnce(&mut WsCluster)) -> Vec<String> {
         let mut cluster = cluster();
         change(&mut cluster);
-        validate(&cluster).into_iter().map(|v| v.field).collect()
+        validate(&cluster, &settings()).into_iter().map(|v| v.field).collect()
     }
 
     fn variable(name: &str) -> EnvVar {
@@ -118,7 +133,7 @@ mod tests {
     #[test]
     fn accepts_what_can_run() {
         for cluster in [cluster(), full()] {
-            assert_eq!(validate(&cluster), []);
+            assert_eq!(validate(&cluster, &settings()), []);
         }
     }
 
@@ -168,6 +183,18 @@ mod tests {
             ("example.com/", "v"),
         ] {
             assert_eq!(labels(key, value), 1, "{key}: {value}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_deadline_that_gateways_spend_on_waiting() {
+        let deadline = |span| refused(|c| c.spec.drain.deadline = span);
+        let lag = settings().drain_lag;
+        for short in [Span::millis(1), Span::secs(9), lag] {
+            assert_eq!(deadline(short), ["spec.drain.deadline"], "{short}");
+        }
+        for good in [Span::secs(0), Span(lag.0 + std::time::Duration::from_millis(1))] {
+            assert_eq!(deadline(good), [""; 0], "{good}");
         }
     }
 
