@@ -101,7 +101,7 @@ impl SaslMechanism {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuth {
-    /// A token that something else renews, such as a projected service account token; read again before each login.
+    /// A token that something else renews; read again before each login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Credential>,
     /// Client credentials that are traded for a token (RFC 6749 §4.4).
@@ -138,7 +138,7 @@ pub struct Credential {
     /// A key of a Secret in the namespace of the `WsCluster`; Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// A file that the process can read; one trailing newline is ignored.
+    /// A file that the process can read; one trailing newline is ignored. The operator mounts none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub file: Option<String>,
