@@ -238,6 +238,7 @@ impl Worker {
                 Recovery::Ahead(_) => "the offset is beyond what this shard has read",
                 Recovery::Lost("too_old") => "the offset is older than the messages that are kept",
                 Recovery::Lost("several_partitions") => "one offset cannot tell what was missed of several partitions",
+                Recovery::Lost("recreated") => "the topic was recreated, and an offset does not tell before or after that",
                 Recovery::Lost(_) => "nothing is known of that offset",
             };
             let message = format!("{channel}: {reason}; fetch fresh state");

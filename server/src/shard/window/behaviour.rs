@@ -162,6 +162,24 @@ fn serves_offsets_of_the_old_protocol_where_they_say_enough() {
 }
 
 #[test]
+fn does_not_take_an_offset_of_the_old_protocol_for_one_of_the_topics_present_life() {
+    let mut window = window(1, 1_000);
+    begin(&mut window, at(1, 0), "others", false);
+    push(&mut window, "a", at(0, 100), 0);
+    push(&mut window, "b", at(1, 0), 0);
+    let again = |offset| Position { partition: Partition { epoch: Epoch(8), number: 0 }, offset };
+    begin(&mut window, again(0), "trades", true);
+    let last = |topic: &str, offset| HashMap::from([(topic.to_owned(), offset)]);
+    assert_eq!(offsets(window.recover_offsets("a", &last("trades", 100), None)), Err("recreated".into()));
+    for offset in 0..150 {
+        push(&mut window, "a", again(offset), 0);
+    }
+    assert_eq!(offsets(window.recover_offsets("a", &last("trades", 100), None)), Err("recreated".into()));
+    push(&mut window, "b", at(1, 1), 0);
+    assert_eq!(offsets(window.recover_offsets("b", &last("others", 0), None)), Ok(vec![1]));
+}
+
+#[test]
 fn keeps_within_its_bytes() {
     let one = weight(&record("a", at(0, 0)));
     let mut window = Window::with_limits(Limits { age_ms: i64::MAX, bytes: 10 * one, quiet: 4 });

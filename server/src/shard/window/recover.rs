@@ -14,7 +14,7 @@ pub enum Recovery {
     Complete(Vec<Arc<Record>>),
     /// The client saw this position elsewhere, and this worker is not there yet: ask again when it has applied more.
     Ahead(Position),
-    /// Something may be missing; why: `too_old`, `epoch`, `unknown_position` or `several_partitions`.
+    /// Something may be missing; why: `too_old`, `epoch`, `unknown_position`, `several_partitions` or `recreated`.
     Lost(&'static str),
 }
 
@@ -90,6 +90,10 @@ impl Window {
         let feeds = |partition: &Partition| lanes.is_none_or(|lanes| lanes.get(*partition).is_some());
         let mut since = Vec::new();
         for (topic, &offset) in last_offset {
+            // An offset does not say of which life it is.
+            if self.reborn.contains(topic.as_str()) {
+                return Recovery::Lost("recreated");
+            }
             let mut of_topic = self.partitions.iter().filter(|(_, reading)| *reading.topic == **topic);
             let partitions: Vec<_> = of_topic.by_ref().map(|(partition, _)| *partition).collect();
             match partitions[..] {
