@@ -47,6 +47,25 @@ impl Template {
         &self.0
     }
 
+    /// Whether a record of `topic` can go to `channel`; keys and headers may hold anything, also nothing.
+    pub fn makes(&self, topic: &str, channel: &str) -> bool {
+        // What stands between keys and headers.
+        let mut texts = vec![String::new()];
+        for part in &self.0 {
+            match (part, texts.last_mut()) {
+                (Part::Text(text), Some(last)) => last.push_str(text),
+                (Part::Topic, Some(last)) => last.push_str(topic),
+                _ => texts.push(String::new()),
+            }
+        }
+        let [first, between @ .., last] = &texts[..] else { return channel == texts.concat() };
+        let Some(inner) = channel.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
+            return false;
+        };
+        // Each where it first can be: what follows has the most room then.
+        between.iter().try_fold(inner, |rest, text| Some(rest.split_once(text.as_str())?.1)).is_some()
+    }
+
     /// Whether the topic can be told from the channel name alone, so that two topics never share a channel. It can where `{topic}` is
     /// the first placeholder and a character that no topic name holds (such as `/`) ends it, or the same from the right.
     pub fn tells_topic(&self) -> bool {

@@ -105,6 +105,11 @@ impl Mold {
         self.entry.priority
     }
 
+    /// Whether a record of this topic can go to `channel`.
+    pub(super) fn makes(&self, channel: &str) -> bool {
+        self.template.makes(&self.topic, channel)
+    }
+
     /// Writes the channel of `raw` into `channel`.
     pub(super) fn channel<H: Headers>(&self, raw: Raw<'_, H>, channel: &mut String) -> Result<(), Skip> {
         channel.clear();

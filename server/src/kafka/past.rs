@@ -130,6 +130,11 @@ impl Past {
         Ok(Self { requests, shared: Arc::clone(shared) })
     }
 
+    /// Whether `partition` is of a topic that is read and of which no record goes to `channel`.
+    pub fn is_foreign(&self, partition: Partition, channel: &str) -> bool {
+        self.shared.lives.get(partition.epoch).is_some_and(|life| !life.mold.makes(channel))
+    }
+
     /// Asks for what is missing. The answer comes within [`Limits::time`], or the receiver says that it never will.
     pub fn ask(&self, missing: Missing) -> oneshot::Receiver<Result<Found, Reason>> {
         let (answer, receiver) = oneshot::channel();

@@ -208,6 +208,7 @@ impl Worker {
             Since::Now => Missed::Unasked,
             _ if self.is_member(key, channel) => Missed::Lost("already_subscribed"),
             Since::Unreadable => Missed::Lost("bad_position"),
+            Since::At(positions) if self.is_foreign(channel, positions) => Missed::Lost("epoch"),
             _ if !self.may_replay(key) => Missed::Busy,
             Since::Latest => match self.window.latest(channel) {
                 Some(record) => Missed::Records(vec![record]),
@@ -215,6 +216,12 @@ impl Worker {
             },
             Since::At(positions) => asked.missed(&self.window, channel, positions),
         }
+    }
+
+    /// Whether one of `positions` is from a topic that never feeds `channel`: nothing there tells what was missed.
+    fn is_foreign(&self, channel: &str, positions: &[Position]) -> bool {
+        let past = self.shared.past.get();
+        past.is_some_and(|past| positions.iter().any(|position| past.is_foreign(position.partition, channel)))
     }
 
     fn reconnect(&mut self, key: u32, offsets: &HashMap<String, i64>, id: Option<Value>) {

@@ -10,6 +10,7 @@ mod ending;
 mod fairness;
 mod protocol;
 mod slow;
+mod topics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

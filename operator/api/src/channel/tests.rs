@@ -32,6 +32,60 @@ fn refuses_templates_that_mean_nothing() {
 }
 
 #[test]
+fn knows_the_channels_that_it_can_make() {
+    let makes = |template: &str, channel: &str| template.parse::<Template>().unwrap().makes("odin.a", channel);
+    for (template, channel) in [
+        ("all", "all"),
+        ("{topic}", "odin.a"),
+        ("{key}.trade", "BTC.trade"),
+        ("{key}.trade", ".trade"),
+        ("{key}.trade", "a.trade.trade"),
+        ("{topic}/{key}", "odin.a/x"),
+        ("x.{key}.{topic}.{header:y}.z", "x..odin.a..z"),
+        ("{key}{header:y}", ""),
+        ("{key}-{header:y}-{key}", "1-2-3-4"),
+    ] {
+        assert!(makes(template, channel), "{template} and {channel}");
+    }
+    for (template, channel) in [
+        ("all", "every"),
+        ("{topic}", "odin.b"),
+        ("{key}.trade", "BTC.trades"),
+        ("{topic}/{key}", "odin.ab/x"),
+        // A text may not serve twice.
+        ("a{key}a", "a"),
+        ("{key}-{header:y}-{key}", "1-2"),
+        ("x.{key}.z", "x.z"),
+    ] {
+        assert!(!makes(template, channel), "{template} and {channel}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn makes_every_channel_that_its_parts_spell(
+        parts in prop::collection::vec((0..4_u8, "[ab.]{0,3}"), 1..6), channel in "[ab.]{0,9}",
+    ) {
+        let (mut template, mut made, mut pattern) = (String::new(), String::new(), String::new());
+        for (kind, text) in &parts {
+            let (part, says, matches) = match kind {
+                0 => ("{key}".to_owned(), text.as_str(), ".*".to_owned()),
+                1 => ("{header:h}".to_owned(), text.as_str(), ".*".to_owned()),
+                2 => ("{topic}".to_owned(), "a.b", "a[.]b".to_owned()),
+                _ => (text.clone(), text.as_str(), text.replace('.', "[.]")),
+            };
+            template += &part;
+            made += says;
+            pattern += &matches;
+        }
+        let Ok(template) = template.parse::<Template>() else { return Ok(()) };
+        prop_assert!(template.makes("a.b", &made));
+        let matches = regex::Regex::new(&format!("^{pattern}$")).unwrap().is_match(&channel);
+        prop_assert_eq!(template.makes("a.b", &channel), matches, "{:?} and {}", template, channel);
+    }
+}
+
+#[test]
 fn finds_a_channel_that_two_topics_share() {
     let shared = |a: &str, b: &str| collision(&named("odin.a", a), &named("odin.b", b));
     assert_eq!(shared("{key}.trade", "{key}.trade").as_deref(), Some(".trade"));
