@@ -142,7 +142,10 @@ impl Future for Reading {
             }
             let read = read(stream, &mut scratch.borrow_mut());
             match read {
-                Ok(0) => return Poll::Ready(()),
+                Ok(0) => {
+                    worker.answer_held(self.key);
+                    return Poll::Ready(());
+                }
                 Ok(len) => worker.input(self.key, len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(()),

@@ -119,6 +119,16 @@ impl Worker {
         }
     }
 
+    /// Answers what is held for a client that sends nothing more, as at its deadline: nothing is done for it afterwards.
+    pub(super) fn answer_held(&mut self, key: u32) {
+        for held in self.held.take(|held| held.key == key) {
+            if self.connections[key as usize].phase == Phase::Open {
+                self.subscribe(held, false);
+            }
+        }
+        self.flush(key);
+    }
+
     fn is_due(&self, held: &Held) -> bool {
         match &held.until {
             Until::Now => true,

@@ -90,6 +90,25 @@ async fn frees_the_slot_once_both_closes_are_there() {
 }
 
 #[tokio::test]
+async fn answers_what_is_held_when_the_client_has_ended_its_side() {
+    let rig = Rig::start(1, |_| {}).await;
+    let mut raw = rig.upgraded("/ws").await;
+    for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
+        let data = json!({ "channels": [since], "since": { since: since } });
+        let text = json!({ "type": "subscribe", "id": id, "data": data }).to_string();
+        raw.write_all(&client_frame(Opcode::Text, text.as_bytes(), [7; 4])).await.unwrap();
+    }
+    raw.shutdown().await.unwrap();
+    for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
+        let ack = read_message(&mut raw).await;
+        assert_eq!((&ack["ref"], &ack["reason"][since]), (&id.into(), &"unknown_position".into()), "{ack}");
+    }
+    assert!(read_all(&mut raw).await.is_empty(), "then the end");
+    rig.until_used(0).await;
+    assert_eq!(rig.metric("wscluster_shard_subscriptions"), 0.0);
+}
+
+#[tokio::test]
 async fn ignores_requests_behind_its_close() {
     let mut rig = Rig::start(1, |settings| settings.delivery.max_subscriptions = 1).await;
     let mut client = rig.connect().await;
