@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde_json::Value;
+
 /// Identity of a topic's life: two topics, or one topic before and after it was recreated, differ in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u32);
@@ -25,6 +27,26 @@ pub struct Position {
     pub partition: Partition,
     /// Kafka's offset, 0 or more.
     pub offset: i64,
+}
+
+impl Position {
+    /// Where one stands in a channel, as `since` and `pos` hold it: a token, or a list of them where several partitions feed
+    /// the channel, one for each.
+    pub fn to_json(positions: &[Self]) -> Value {
+        match positions {
+            [position] => position.to_string().into(),
+            positions => positions.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// What [`Self::to_json`] wrote; none for anything else, also for an empty list.
+    pub fn from_json(value: &Value) -> Option<Vec<Self>> {
+        let position = |value: &Value| value.as_str()?.parse().ok();
+        match value {
+            Value::Array(values) if !values.is_empty() => values.iter().map(position).collect(),
+            value => Some(vec![position(value)?]),
+        }
+    }
 }
 
 /// A token that is no position.

@@ -84,6 +84,11 @@ impl Track {
         }
     }
 
+    /// Begins behind `offset`, where the server says that the channel stands: nothing came yet.
+    pub(super) fn behind(channel: u32, partition: Partition, offset: i64) -> Self {
+        Self { first: offset + 1, last: offset, received: 0, fingerprint: 0, ..Self::begin(channel, partition, offset) }
+    }
+
     /// The partition.
     pub(super) fn partition(&self) -> Partition {
         Partition { epoch: Epoch(self.epoch), number: self.partition }
@@ -95,6 +100,9 @@ impl Track {
             return self.observe_old(offset);
         }
         let last = std::mem::replace(&mut self.last, offset);
+        if self.received == 0 && self.holes.is_empty() && prev == Some(last) {
+            self.first = offset;
+        }
         self.count(offset);
         let declared = std::mem::take(&mut self.forgiven);
         if prev == Some(last) {
@@ -107,6 +115,24 @@ impl Track {
             Some(_) => Verdict::WrongLink,
             None => Verdict::Unlinked,
         }
+    }
+
+    /// The server announced a hole, and says that it goes on behind `offset`; whether that is behind what came.
+    pub(super) fn skip_to(&mut self, offset: i64) -> bool {
+        if self.forgiven && offset < self.last && self.received == 0 {
+            // From a shard that is behind; where something came, what it sends again shows as such.
+            (self.first, self.last, self.forgiven) = (offset + 1, offset, false);
+            self.holes.clear();
+        }
+        if !self.forgiven || offset < self.last {
+            return false;
+        }
+        self.forgiven = false;
+        let last = std::mem::replace(&mut self.last, offset);
+        if last < offset {
+            self.holes.push(Hole { after: last, before: offset + 1, declared: true, filled: Vec::new() });
+        }
+        last < offset
     }
 
     fn observe_old(&mut self, offset: i64) -> Verdict {
@@ -163,6 +189,30 @@ mod tests {
         assert_eq!(track.observe(20, Some(19)), Verdict::DeclaredGap);
         assert_eq!(track.observe(22, Some(21)), Verdict::Gap);
         assert!(track.holes[0].declared && !track.holes[1].declared);
+    }
+
+    #[test]
+    fn links_the_first_message_to_where_the_channel_stood() {
+        let mut track = Track::behind(0, PARTITION, 10);
+        assert_eq!(track.observe(13, Some(10)), Verdict::InOrder);
+        assert_eq!((track.first, track.received), (13, 1));
+        let mut track = Track::behind(0, PARTITION, 10);
+        assert_eq!(track.observe(13, Some(12)), Verdict::Gap);
+        track.forgiven = true;
+        assert!(track.skip_to(20) && !track.skip_to(20));
+        assert_eq!(track.observe(21, Some(20)), Verdict::InOrder);
+        assert_eq!(track.holes.iter().map(|hole| hole.declared).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn begins_anew_on_a_shard_that_is_behind() {
+        let mut track = Track::behind(0, PARTITION, 10);
+        track.forgiven = true;
+        assert!(!track.skip_to(4));
+        assert_eq!(track.observe(7, Some(4)), Verdict::InOrder);
+        track.forgiven = true;
+        assert!(!track.skip_to(4));
+        assert_eq!(track.observe(7, Some(4)), Verdict::Duplicate);
     }
 
     #[test]

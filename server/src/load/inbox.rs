@@ -11,6 +11,7 @@ use super::message::{Delivery, Message, Reader};
 use super::order::unix_now;
 use super::stats::{Stats, count};
 use super::truth::{ClientLog, Nanos};
+use crate::feed::Position;
 use crate::ws::decode::{Event, Flow};
 use crate::ws::frame::{Opcode, client_frame};
 
@@ -106,7 +107,7 @@ impl Inbox {
         match message {
             Message::Delivery(delivery) => self.delivery(&delivery, stats),
             Message::Pong => self.reply(stats),
-            Message::Subscribed { recovered, unrecovered } => {
+            Message::Subscribed { recovered, unrecovered, positions } => {
                 if self.phase == Phase::Subscribe {
                     self.phase = Phase::Settle;
                     // A slow client is not audited: without a session nothing is required of it.
@@ -119,10 +120,14 @@ impl Inbox {
                 for channel in &unrecovered {
                     self.forgive(channel, reader);
                 }
+                for (channel, positions) in &positions {
+                    self.go_on(channel, positions, reader, stats);
+                }
             }
-            Message::Gap(channel) => {
+            Message::Gap(channel, positions) => {
                 stats.chain.server_gaps += 1;
                 self.forgive(&channel, reader);
+                self.go_on(&channel, &positions, reader, stats);
             }
             Message::Error(code) => {
                 stats.messages.errors += 1;
@@ -142,6 +147,23 @@ impl Inbox {
             .iter_mut()
             .filter(|track| Some(track.channel) == channel)
             .for_each(|track| track.forgiven = true);
+    }
+
+    /// The server says behind which positions a channel goes on: from there on all of it is required.
+    fn go_on(&mut self, channel: &str, positions: &[Position], reader: &Reader, stats: &mut Stats) {
+        let channel = reader.channel(channel).filter(|channel| self.log.channels.contains(channel));
+        let Some(channel) = channel.filter(|_| !self.slow) else { return };
+        for Position { partition, offset } in positions {
+            let mine = |track: &&mut Track| track.channel == channel && track.partition() == *partition;
+            match self.log.tracks.iter_mut().find(mine) {
+                Some(track) => {
+                    if track.skip_to(*offset) {
+                        stats.verdict(Verdict::DeclaredGap);
+                    }
+                }
+                None => self.log.tracks.push(Track::behind(channel, *partition, *offset)),
+            }
+        }
     }
 
     fn delivery(&mut self, delivery: &Delivery, stats: &mut Stats) {
@@ -189,15 +211,12 @@ pub(super) fn subscription(log: &ClientLog, channels: &[String]) -> String {
         let of_channel = || log.tracks.iter().filter(|track| track.channel == *channel);
         // Positions of a topic's earlier life are of no use in its present one.
         let Some(epoch) = of_channel().next_back().map(|track| track.partition().epoch) else { continue };
-        let position = |track: &Track| crate::feed::Position { partition: track.partition(), offset: track.last };
-        let tracks = of_channel().filter(|track| track.partition().epoch == epoch);
-        let mut tokens: Vec<_> = tracks.map(|track| position(track).to_string().into()).collect();
-        let value = if tokens.len() == 1 { tokens.remove(0) } else { serde_json::Value::Array(tokens) };
-        since.insert((*name).to_owned(), value);
+        let position = |track: &Track| Position { partition: track.partition(), offset: track.last };
+        let positions: Vec<_> = of_channel().filter(|track| track.partition().epoch == epoch).map(position).collect();
+        since.insert((*name).to_owned(), Position::to_json(&positions));
     }
-    if !since.is_empty() {
-        data["since"] = since.into();
-    }
+    // Also when there is none: the answer tells the first ones.
+    data["since"] = since.into();
     serde_json::json!({ "type": "subscribe", "data": data }).to_string()
 }
 
@@ -220,5 +239,25 @@ mod tests {
         let message: serde_json::Value = serde_json::from_str(&subscription(&log, &names)).unwrap();
         assert_eq!(message["data"]["channels"], serde_json::json!(["a", "b", "c"]));
         assert_eq!(message["data"]["since"], serde_json::json!({ "a": ["2-0-5", "2-1-6"], "c": "2-0-9" }));
+    }
+
+    #[test]
+    fn takes_the_positions_of_an_answer_for_its_own() {
+        let names = ["a", "b"].map(str::to_owned);
+        let (mut reader, mut stats) = (Reader::new(&names), Stats::default());
+        let log = ClientLog { channels: vec![0], ..ClientLog::default() };
+        let mut inbox = Inbox::new(log, Instant::now(), false, false);
+        let mut hear = |inbox: &mut Inbox, text: &str| {
+            inbox.take(&Event::Text(text), &mut reader, &mut stats);
+            let said = subscription(&inbox.log, &names);
+            serde_json::from_str::<serde_json::Value>(&said).unwrap()["data"]["since"].clone()
+        };
+        let ack = r#"{"type":"subscription_ack","pos":{"a":["2-0-5","2-1-6"],"b":"2-0-1"}}"#;
+        assert_eq!(hear(&mut inbox, ack), serde_json::json!({ "a": ["2-0-5", "2-1-6"] }));
+        let next = r#"{"type":"t","channel":"a","pos":"2-0-9","prev":"2-0-5"}"#;
+        assert_eq!(hear(&mut inbox, next), serde_json::json!({ "a": ["2-0-9", "2-1-6"] }));
+        let gap = r#"{"type":"gap","channel":"a","pos":["2-0-19","2-1-6"]}"#;
+        assert_eq!(hear(&mut inbox, gap), serde_json::json!({ "a": ["2-0-19", "2-1-6"] }));
+        assert_eq!((stats.chain.in_order, stats.chain.declared_gaps, stats.chain.gaps), (1, 1, 0));
     }
 }

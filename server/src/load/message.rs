@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::truth::Nanos;
 use crate::feed::Position;
@@ -37,11 +39,13 @@ pub(super) enum Message {
         recovered: u32,
         /// Channels with `recovered: false`.
         unrecovered: Vec<String>,
+        /// Behind which positions channels begin.
+        positions: Vec<(String, Vec<Position>)>,
     },
     /// `pong`.
     Pong,
-    /// `gap`: the server lost the thread of this channel.
-    Gap(String),
+    /// `gap`: the server lost the thread of this channel, and goes on behind these positions.
+    Gap(String, Vec<Position>),
     /// `error`.
     Error(String),
     /// Anything else.
@@ -54,8 +58,9 @@ struct Wire<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     channel: Option<Cow<'a, str>>,
+    /// Of a record its position; of other messages where channels go on.
     #[serde(borrow)]
-    pos: Option<Cow<'a, str>>,
+    pos: Option<&'a RawValue>,
     #[serde(borrow)]
     prev: Option<Cow<'a, str>>,
     ts: Option<i64>,
@@ -153,27 +158,39 @@ impl Reader {
     fn parse(&self, text: &str) -> Message {
         let Ok(wire) = serde_json::from_str::<Wire<'_>>(text) else { return Message::Other };
         let channel = wire.channel.unwrap_or_default();
-        match (&*wire.kind, wire.pos.map(|pos| pos.parse::<Position>())) {
-            ("subscription_ack", _) => {
+        match &*wire.kind {
+            "subscription_ack" => {
                 let recovered = wire.recovered.values().filter(|recovered| **recovered).count() as u32;
                 let lost = wire.recovered.into_iter().filter(|(_, recovered)| !recovered);
-                Message::Subscribed { recovered, unrecovered: lost.map(|(channel, _)| channel).collect() }
+                let positions = read::<BTreeMap<String, Value>>(wire.pos).unwrap_or_default().into_iter();
+                Message::Subscribed {
+                    recovered,
+                    unrecovered: lost.map(|(channel, _)| channel).collect(),
+                    positions: positions
+                        .filter_map(|(channel, pos)| Some((channel, Position::from_json(&pos)?)))
+                        .collect(),
+                }
             }
-            ("pong", _) => Message::Pong,
-            ("gap", _) => Message::Gap(channel.into_owned()),
-            ("error", _) => Message::Error(wire.code.unwrap_or_else(|| "unnamed".to_owned())),
-            (_, Some(Ok(position))) => Message::Delivery(Delivery {
-                channel: self.channels.get(&*channel).copied(),
-                position,
-                prev: wire.prev.and_then(|prev| prev.parse().ok()),
-                published: match (wire.data.0, wire.ts) {
-                    (Some(nanos), _) => Some((nanos, true)),
-                    (None, Some(ts)) => u64::try_from(ts).ok().map(|ts| (ts.saturating_mul(1_000_000), false)),
-                    (None, None) => None,
-                },
-                replayed: wire.replayed,
-            }),
-            _ => Message::Other,
+            "pong" => Message::Pong,
+            "gap" => {
+                let positions = read(wire.pos).and_then(|pos| Position::from_json(&pos));
+                Message::Gap(channel.into_owned(), positions.unwrap_or_default())
+            }
+            "error" => Message::Error(wire.code.unwrap_or_else(|| "unnamed".to_owned())),
+            _ => match read::<String>(wire.pos).and_then(|pos| pos.parse().ok()) {
+                Some(position) => Message::Delivery(Delivery {
+                    channel: self.channels.get(&*channel).copied(),
+                    position,
+                    prev: wire.prev.and_then(|prev| prev.parse().ok()),
+                    published: match (wire.data.0, wire.ts) {
+                        (Some(nanos), _) => Some((nanos, true)),
+                        (None, Some(ts)) => u64::try_from(ts).ok().map(|ts| (ts.saturating_mul(1_000_000), false)),
+                        (None, None) => None,
+                    },
+                    replayed: wire.replayed,
+                }),
+                None => Message::Other,
+            },
         }
     }
 
@@ -181,6 +198,10 @@ impl Reader {
     pub(super) fn channel(&self, name: &str) -> Option<u32> {
         self.channels.get(name).copied()
     }
+}
+
+fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
 }
 
 /// Where a text is remembered: a cheap mix of its bytes, read in words from the head, where positions are.
@@ -236,10 +257,14 @@ mod tests {
 
     #[test]
     fn reads_answers() {
-        let ack = r#"{"type":"subscription_ack","subscribed":["A.trade","B.trade"],"count":2,"recovered":{"A.trade":true,"B.trade":false},"reason":{"B.trade":"too_old"}}"#;
-        assert_eq!(reader().read(ack), Message::Subscribed { recovered: 1, unrecovered: vec!["B.trade".into()] });
+        let ack = r#"{"type":"subscription_ack","subscribed":["A.trade","B.trade"],"count":2,"recovered":{"A.trade":true,"B.trade":false},"reason":{"B.trade":"too_old"},"pos":{"B.trade":"7-1-5"}}"#;
+        let positions = vec![("B.trade".to_owned(), vec![position(5)])];
+        let unrecovered = vec!["B.trade".to_owned()];
+        assert_eq!(reader().read(ack), Message::Subscribed { recovered: 1, unrecovered, positions });
         assert_eq!(reader().read(r#"{"type":"pong","ts":5}"#), Message::Pong);
-        assert_eq!(reader().read(r#"{"type":"gap","channel":"A.trade"}"#), Message::Gap("A.trade".into()));
+        assert_eq!(reader().read(r#"{"type":"gap","channel":"A.trade"}"#), Message::Gap("A.trade".into(), vec![]));
+        let gap = r#"{"type":"gap","channel":"A.trade","pos":["7-1-5","7-1-6"]}"#;
+        assert_eq!(reader().read(gap), Message::Gap("A.trade".into(), vec![position(5), position(6)]));
         let error = r#"{"type":"error","code":"bad_request","message":"no"}"#;
         assert_eq!(reader().read(error), Message::Error("bad_request".into()));
         for other in ["", "[]", "12", "{", r#"{"type":3}"#, r#"{"pos":"x"}"#] {

@@ -231,6 +231,31 @@ mod tests {
     }
 
     #[test]
+    fn requires_what_follows_the_position_of_an_answer_also_while_the_client_was_away() {
+        // Joined twice, behind record 4; nothing came, then 8 and 9.
+        let behind = || Track::behind(0, PARTITION, 12);
+        let sessions = [(1_005, 1_006), (1_040, 1_050)];
+        let findings = truth(10).compare(&log(&sessions, vec![behind()]), TAIL);
+        assert_eq!(findings, Findings { expected: 5, lost: 5, ..Findings::default() });
+        let mut track = behind();
+        track.observe(24, Some(21));
+        track.observe(27, Some(24));
+        let findings = truth(10).compare(&log(&sessions, vec![track]), TAIL);
+        assert_eq!(findings, Findings { expected: 5, lost: 3, ..Findings::default() });
+        let mut track = behind();
+        (5..10).for_each(|i| _ = track.observe(i * 3, Some((i - 1) * 3)));
+        let findings = truth(10).compare(&log(&sessions, vec![track]), TAIL);
+        assert_eq!(findings, Findings { expected: 5, ..Findings::default() });
+        // What was announced is none of its loss.
+        let mut track = behind();
+        track.forgiven = true;
+        assert!(track.skip_to(24));
+        track.observe(27, Some(24));
+        let findings = truth(10).compare(&log(&sessions, vec![track]), TAIL);
+        assert_eq!(findings, Findings { expected: 5, declared_lost: 4, ..Findings::default() });
+    }
+
+    #[test]
     fn keeps_announced_losses_apart() {
         let mut track = Track::begin(0, PARTITION, 0);
         track.forgiven = true;

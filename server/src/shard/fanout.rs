@@ -91,7 +91,7 @@ impl Worker {
             for (channel, name) in self.channels.all() {
                 // The one before may have been too much for the last member of this one.
                 if self.channels.find(&name) == Some(channel) && self.window.touches(&loss, &name) {
-                    self.fan_out(channel, reply::gap(&name), None);
+                    self.fan_out(channel, reply::gap(&name, &self.window.latest_positions(&name)), None);
                 }
             }
         }

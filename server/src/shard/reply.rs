@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::request::Rejection;
+use crate::feed::Position;
 use crate::ws::frame::{Opcode, server_frame};
 
 /// Answer to `subscribe`.
@@ -21,13 +22,16 @@ pub(super) struct SubscriptionAck {
     /// Of the channels that were not recovered.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     reason: BTreeMap<String, &'static str>,
+    /// Behind which position the messages of a channel begin, where the client cannot know.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pos: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#ref: Option<Value>,
 }
 
 impl SubscriptionAck {
-    pub(super) fn new(id: Option<Value>) -> Self {
-        Self { r#type: "subscription_ack", r#ref: id, ..Self::default() }
+    pub(super) fn new(id: Option<Value>, pos: BTreeMap<String, Value>) -> Self {
+        Self { r#type: "subscription_ack", r#ref: id, pos, ..Self::default() }
     }
 
     /// Adds a channel and how its recovery went, when one was asked for.
@@ -76,9 +80,13 @@ pub(super) fn hello(shard: &str, ping_ms: u128, session: &str) -> Bytes {
     text(&json!({ "type": "hello", "shard": shard, "ping_ms": ping_ms, "session": session }), None)
 }
 
-/// Tells subscribers that messages of `channel` were lost.
-pub(super) fn gap(channel: &str) -> Bytes {
-    text(&json!({ "type": "gap", "channel": channel }), None)
+/// Tells subscribers that messages of `channel` were lost, and behind which positions it goes on.
+pub(super) fn gap(channel: &str, positions: &[Position]) -> Bytes {
+    let mut gap = json!({ "type": "gap", "channel": channel });
+    if !positions.is_empty() {
+        gap["pos"] = Position::to_json(positions);
+    }
+    text(&gap, None)
 }
 
 /// A rejected request.

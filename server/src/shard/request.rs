@@ -33,6 +33,8 @@ pub(super) enum Ask {
 pub(super) enum Since {
     /// It does not say: live messages only.
     Now,
+    /// Nothing yet: live messages only, and it keeps positions.
+    Nothing,
     /// It wants the last message, for a first paint.
     Latest,
     /// These positions, one a partition.
@@ -97,9 +99,9 @@ fn is_rounded(id: &Value) -> bool {
 fn subscribe(fields: &Map<String, Value>) -> Result<Ask, String> {
     let channels = channels(fields)?;
     let none = Map::new();
-    let since = match fields.get("since") {
-        None | Some(Value::Null) => &none,
-        Some(Value::Object(since)) => since,
+    let (since, unnamed) = match fields.get("since") {
+        None | Some(Value::Null) => (&none, Since::Now),
+        Some(Value::Object(since)) => (since, Since::Nothing),
         Some(_) => return Err("data.since must be an object of channel and position".to_owned()),
     };
     let asked: HashSet<&str> = channels.iter().map(String::as_str).collect();
@@ -108,22 +110,17 @@ fn subscribe(fields: &Map<String, Value>) -> Result<Ask, String> {
         return Err(format!("data.since names {name:?}, which is not in data.channels"));
     }
     let with_since = |channel: String| {
-        let since = since.get(&channel).map_or(Since::Now, since_of);
+        let since = since.get(&channel).map_or_else(|| unnamed.clone(), since_of);
         (channel, since)
     };
     Ok(Ask::Subscribe(channels.into_iter().map(with_since).collect()))
 }
 
 fn since_of(value: &Value) -> Since {
-    let position = |value: &Value| value.as_str()?.parse::<Position>().ok();
     match value {
-        Value::Null => Since::Now,
+        Value::Null => Since::Nothing,
         Value::String(text) if text == "latest" => Since::Latest,
-        Value::String(_) => position(value).map_or(Since::Unreadable, |position| Since::At(vec![position])),
-        Value::Array(values) if !values.is_empty() => {
-            values.iter().map(position).collect::<Option<_>>().map_or(Since::Unreadable, Since::At)
-        }
-        _ => Since::Unreadable,
+        value => Position::from_json(value).map_or(Since::Unreadable, Since::At),
     }
 }
 
@@ -184,9 +181,19 @@ mod tests {
         assert_eq!(since(r#""ab-0-7""#), Since::At(vec![at("ab-0-7")]));
         assert_eq!(since(r#"["ab-0-7","ab-1-9"]"#), Since::At(vec![at("ab-0-7"), at("ab-1-9")]));
         assert_eq!(since(r#""latest""#), Since::Latest);
-        assert_eq!(since("null"), Since::Now);
+        assert_eq!(since("null"), Since::Nothing);
         for unreadable in [r#""ab-0""#, "7", "[]", r#"["ab-0-7",1]"#, r#"["latest"]"#] {
             assert_eq!(since(unreadable), Since::Unreadable, "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn tells_who_has_seen_nothing_from_who_keeps_no_positions() {
+        for (since, expected) in
+            [("", Since::Now), (r#","since":null"#, Since::Now), (r#","since":{}"#, Since::Nothing)]
+        {
+            let text = format!(r#"{{"type":"subscribe","data":{{"channels":["a"]{since}}}}}"#);
+            assert_eq!(parse(&text).unwrap().ask, Ask::Subscribe(vec![("a".to_owned(), expected)]), "{since}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! One request is served in one step of the worker: what it missed, the answer and the join see the same window, so there
 //! is no hole and no repeat between replay and live messages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ use crate::feed::{Position, Record};
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Decoder, Event, Flow, Role};
 use crate::ws::frame::{Opcode, server_frame};
+
+/// What a client missed, or why that is not known.
+type Recovered = Result<Vec<Arc<Record>>, &'static str>;
 
 impl Worker {
     /// Takes `len` bytes that were read into the scratch buffer.
@@ -196,8 +199,9 @@ impl Worker {
             return self.held.push(asked);
         }
 
+        let places = self.places(key, &asked.channels, &recoveries);
         self.join(key, &asked.channels);
-        let mut ack = SubscriptionAck::new(asked.id);
+        let mut ack = SubscriptionAck::new(asked.id, places);
         let mut replay = Vec::new();
         for ((channel, _), recovery) in asked.channels.into_iter().zip(recoveries) {
             let result = recovery.as_ref().map(|recovery| recovery.as_ref().map(|_| ()).map_err(|reason| *reason));
@@ -215,7 +219,7 @@ impl Worker {
 
     fn missed(&self, key: u32, channel: &str, since: &Since, asked: &Asked) -> Missed {
         match since {
-            Since::Now => Missed::Unasked,
+            Since::Now | Since::Nothing => Missed::Unasked,
             _ if self.is_member(key, channel) => Missed::Lost("already_subscribed"),
             Since::Unreadable => Missed::Lost("bad_position"),
             Since::At(positions) if self.is_foreign(channel, positions) => Missed::Lost("epoch"),
@@ -226,6 +230,28 @@ impl Worker {
             },
             Since::At(positions) => asked.missed(&self.window, channel, positions),
         }
+    }
+
+    /// Behind which positions the messages begin of channels that `key` is about to join, where it keeps positions and is
+    /// not sent what it missed.
+    fn places(
+        &self,
+        key: u32,
+        channels: &[(String, Since)],
+        recoveries: &[Option<Recovered>],
+    ) -> BTreeMap<String, Value> {
+        let mut places = BTreeMap::new();
+        for ((channel, since), recovery) in channels.iter().zip(recoveries) {
+            // Of a channel that was joined before, messages have come or are due: they have positions of their own.
+            if *since == Since::Now || matches!(recovery, Some(Ok(_))) || self.is_member(key, channel) {
+                continue;
+            }
+            let positions = self.window.latest_positions(channel);
+            if !positions.is_empty() {
+                places.insert(channel.clone(), Position::to_json(&positions));
+            }
+        }
+        places
     }
 
     /// Whether one of `positions` is from a topic that never feeds `channel`: nothing there tells what was missed.
@@ -255,7 +281,9 @@ impl Worker {
                 Recovery::Ahead(_) => "the offset is beyond what this shard has read",
                 Recovery::Lost("too_old") => "the offset is older than the messages that are kept",
                 Recovery::Lost("several_partitions") => "one offset cannot tell what was missed of several partitions",
-                Recovery::Lost("recreated") => "the topic was recreated, and an offset does not tell before or after that",
+                Recovery::Lost("recreated") => {
+                    "the topic was recreated, and an offset does not tell before or after that"
+                }
                 Recovery::Lost(_) => "nothing is known of that offset",
             };
             let message = format!("{channel}: {reason}; fetch fresh state");

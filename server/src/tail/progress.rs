@@ -25,17 +25,26 @@ pub(super) enum Step {
     Repeat,
 }
 
-/// The last position in each partition of each channel.
+/// Where a client stands in a channel.
+#[derive(Debug, Default)]
+struct Place {
+    /// The last position in each partition.
+    seen: HashMap<Partition, i64>,
+    /// The server lost the thread here: what comes next is a new beginning.
+    is_over: bool,
+}
+
+/// The place in each channel.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    channels: BTreeMap<String, HashMap<Partition, i64>>,
+    channels: BTreeMap<String, Place>,
 }
 
 impl Progress {
     pub(super) fn new(since: impl IntoIterator<Item = (String, Position)>) -> Self {
         let mut progress = Self::default();
         for (channel, position) in since {
-            progress.channels.entry(channel).or_default().insert(position.partition, position.offset);
+            progress.channels.entry(channel).or_default().seen.insert(position.partition, position.offset);
         }
         progress
     }
@@ -44,7 +53,10 @@ impl Progress {
     pub(super) fn step(&mut self, message: &Message) -> Step {
         let parse = |token: &Option<String>| token.as_deref().and_then(|token| token.parse::<Position>().ok());
         let Some(Position { partition, offset }) = parse(&message.pos) else { return Step::Next };
-        let seen = self.channels.entry(message.channel.clone()).or_default();
+        let Place { seen, is_over } = self.channels.entry(message.channel.clone()).or_default();
+        if std::mem::take(is_over) {
+            seen.clear();
+        }
         let before = seen.get(&partition).copied();
         if before.is_some_and(|before| offset <= before) {
             return Step::Repeat;
@@ -56,16 +68,27 @@ impl Progress {
         }
     }
 
-    /// The thread of `channel` is lost: what comes next is a new beginning.
-    pub(super) fn forget(&mut self, channel: &str) {
-        self.channels.remove(channel);
+    /// The server says where `channel` goes on, and not that it is where this client stands. Where it does not know, the old
+    /// place serves until a message comes: asked for what follows it, the server says at least that something may be missing.
+    pub(super) fn go_on(&mut self, channel: &str, positions: &[Position]) {
+        let place = self.channels.entry(channel.to_owned()).or_default();
+        place.is_over = positions.is_empty();
+        if !place.is_over {
+            place.seen = positions.iter().map(|position| (position.partition, position.offset)).collect();
+        }
+    }
+
+    /// Those of `channels` in which the place is not known.
+    pub(super) fn unknown<'c>(&self, channels: &'c [String]) -> Vec<&'c str> {
+        let known = |channel: &&String| self.channels.get(*channel).is_some_and(|place| !place.seen.is_empty());
+        channels.iter().filter(|channel| !known(channel)).map(String::as_str).collect()
     }
 
     /// What to ask for when subscribing to `channels`.
     pub(super) fn since(&self, channels: &[String], latest: bool) -> serde_json::Map<String, Value> {
         let mut since = serde_json::Map::new();
         for channel in channels {
-            match self.channels.get(channel).filter(|seen| !seen.is_empty()) {
+            match self.channels.get(channel).map(|place| &place.seen).filter(|seen| !seen.is_empty()) {
                 Some(seen) => {
                     let mut tokens: Vec<String> =
                         seen.iter().map(|(&partition, &offset)| Position { partition, offset }.to_string()).collect();
@@ -107,7 +130,23 @@ mod tests {
         progress.step(&message("1-0-5", None));
         let since = progress.since(&["a".into(), "b".into()], false);
         assert_eq!(Value::Object(since), json!({ "a": ["1-0-5", "1-1-4"] }));
-        progress.forget("a");
-        assert_eq!(Value::Object(progress.since(&["a".into()], true)), json!({ "a": "latest" }));
+        assert_eq!(progress.unknown(&["a".into(), "b".into()]), ["b"]);
+        assert_eq!(Value::Object(progress.since(&["b".into()], true)), json!({ "b": "latest" }));
+    }
+
+    #[test]
+    fn goes_on_where_the_server_says() {
+        let since = |progress: &Progress| Value::Object(progress.since(&["a".into()], false));
+        let mut progress = Progress::default();
+        progress.go_on("a", &["1-0-5".parse().unwrap()]);
+        assert_eq!(since(&progress), json!({ "a": ["1-0-5"] }));
+        assert_eq!(progress.step(&message("1-0-9", Some("1-0-7"))), Step::Hole);
+        progress.go_on("a", &["1-0-20".parse().unwrap(), "1-1-3".parse().unwrap()]);
+        assert_eq!(progress.step(&message("1-0-21", Some("1-0-20"))), Step::Next);
+        // It does not know: the place that is over is asked for, and mixes with nothing that comes.
+        progress.go_on("a", &[]);
+        assert_eq!(since(&progress), json!({ "a": ["1-0-21", "1-1-3"] }));
+        assert_eq!(progress.step(&message("2-0-0", None)), Step::Next);
+        assert_eq!(since(&progress), json!({ "a": ["2-0-0"] }));
     }
 }

@@ -116,6 +116,34 @@ fn sends_its_positions_after_a_storm_and_audits_across_it() {
 }
 
 #[test]
+fn comes_back_with_the_position_of_its_acknowledgement() {
+    let addr = server(move |mut s, i| {
+        let head = switching(&key(&mut s));
+        s.write_all(head.as_bytes()).unwrap();
+        let subscribe = &texts(&mut s, &mut Decoder::new(Role::Server, 4_096))[0];
+        let subscribe: serde_json::Value = serde_json::from_str(subscribe).unwrap();
+        // Nothing comes before the storm; 5 is missing after it.
+        if i == 0 {
+            assert_eq!(subscribe["data"]["since"], serde_json::json!({}));
+            s.write_all(&text(r#"{"type":"subscription_ack","pos":{"A.trade":"1-0-4"}}"#)).unwrap();
+        } else {
+            assert_eq!(subscribe["data"]["since"], serde_json::json!({ "A.trade": "1-0-4" }));
+            s.write_all(&text(ACK)).unwrap();
+            s.write_all(&text(r#"{"type":"t","channel":"A.trade","pos":"1-0-6","prev":"1-0-5"}"#)).unwrap();
+        }
+        wait(s);
+    });
+    let mut order = order(addr, 1);
+    order.channels = vec!["A.trade".into()];
+    order.settle = Duration::from_millis(10);
+    order.schedule.hold = Duration::from_millis(600);
+    order.schedule.storms = vec![Duration::from_millis(200)];
+    let report = run(order);
+    assert_eq!((report.connected, report.stormed, report.settled), (1, 1, 2), "{report:?}");
+    assert_eq!((report.audit.basis, report.audit.lost), ("chain", 1));
+}
+
+#[test]
 fn replaces_clients_by_plan() {
     let mut order = order(closing(|_| None), 4);
     order.settle = Duration::from_millis(10);

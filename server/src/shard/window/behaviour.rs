@@ -87,7 +87,7 @@ fn tells_a_client_of_a_quiet_channel_that_it_missed_nothing() {
     push(&mut window, "busy", at(0, 1), 60_000);
     assert_eq!(window.len(), 1);
     assert_eq!(offsets(window.recover("quiet", &[at(0, 0)])), Ok(vec![]));
-    assert_eq!(window.latest_position("quiet"), Some(at(0, 0)));
+    assert_eq!(window.latest_positions("quiet"), [at(0, 0)]);
     assert!(window.latest("quiet").is_none());
 }
 
@@ -144,6 +144,28 @@ fn gives_the_last_message_for_the_first_paint() {
     push(&mut window, "a", at(1, 0), 0);
     assert_eq!(window.latest("a").unwrap().position, at(1, 0));
     assert!(window.latest("b").is_none());
+}
+
+#[test]
+fn knows_behind_which_positions_a_channel_goes_on() {
+    let mut window = window(3, 1_000);
+    assert!(window.latest_positions("a").is_empty(), "nothing came yet");
+    for (number, offset, now_ms) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (2, 0, 60_000), (1, 1, 60_000)] {
+        push(&mut window, if number == 2 { "b" } else { "a" }, at(number, offset), now_ms);
+    }
+    let positions = window.latest_positions("a");
+    assert_eq!(positions, [at(0, 1), at(1, 1)]);
+    push(&mut window, "a", at(0, 2), 60_000);
+    assert_eq!(offsets(window.recover("a", &positions)), Ok(vec![2]));
+    // Whoever is told of a loss goes on behind it.
+    begin(&mut window, at(1, 9), "trades", true);
+    assert_eq!(window.latest_positions("a"), [at(0, 2), at(1, 8)]);
+    push(&mut window, "a", at(1, 9), 60_000);
+    assert_eq!(offsets(window.recover("a", &[at(0, 2), at(1, 8)])), Ok(vec![9]));
+    // In another life of the topic these are of no use, and of the new one nothing is known yet.
+    let again = Position { partition: Partition { epoch: Epoch(8), number: 0 }, offset: 0 };
+    begin(&mut window, again, "trades", true);
+    assert!(window.latest_positions("a").is_empty());
 }
 
 #[test]

@@ -39,6 +39,8 @@ struct Client {
     joined: usize,
     left: usize,
     back: usize,
+    /// Where its shard began to read, of what was there when it joined; none: it did not ask where the channel stood.
+    place: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,8 +64,9 @@ fn cases() -> impl Strategy<Value = Case> {
         1 => Just(Op::Recreate),
         4 => (1..40_i64).prop_map(|ms| Op::Pass { ms }),
     ];
-    let client = (0..4_u8, 0..=100_usize, 0..=100_usize, 0..=100_usize)
-        .prop_map(|(channel, joined, left, back)| Client { channel, joined: joined.min(left), left, back });
+    let client = (0..4_u8, 0..=100_usize, 0..=100_usize, 0..=100_usize, prop::option::of(0..60_usize)).prop_map(
+        |(channel, joined, left, back, place)| Client { channel, joined: joined.min(left), left, back, place },
+    );
     let window = (0..30_u64, 1..200_i64, prop_oneof![Just(2_usize), Just(1_000)]);
     (1..4_u8, prop::collection::vec(op, 1..90), prop::collection::vec(client, 1..8), 0..60_usize, window).prop_map(
         |(partitions, ops, clients, start, (kept, age_ms, quiet))| Case {
@@ -230,6 +233,15 @@ impl<'l> Shard<'l> {
     }
 }
 
+/// What the shard where a client joined told it: behind which positions its messages begin.
+fn place(case: &Case, log: &[Logged], joined: usize, start: usize, channel: &str) -> BTreeMap<Partition, i64> {
+    let mut shard = Shard::new(case, log, start);
+    while shard.at < joined {
+        shard.step();
+    }
+    shard.window.latest_positions(channel).into_iter().map(|at| (at.partition, at.offset)).collect()
+}
+
 fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     let log = log(case);
     let at = |percent: usize| log.len() * percent / 100;
@@ -240,13 +252,15 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     }
     let channel = name(client.channel);
     let of_channel = |logged: &&Logged| *logged.record.channel == *channel;
-    let seen: BTreeMap<Partition, i64> = log[joined..left]
-        .iter()
-        .filter(of_channel)
-        .map(|l| (l.record.position.partition, l.record.position.offset))
-        .collect();
-    // All that a client can tell is its newest record: what the shard lost since may have been meant for it.
-    let told = log[joined..left].iter().rposition(|logged| of_channel(&logged)).map_or(0, |last| joined + last);
+    let mut seen = match client.place {
+        Some(start) => place(case, &log, joined, joined * start / 100, &channel),
+        None => BTreeMap::new(),
+    };
+    let came = log[joined..left].iter().filter(of_channel);
+    seen.extend(came.map(|l| (l.record.position.partition, l.record.position.offset)));
+    // All that a client can tell is its newest position: what the shard lost since may have been meant for it.
+    let is_seen = |l: &Logged| seen.get(&l.record.position.partition) == Some(&l.record.position.offset);
+    let told = log[..left].iter().rposition(is_seen).unwrap_or(0);
     let since: Vec<_> = seen.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
     let missed_at = |shard: &Shard<'_>| -> Vec<Position> {
         let owed = |(index, logged): &(usize, &Logged)| {

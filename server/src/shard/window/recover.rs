@@ -122,13 +122,15 @@ impl Window {
         self.entries.get(tail.index(self.base)?)?.record.clone()
     }
 
-    /// Where the last record of `channel` stands, as far as this worker knows, also when it is no longer here.
-    pub fn latest_position(&self, channel: &str) -> Option<Position> {
+    /// Behind which positions all of `channel` is still to come: its last one in each partition that fed it, as far as
+    /// this worker knows, also when that record is no longer here.
+    pub fn latest_positions(&self, channel: &str) -> Vec<Position> {
         let in_window = |lane: &Lane| Some(self.entries.get(lane.tail.index(self.base)?)?.record.as_ref()?.position);
         let gone = |lane: &Lane| Some(Position { partition: lane.partition, offset: lane.evicted?.offset });
-        let lanes = self.channels.get(channel)?.iter();
-        let last = lanes.max_by_key(|lane| lane.evicted.map_or(Seq::NONE, |gone| gone.seq).max(lane.tail))?;
-        in_window(last).or_else(|| gone(last))
+        let lanes = self.channels.get(channel).into_iter().flat_map(Lanes::iter);
+        let positions = lanes.filter_map(|lane| in_window(lane).or_else(|| gone(lane)));
+        // Before the first offset of a partition nothing can be seen.
+        positions.filter(|position| position.offset >= 0).collect()
     }
 
     /// Adds the records of `lane` after `after`, and tells when the client's own record there was applied (`NONE`: not known).
