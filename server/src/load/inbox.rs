@@ -252,11 +252,11 @@ mod tests {
             let said = subscription(&inbox.log, &names);
             serde_json::from_str::<serde_json::Value>(&said).unwrap()["data"]["since"].clone()
         };
-        let ack = r#"{"type":"subscription_ack","pos":{"a":["2-0-5","2-1-6"],"b":"2-0-1"}}"#;
+        let ack = r#"{"type":"subscription_ack","positions":{"a":["2-0-5","2-1-6"],"b":"2-0-1"}}"#;
         assert_eq!(hear(&mut inbox, ack), serde_json::json!({ "a": ["2-0-5", "2-1-6"] }));
         let next = r#"{"type":"t","channel":"a","pos":"2-0-9","prev":"2-0-5"}"#;
         assert_eq!(hear(&mut inbox, next), serde_json::json!({ "a": ["2-0-9", "2-1-6"] }));
-        let gap = r#"{"type":"gap","channel":"a","pos":["2-0-19","2-1-6"]}"#;
+        let gap = r#"{"type":"gap","channel":"a","positions":["2-0-19","2-1-6"]}"#;
         assert_eq!(hear(&mut inbox, gap), serde_json::json!({ "a": ["2-0-19", "2-1-6"] }));
         assert_eq!((stats.chain.in_order, stats.chain.declared_gaps, stats.chain.gaps), (1, 1, 0));
     }

@@ -58,9 +58,11 @@ struct Wire<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     channel: Option<Cow<'a, str>>,
-    /// Of a record its position; of other messages where channels go on.
     #[serde(borrow)]
-    pos: Option<&'a RawValue>,
+    pos: Option<Cow<'a, str>>,
+    /// Where channels go on: in an answer, or behind a gap.
+    #[serde(borrow)]
+    positions: Option<&'a RawValue>,
     #[serde(borrow)]
     prev: Option<Cow<'a, str>>,
     ts: Option<i64>,
@@ -162,7 +164,7 @@ impl Reader {
             "subscription_ack" => {
                 let recovered = wire.recovered.values().filter(|recovered| **recovered).count() as u32;
                 let lost = wire.recovered.into_iter().filter(|(_, recovered)| !recovered);
-                let positions = read::<BTreeMap<String, Value>>(wire.pos).unwrap_or_default().into_iter();
+                let positions = read::<BTreeMap<String, Value>>(wire.positions).unwrap_or_default().into_iter();
                 Message::Subscribed {
                     recovered,
                     unrecovered: lost.map(|(channel, _)| channel).collect(),
@@ -173,11 +175,11 @@ impl Reader {
             }
             "pong" => Message::Pong,
             "gap" => {
-                let positions = read(wire.pos).and_then(|pos| Position::from_json(&pos));
+                let positions = read(wire.positions).and_then(|at| Position::from_json(&at));
                 Message::Gap(channel.into_owned(), positions.unwrap_or_default())
             }
             "error" => Message::Error(wire.code.unwrap_or_else(|| "unnamed".to_owned())),
-            _ => match read::<String>(wire.pos).and_then(|pos| pos.parse().ok()) {
+            _ => match wire.pos.and_then(|pos| pos.parse().ok()) {
                 Some(position) => Message::Delivery(Delivery {
                     channel: self.channels.get(&*channel).copied(),
                     position,
@@ -257,13 +259,13 @@ mod tests {
 
     #[test]
     fn reads_answers() {
-        let ack = r#"{"type":"subscription_ack","subscribed":["A.trade","B.trade"],"count":2,"recovered":{"A.trade":true,"B.trade":false},"reason":{"B.trade":"too_old"},"pos":{"B.trade":"7-1-5"}}"#;
+        let ack = r#"{"type":"subscription_ack","subscribed":["A.trade","B.trade"],"count":2,"recovered":{"A.trade":true,"B.trade":false},"reason":{"B.trade":"too_old"},"positions":{"B.trade":"7-1-5"}}"#;
         let positions = vec![("B.trade".to_owned(), vec![position(5)])];
         let unrecovered = vec!["B.trade".to_owned()];
         assert_eq!(reader().read(ack), Message::Subscribed { recovered: 1, unrecovered, positions });
         assert_eq!(reader().read(r#"{"type":"pong","ts":5}"#), Message::Pong);
         assert_eq!(reader().read(r#"{"type":"gap","channel":"A.trade"}"#), Message::Gap("A.trade".into(), vec![]));
-        let gap = r#"{"type":"gap","channel":"A.trade","pos":["7-1-5","7-1-6"]}"#;
+        let gap = r#"{"type":"gap","channel":"A.trade","positions":["7-1-5","7-1-6"]}"#;
         assert_eq!(reader().read(gap), Message::Gap("A.trade".into(), vec![position(5), position(6)]));
         let error = r#"{"type":"error","code":"bad_request","message":"no"}"#;
         assert_eq!(reader().read(error), Message::Error("bad_request".into()));

@@ -24,14 +24,14 @@ pub(super) struct SubscriptionAck {
     reason: BTreeMap<String, &'static str>,
     /// Behind which position the messages of a channel begin, where the client cannot know.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pos: BTreeMap<String, Value>,
+    positions: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#ref: Option<Value>,
 }
 
 impl SubscriptionAck {
-    pub(super) fn new(id: Option<Value>, pos: BTreeMap<String, Value>) -> Self {
-        Self { r#type: "subscription_ack", r#ref: id, pos, ..Self::default() }
+    pub(super) fn new(id: Option<Value>, positions: BTreeMap<String, Value>) -> Self {
+        Self { r#type: "subscription_ack", r#ref: id, positions, ..Self::default() }
     }
 
     /// Adds a channel and how its recovery went, when one was asked for.
@@ -84,7 +84,7 @@ pub(super) fn hello(shard: &str, ping_ms: u128, session: &str) -> Bytes {
 pub(super) fn gap(channel: &str, positions: &[Position]) -> Bytes {
     let mut gap = json!({ "type": "gap", "channel": channel });
     if !positions.is_empty() {
-        gap["pos"] = Position::to_json(positions);
+        gap["positions"] = Position::to_json(positions);
     }
     text(&gap, None)
 }

@@ -183,19 +183,18 @@ fn hear(
                 print::remark(&format!("{channel}: messages may be missing ({reason})"));
                 progress.go_on(channel, &[]);
             }
-            for (channel, pos) in said.pos.as_object().into_iter().flatten() {
+            for (channel, pos) in said.positions.as_object().into_iter().flatten() {
                 progress.go_on(channel, &Position::from_json(pos).unwrap_or_default());
             }
         }
         "gap" => {
             print::remark(&format!("{channel}: the shard missed messages; fetch fresh state"));
-            progress.go_on(channel, &Position::from_json(&said.pos).unwrap_or_default());
+            progress.go_on(channel, &Position::from_json(&said.positions).unwrap_or_default());
         }
         // Our only request is the subscription: asked again, it would be refused again.
         "error" => return Err(FollowError::Refused(said.message.unwrap_or_else(|| text.to_owned()))),
-        _ if said.pos.is_string() => {
-            let pos = said.pos.as_str().map(str::to_owned);
-            let message = Message { channel: said.channel, pos, prev: said.prev };
+        _ if said.pos.is_some() => {
+            let message = Message { channel: said.channel, pos: said.pos, prev: said.prev };
             match progress.step(&message) {
                 Step::Next => {}
                 Step::Hole => print::remark(&format!("{}: messages are missing here", message.channel)),
@@ -220,8 +219,9 @@ struct Said {
     reason: BTreeMap<String, String>,
     message: Option<String>,
     channel: String,
-    /// Of a message one position; of other messages where channels go on.
-    pos: Value,
+    pos: Option<String>,
+    /// Where channels go on: in an answer, or behind a gap.
+    positions: Value,
     prev: Option<String>,
 }
 

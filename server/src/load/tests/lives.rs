@@ -125,7 +125,7 @@ fn comes_back_with_the_position_of_its_acknowledgement() {
         // Nothing comes before the storm; 5 is missing after it.
         if i == 0 {
             assert_eq!(subscribe["data"]["since"], serde_json::json!({}));
-            s.write_all(&text(r#"{"type":"subscription_ack","pos":{"A.trade":"1-0-4"}}"#)).unwrap();
+            s.write_all(&text(r#"{"type":"subscription_ack","positions":{"A.trade":"1-0-4"}}"#)).unwrap();
         } else {
             assert_eq!(subscribe["data"]["since"], serde_json::json!({ "A.trade": "1-0-4" }));
             s.write_all(&text(ACK)).unwrap();

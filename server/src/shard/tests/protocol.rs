@@ -162,14 +162,14 @@ async fn tells_who_keeps_positions_where_a_channel_stands() {
     let mut rig = Rig::start(1, |_| {}).await;
     let last = rig.publish("BTC.trade", json!(0)).await.to_string();
     let mut client = rig.connect().await;
-    assert_eq!(client.subscribe(&["BTC.trade"]).await.get("pos"), None, "it does not keep any");
+    assert_eq!(client.subscribe(&["BTC.trade"]).await.get("positions"), None, "it does not keep any");
     let mut client = rig.connect().await;
     let since = json!({ "foreign": "cd-0-0", "BTC.trade": null });
     let data = json!({ "channels": ["BTC.trade", "none", "foreign"], "since": since });
     client.send(json!({ "type": "subscribe", "data": data })).await;
-    assert_eq!(client.json().await["pos"], json!({ "BTC.trade": last }));
+    assert_eq!(client.json().await["positions"], json!({ "BTC.trade": last }));
     client.send(json!({ "type": "subscribe", "data": { "channels": ["BTC.trade"], "since": {} } })).await;
-    assert_eq!(client.json().await.get("pos"), None, "it was told, and messages may have come since");
+    assert_eq!(client.json().await.get("positions"), None, "it was told, and messages may have come since");
     drop(client);
 
     // Nothing came while it was here; what came while it was away is not lost.
@@ -178,7 +178,7 @@ async fn tells_who_keeps_positions_where_a_channel_stands() {
     let mut client = rig.connect().await;
     client.send(json!({ "type": "subscribe", "data": data })).await;
     let ack = client.json().await;
-    assert_eq!((&ack["recovered"], ack.get("pos")), (&json!({ "BTC.trade": true }), None));
+    assert_eq!((&ack["recovered"], ack.get("positions")), (&json!({ "BTC.trade": true }), None));
     rig.publish("BTC.trade", json!(2)).await;
     for number in 1..3 {
         assert_eq!(client.json().await["data"], number);
@@ -190,7 +190,7 @@ async fn tells_who_keeps_positions_where_a_channel_stands() {
     client.send(json!({ "type": "subscribe", "data": data })).await;
     let ack = client.json().await;
     let now = Position { offset: missed.offset + 1, ..missed }.to_string();
-    assert_eq!((&ack["recovered"], &ack["pos"]), (&json!({ "BTC.trade": false }), &json!({ "BTC.trade": now })));
+    assert_eq!((&ack["recovered"], &ack["positions"]), (&json!({ "BTC.trade": false }), &json!({ "BTC.trade": now })));
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn tells_subscribers_of_a_gap() {
     let mut client = rig.connect().await;
     client.subscribe(&["BTC.trade"]).await;
     rig.feed(Update::Begin { partition: PARTITION, topic: "odin.trades".into(), from: 500, lost: true }).await;
-    assert_eq!(client.json().await, json!({ "type": "gap", "channel": "BTC.trade", "pos": "ab-0-499" }));
+    assert_eq!(client.json().await, json!({ "type": "gap", "channel": "BTC.trade", "positions": "ab-0-499" }));
     let reborn = Partition { epoch: Epoch(0xcd), number: 0 };
     rig.feed(Update::Begin { partition: reborn, topic: "odin.trades".into(), from: 0, lost: true }).await;
     assert_eq!(client.json().await, json!({ "type": "gap", "channel": "BTC.trade" }), "nothing is known there yet");

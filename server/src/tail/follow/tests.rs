@@ -60,9 +60,9 @@ async fn comes_back_with_what_it_was_told_where_nothing_came() {
     let server = async {
         let mut asked = Vec::new();
         let said = [
-            json!({ "type": "subscription_ack", "pos": { "a": "1-0-5" } }),
-            json!({ "type": "subscription_ack", "recovered": { "a": false }, "reason": { "a": "epoch" }, "pos": { "a": "2-0-7" } }),
-            json!({ "type": "gap", "channel": "a", "pos": ["2-0-9", "2-1-3"] }),
+            json!({ "type": "subscription_ack", "positions": { "a": "1-0-5" } }),
+            json!({ "type": "subscription_ack", "recovered": { "a": false }, "reason": { "a": "epoch" }, "positions": { "a": "2-0-7" } }),
+            json!({ "type": "gap", "channel": "a", "positions": ["2-0-9", "2-1-3"] }),
             json!({ "type": "gap", "channel": "a" }),
             json!({ "type": "t", "channel": "a", "pos": "3-0-0", "data": 1 }),
         ];
