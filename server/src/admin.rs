@@ -1,7 +1,8 @@
 //! The admin HTTP server of a part: `/livez`, `/readyz`, `/health`, `/metrics`, and what the part adds.
 //!
 //! It runs on a thread and a runtime of its own, so that load on the data path never starves a health answer. Who
-//! connects and says nothing, or only half of something, is let go after a while: descriptors are for clients.
+//! connects and says nothing, or only half of something, is let go after a while: descriptors are for clients. Where that thread
+//! ends, nobody answers any more, which whoever supervises the process takes for its end.
 
 pub mod client;
 

@@ -74,7 +74,13 @@ fn without_empty_variables(command: Command) -> Command {
 pub fn run() -> ExitCode {
     let matches = without_empty_variables(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    telemetry::init(&cli.log);
+    let _logs = match telemetry::init(&cli.log) {
+        Ok(logs) => logs,
+        Err(error) => {
+            eprintln!("error: failed to start logging: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match cli.part {
         Part::Local(args) => local::run(*args, &cli.log),
         Part::Shard(args) => shard::run(*args),

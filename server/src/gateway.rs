@@ -16,13 +16,14 @@ use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
+use crate::alarm::Alarm;
 use crate::cli::USAGE;
 use crate::drain::routes::routes;
 use crate::drain::{Drains, STEP};
 use crate::fds::Budget;
 use crate::net::{ListenError, Share};
 use crate::process::Stop;
-use crate::{admin, net, passing, process};
+use crate::{admin, net, passing, process, telemetry};
 
 use self::discovery::{Discovery, DiscoveryError, Service};
 use self::state::{Gateway, Settings, Stage};
@@ -131,8 +132,8 @@ enum GatewayError {
     Discovery(#[from] DiscoveryError),
     #[error("failed to start: {0}")]
     Start(#[from] std::io::Error),
-    #[error("failed: a worker has ended, see the log")]
-    Worker,
+    #[error("failed: a worker or another vital part has ended, see the log")]
+    Part,
     #[error(transparent)]
     Members(#[from] members::MembersError),
 }
@@ -143,7 +144,7 @@ pub fn run(args: Args) -> ExitCode {
     match serve(&args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            telemetry::stderr().line(&format!("error: {}", error));
             let is_usage = matches!(error, GatewayError::Manifest(_) | GatewayError::Members(_));
             if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
@@ -192,11 +193,16 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = shards.len(),
         open_files_limit = gateway.fds.limit(), "gateway listens");
 
-    runtime.spawn(draining);
+    let failing = Arc::clone(&gateway);
+    let alarm = Alarm::new(move || failing.fail());
+    runtime.spawn(async move {
+        let _alarm = alarm;
+        draining.await;
+    });
     runtime.block_on(until_drained(&gateway, &drains, args.exit_with_parent, announce))?;
     gateway.enter(Stage::Closing);
     if gateway.has_failed() {
-        return Err(GatewayError::Worker);
+        return Err(GatewayError::Part);
     }
     for worker in workers {
         // A worker that panicked has told so already.

@@ -26,12 +26,12 @@ mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread;
 
 use prometheus_client::registry::Registry;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
+use tokio::sync::SetOnce;
 use tokio::sync::mpsc::Sender;
 use wscluster_api::spec::Kafka;
 
@@ -40,6 +40,7 @@ pub use self::context::Context;
 use self::metrics::Metrics;
 use self::past::Past;
 use self::trouble::Troubles;
+use crate::alarm::vital;
 use crate::feed::Update;
 use crate::health::KafkaCheck;
 
@@ -52,11 +53,13 @@ pub struct Options {
     pub client: String,
     /// Largest value that is published; a larger one is skipped and counted, since no client could take it.
     pub max_value_bytes: usize,
+    /// Set when a thread of the source has ended by a fault: it does not come back.
+    pub broken: Arc<SetOnce<()>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { brokers: Vec::new(), client: "wscluster".into(), max_value_bytes: 256 << 10 }
+        Self { brokers: Vec::new(), client: "wscluster".into(), max_value_bytes: 256 << 10, broken: Arc::default() }
     }
 }
 
@@ -162,19 +165,29 @@ pub fn check(spec: &Kafka) -> Result<(), SourceError> {
     Ok(())
 }
 
+/// Runs a part of a source on a thread of its own; a panic sets `broken`.
+fn part(name: &str, broken: &Arc<SetOnce<()>>, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let broken = Arc::clone(broken);
+    let tell = move || {
+        // Once is enough.
+        let _ = broken.set(());
+    };
+    vital(name, tell, run).map(drop)
+}
+
 /// Starts reading what `spec` asks for. Returns at once: brokers and topics that are not there yet are waited for, and
 /// [`Source::status`] says so.
 pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> Result<Source, SourceError> {
     let connect = Connect { spec, brokers: &options.brokers, client: &options.client };
     let (config, context) = connect.consumer()?;
     let shared = Arc::new(Shared::default());
-    let past = Past::start(&config, context.tokens(), &shared, past::Limits::default())?;
+    let past = Past::start(&config, context.tokens(), &shared, past::Limits::default(), &options.broken)?;
     let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
     let (orders, inbox) = mpsc::channel();
     let (wake, woken) = mpsc::sync_channel(1);
     let watch = watch::Watch::new(spec, options, Arc::clone(&consumer), Arc::clone(&shared), orders, woken)?;
     let reader = read::Reader::new(consumer, Arc::clone(&shared), inbox, wake, workers);
-    thread::Builder::new().name("kafka-watch".into()).spawn(move || watch.run())?;
-    thread::Builder::new().name("kafka-read".into()).spawn(move || reader.run())?;
+    part("kafka-watch", &options.broken, move || watch.run())?;
+    part("kafka-read", &options.broken, move || reader.run())?;
     Ok(Source { shared, past })
 }

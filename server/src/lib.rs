@@ -7,9 +7,10 @@
 //!
 //! Shared below them: [`ws`] (RFC 6455), [`net`] (sockets), [`passing`] (sockets that outlive a process), [`health`] (the JSON
 //! everybody reads), [`admin`] (its HTTP server), [`drain`] (moving connections away), [`process`] (signals and usage),
-//! [`telemetry`] (logs).
+//! [`alarm`] (parts that must not end), [`telemetry`] (logs), [`spool`] (lines that wait for their reader).
 
 pub mod admin;
+pub mod alarm;
 pub mod backoff;
 pub mod cli;
 pub mod drain;
@@ -25,6 +26,7 @@ pub mod passing;
 pub mod process;
 pub mod publish;
 pub mod shard;
+pub mod spool;
 pub mod tail;
 pub mod telemetry;
 pub mod top;

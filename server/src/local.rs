@@ -46,7 +46,7 @@ use self::event::Event;
 use self::run::{Ended, Job, RunError};
 use self::screen::Screen;
 use crate::cli::{Output, USAGE};
-use crate::telemetry::LogArgs;
+use crate::telemetry::{self, LogArgs};
 
 /// Exit code after a second Ctrl-C: 128 + SIGINT, as shells count.
 const INTERRUPTED: u8 = 130;
@@ -101,14 +101,27 @@ fn host(text: &str) -> Result<IpAddr, String> {
 
 /// Runs the part.
 pub fn run(args: Args, log: &LogArgs) -> ExitCode {
-    let mut screen = Screen::new(args.output, log.log_format);
+    let mut screen = match Screen::new(args.output, log.log_format) {
+        Ok(screen) => screen,
+        Err(error) => {
+            telemetry::stderr().line(&format!("wscluster local: failed to start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = run_on(&mut screen, args, log);
+    screen.close();
+    screen.flush();
+    code
+}
+
+fn run_on(screen: &mut Screen, args: Args, log: &LogArgs) -> ExitCode {
     if args.file.as_os_str() == "-" {
         let error = "--file: - is not allowed here; give a path: the manifest is followed while it runs";
-        return failed(&mut screen, args.output, error, ExitCode::from(USAGE));
+        return failed(screen, args.output, error, ExitCode::from(USAGE));
     }
     let (text, cluster) = match read(&args.file) {
         Ok(read) => read,
-        Err(error) => return failed(&mut screen, args.output, &error.to_string(), ExitCode::from(USAGE)),
+        Err(error) => return failed(screen, args.output, &error.to_string(), ExitCode::from(USAGE)),
     };
     if cluster.spec.rollout.supervised {
         screen.note("wscluster local: spec.rollout.supervised needs Kubernetes; each step goes on by itself");
@@ -122,7 +135,7 @@ pub fn run(args: Args, log: &LogArgs) -> ExitCode {
             "--admin-port {port} is the port of the clients too (--port, or spec.gateway.service.port); choose another one, \
              or 0 for any free one"
         );
-        return failed(&mut screen, args.output, &error, ExitCode::from(USAGE));
+        return failed(screen, args.output, &error, ExitCode::from(USAGE));
     }
     let format = log.log_format.to_possible_value().expect("no value is skipped");
     let job = Job {
@@ -140,10 +153,9 @@ pub fn run(args: Args, log: &LogArgs) -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run::run(job, &mut screen)),
+        Ok(runtime) => runtime.block_on(run::run(job, screen)),
         Err(error) => Err(error.into()),
     };
-    screen.close();
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Killed) => ExitCode::FAILURE,
@@ -151,7 +163,7 @@ pub fn run(args: Args, log: &LogArgs) -> ExitCode {
         Err(error) => {
             let is_usage = matches!(error, RunError::NoDemoTopic | RunError::DemoOnRealBrokers(_) | RunError::Kafka(_));
             let code = if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
-            failed(&mut screen, args.output, &error.to_string(), code)
+            failed(screen, args.output, &&error.to_string(), code)
         }
     }
 }

@@ -1,11 +1,31 @@
 //! Logs: fields on standard error, as text for people or JSON for collectors. Standard output belongs to results.
+//!
+//! Whoever logs never waits and never fails, whatever becomes of the reader ([`crate::spool`]). [`Logs`] sees to it that what is
+//! logged last is still written.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+
+use crate::spool::{Raw, Spool};
+
+/// Bytes of log lines that may wait for the reader: several thousand lines.
+const WAITING: usize = 1 << 20;
+
+/// At the end of the process a reader that takes nothing for so long gets no more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same for whoever panics, who has other things to end.
+const PANIC_PATIENCE: Duration = Duration::from_millis(100);
+
+static STDERR: OnceLock<Spool> = OnceLock::new();
 
 /// How logs look; taken by every subcommand.
 #[derive(Args, Debug)]
@@ -37,13 +57,73 @@ fn filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// Starts logging for this process.
-pub fn init(args: &LogArgs) {
+/// Writes what was logged when it is dropped: at the end of the process.
+#[derive(Debug)]
+pub struct Logs(());
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Starts logging for this process; once.
+pub fn init(args: &LogArgs) -> std::io::Result<Logs> {
+    let format = args.log_format;
+    let spool = Spool::start(Raw(rustix::stdio::stderr()), WAITING, Box::new(move |lost| dropped(format, lost)))?;
+    let logs = STDERR.get_or_init(|| spool);
+    std::panic::set_hook(Box::new(move |panic| {
+        logs.line(&panicked(format, panic));
+        // Another panic on top of it would abort.
+        logs.flush(PANIC_PATIENCE);
+    }));
     let filter = EnvFilter::new(&args.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match args.log_format {
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || logs.clone()).with_target(false);
+    match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(Logs(()))
+}
+
+/// The way to standard error.
+///
+/// # Panics
+///
+/// Before [`init`].
+pub fn stderr() -> &'static Spool {
+    STDERR.get().expect("logging starts first")
+}
+
+/// Writes what was logged; for a process that ends without dropping its [`Logs`].
+pub fn flush() {
+    if let Some(logs) = STDERR.get() {
+        logs.flush(PATIENCE);
+    }
+}
+
+/// The line in place of so many that were dropped.
+pub fn dropped(format: LogFormat, lines: u64) -> String {
+    let message = format!("{lines} log lines dropped: the reader of standard error was too slow, or gone");
+    line(format, "WARN", &message)
+}
+
+fn panicked(format: LogFormat, panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let mut message = format!("thread {} {panic}", thread.name().unwrap_or("without a name"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        message += &format!("\n{backtrace}");
+    }
+    line(format, "ERROR", &message)
+}
+
+/// A log line whatever the filter says.
+fn line(format: LogFormat, level: &str, message: &str) -> String {
+    match format {
+        LogFormat::Text => format!("{} {level:>5} {message}", time()),
+        LogFormat::Json => serde_json::json!({ "timestamp": time(), "level": level, "message": message }).to_string(),
     }
 }
 
@@ -57,6 +137,8 @@ pub fn time() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn names_what_a_filter_should_be() {
         assert!(super::filter("info,wscluster::gateway=debug").is_ok());
@@ -64,6 +146,15 @@ mod tests {
             let error = super::filter(bad).unwrap_err();
             assert!(error.contains("TARGET=LEVEL"), "{error}");
         }
+    }
+
+    #[test]
+    fn lines_about_the_log_itself_look_like_the_others() {
+        let json: serde_json::Value = serde_json::from_str(&dropped(LogFormat::Json, 7)).unwrap();
+        assert_eq!((&json["level"], json["timestamp"].is_string()), (&"WARN".into(), true), "{json}");
+        assert!(json["message"].as_str().unwrap().starts_with("7 log lines dropped"), "{json}");
+        let text = dropped(LogFormat::Text, 7);
+        assert!(text.contains("Z  WARN 7 log lines dropped"), "{text}");
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! tunnel. While the API server is away the last list stays, for as long as it takes: clients do not need it. Which of
 //! the members serve is found out by polling them, not here: an endpoint that is not ready is a member too.
 
+use std::io;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{io, thread};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Config};
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use self::roster::Roster;
 use self::slices::Listing;
 use super::state::{Gateway, Stage};
+use crate::alarm::vital;
 use crate::health::Discovery as Told;
 
 mod api;
@@ -176,7 +177,8 @@ pub fn start(gateway: Arc<Gateway>, discovery: Arc<Discovery>) -> Result<(), Dis
         config.proxy_url = None;
         Ok::<_, DiscoveryError>(Client::try_from(config)?)
     })?;
-    thread::Builder::new().name("discovery".into()).spawn(move || runtime.block_on(run(gateway, discovery, client)))?;
+    let failing = Arc::clone(&gateway);
+    vital("discovery", move || failing.fail(), move || runtime.block_on(run(gateway, discovery, client)))?;
     Ok(())
 }
 

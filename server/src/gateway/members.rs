@@ -10,6 +10,7 @@ use std::{io, thread};
 
 use super::state::{Gateway, Stage};
 use super::table::Member;
+use crate::alarm::vital;
 
 /// Between two looks at the file.
 const EVERY: Duration = Duration::from_millis(100);
@@ -73,26 +74,31 @@ pub fn unique(members: &[Member]) -> Result<(), MembersError> {
 pub fn follow(gateway: Arc<Gateway>, path: PathBuf, listed: Listed) -> io::Result<()> {
     let mut text = listed.text;
     let mut failed = false;
-    thread::Builder::new().name("members".into()).spawn(move || {
-        while gateway.stage() < Stage::Closing {
-            thread::sleep(EVERY);
-            match read(&path) {
-                Ok(listed) => {
-                    failed = false;
-                    if listed.text != text {
-                        gateway.set_members(&listed.members);
-                        gateway.offer_slots();
-                        text = listed.text;
+    let failing = Arc::clone(&gateway);
+    vital(
+        "members",
+        move || failing.fail(),
+        move || {
+            while gateway.stage() < Stage::Closing {
+                thread::sleep(EVERY);
+                match read(&path) {
+                    Ok(listed) => {
+                        failed = false;
+                        if listed.text != text {
+                            gateway.set_members(&listed.members);
+                            gateway.offer_slots();
+                            text = listed.text;
+                        }
                     }
+                    Err(error) if !failed => {
+                        failed = true;
+                        tracing::warn!(%error, "members stay as they are");
+                    }
+                    Err(_) => {}
                 }
-                Err(error) if !failed => {
-                    failed = true;
-                    tracing::warn!(%error, "members stay as they are");
-                }
-                Err(_) => {}
             }
-        }
-    })?;
+        },
+    )?;
     Ok(())
 }
 

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 use super::state::{Gateway, Order, Stage};
 use super::table::{GONE_MS, Shard, ShardId};
 use crate::admin::GATEWAY;
+use crate::alarm::{Alarm, vital};
 use crate::health::ShardHealth;
 
 /// Between two polls of one shard, give or take a fifth so that gateways do not poll in step.
@@ -38,7 +38,8 @@ const MAX_BODY: usize = 64 << 10;
 /// Starts polling; ends with the process.
 pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name("poll".into()).spawn(move || runtime.block_on(run(gateway)))?;
+    let failing = Arc::clone(&gateway);
+    vital("poll", move || failing.fail(), move || runtime.block_on(run(gateway)))?;
     Ok(())
 }
 
@@ -55,7 +56,14 @@ pub async fn run(gateway: Arc<Gateway>) {
             stays
         });
         for shard in shards.iter() {
-            polled.entry(shard.id()).or_insert_with(|| tokio::spawn(follow(Arc::clone(&gateway), Arc::clone(shard))));
+            polled.entry(shard.id()).or_insert_with(|| {
+                let (failing, polling) = (Arc::clone(&gateway), follow(Arc::clone(&gateway), Arc::clone(shard)));
+                let alarm = Alarm::new(move || failing.fail());
+                tokio::spawn(async move {
+                    let _alarm = alarm;
+                    polling.await;
+                })
+            });
         }
         // A penalty may have run out since somebody began to wait.
         gateway.offer_slots();

@@ -209,7 +209,8 @@ impl Gateway {
         self.stage.send_replace(stage);
     }
 
-    /// A part without which the process is of no use has ended.
+    /// A part without which the process is of no use has ended: so does the process, for half a gateway would look whole from
+    /// outside.
     pub fn fail(&self) {
         self.failed.store(true, Relaxed);
         self.enter(Stage::Closing);

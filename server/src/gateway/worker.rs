@@ -17,6 +17,7 @@ use super::outcome::{Outcome, Unavailable};
 use super::record::Record;
 use super::registry::Registry;
 use super::state::{Gateway, Order, Post, Stage};
+use crate::alarm::vital;
 use crate::fds::{Budget, Permit};
 
 /// After a failed accept the loop rests, because the reason (no descriptors) does not pass by trying again.
@@ -43,34 +44,21 @@ pub fn start(
     index: usize,
 ) -> io::Result<thread::JoinHandle<()>> {
     let post = gateway.enlist();
-    thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
-        let alarm = Alarm(Some(Arc::clone(&gateway)));
-        let served = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .and_then(|runtime| runtime.block_on(run(gateway, listener, post)));
-        match served {
-            Ok(()) => alarm.disarm(),
-            Err(error) => tracing::error!(%error, worker = index, "worker ended"),
-        }
-    })
-}
-
-/// Ends the process when a worker ends by a fault, a panic too: half a gateway would look whole from outside.
-struct Alarm(Option<Arc<Gateway>>);
-
-impl Alarm {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if let Some(gateway) = &self.0 {
-            gateway.fail();
-        }
-    }
+    let (failing, failed) = (Arc::clone(&gateway), Arc::clone(&gateway));
+    vital(
+        &format!("gateway-{index}"),
+        move || failing.fail(),
+        move || {
+            let served = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .and_then(|runtime| runtime.block_on(run(gateway, listener, post)));
+            if let Err(error) = served {
+                tracing::error!(%error, worker = index, "worker ended");
+                failed.fail();
+            }
+        },
+    )
 }
 
 /// The event loop; for tests also on a thread that has one already.

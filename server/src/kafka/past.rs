@@ -8,11 +8,10 @@ mod scan;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use tokio::sync::oneshot;
+use tokio::sync::{SetOnce, oneshot};
 
 use super::Shared;
 use super::encode::Mold;
@@ -107,13 +106,14 @@ impl Past {
         tokens: Option<&TokenSource>,
         shared: &Arc<Shared>,
         limits: Limits,
+        broken: &Arc<SetOnce<()>>,
     ) -> std::io::Result<Self> {
         let (requests, inbox) = mpsc::sync_channel(limits.queue);
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..limits.threads {
             let (inbox, shared, config) = (Arc::clone(&inbox), Arc::clone(shared), config.clone());
             let tokens = tokens.cloned();
-            thread::Builder::new().name("kafka-past".into()).spawn(move || {
+            super::part("kafka-past", broken, move || {
                 let mut scanner = scan::Scanner::new(config, tokens, Arc::clone(&shared), limits);
                 loop {
                     let request: Request = match inbox.lock().unwrap_or_else(PoisonError::into_inner).recv() {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use wscluster_api::spec::{Kafka, Topic};
 
 use super::embedded::Embedded;
-use super::{Options, Source, start};
+use super::{Options, Source, part, start};
 use crate::feed::{Record, Update};
 
 type Producer = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
@@ -231,6 +231,16 @@ fn survives_errors_that_the_broker_answers() {
         let expected: Vec<String> = values.iter().map(|value| format!("BTC.trade {value}")).collect();
         assert_eq!(rig.records(5).0, expected, "{error:?}");
     }
+}
+
+#[test]
+fn a_part_that_panics_is_told() {
+    let options = Options::default();
+    part("kafka-well", &options.broken, || {}).unwrap();
+    part("kafka-ill", &options.broken, || panic!("as it should")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = async { tokio::time::timeout(DEADLINE, options.broken.wait()).await };
+    runtime.block_on(told).expect("it is not told");
 }
 
 #[test]

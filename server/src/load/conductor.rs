@@ -79,6 +79,7 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
             () = signals.next() => {
                 if control.stop {
                     // The second signal: at once, without a result.
+                    crate::telemetry::flush();
                     std::process::exit(3);
                 }
                 control.stop = true;

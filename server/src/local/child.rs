@@ -173,7 +173,7 @@ async fn read_log(err: impl AsyncRead + Unpin, name: Arc<str>, tail: Tail, repor
     while let Ok(true) = next_line(&mut err, &mut line).await {
         let text = String::from_utf8_lossy(&line).into_owned();
         tail.push(&text);
-        // A terminal that stands still must not make a shard wait: its lines are dropped and counted.
+        // Where this process does not keep up, a shard must not wait for it: its lines are dropped and counted.
         match reports.try_send(Report::Log { name: name.clone(), line: text, dropped }) {
             Ok(()) => dropped = 0,
             Err(_) => dropped += 1,

@@ -128,6 +128,11 @@ pub enum Event {
         /// Children that did not end by themselves.
         killed: Vec<Arc<str>>,
     },
+    /// Events that the reader of standard output was too slow for.
+    Lost {
+        /// How many.
+        lines: u64,
+    },
     /// The run could not start.
     Failed {
         /// Why, with the remedy.
@@ -243,6 +248,7 @@ impl fmt::Display for Event {
             Self::Stopped { left, killed } => {
                 write!(f, "stopped: {} had to be killed, {left} connections were left at the end", killed.join(", "))
             }
+            Self::Lost { lines } => write!(f, "{lines} lines lost: nobody read them"),
             Self::Failed { error } => f.write_str(error),
         }
     }

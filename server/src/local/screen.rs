@@ -1,10 +1,13 @@
 //! All output of a run. Standard output gets results: for people the addresses and what happens, for programs one JSON object
 //! a line. Standard error gets the log lines of all children and, on a terminal, the live line below them.
+//!
+//! Nothing here waits for a reader ([`crate::spool`]): a terminal that stands still stops neither the run nor Ctrl-C. What a program
+//! reads too slowly waits for it; only beyond [`RESULTS`] something is dropped, and an event says so.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::board::Board;
@@ -12,60 +15,68 @@ use super::event::{Event, Timed};
 use super::ready::Ready;
 use super::traffic::Rates;
 use crate::cli::Output;
+use crate::spool::{Raw, Spool};
 use crate::telemetry::{self, LogFormat};
 
 /// Without a terminal the state is told at most this often, and only when it changed.
 const QUIET: Duration = Duration::from_secs(10);
 /// More shards than this are summed up on the live line.
 const SHARDS_SHOWN: usize = 8;
+/// Bytes of results that may wait for their reader: some hundred thousand events.
+pub const RESULTS: usize = 64 << 20;
+/// At the end, a reader of results that takes nothing for so long gets no more.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// To the beginning of the line, and erases it.
+const CLEAR: &str = "\r\x1b[2K";
 
 /// Where output goes.
 #[derive(Debug)]
 pub struct Screen {
     output: Output,
     logs: LogFormat,
-    live: Option<ProgressBar>,
+    out: Spool,
+    err: Spool,
+    /// The line below everything else, on a terminal.
+    live: Option<String>,
     told: (String, Option<Instant>),
 }
 
 impl Screen {
     /// Output in the given forms.
-    pub fn new(output: Output, logs: LogFormat) -> Self {
-        let live = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
-        let live = live.then(|| {
-            let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is constant");
-            ProgressBar::new_spinner().with_style(style)
-        });
-        Self { output, logs, live, told: (String::new(), None) }
+    pub fn new(output: Output, logs: LogFormat) -> io::Result<Self> {
+        let err = telemetry::stderr().clone();
+        let live = output == Output::Text && is_one_terminal();
+        // One order for all that one terminal shows.
+        let out = if live { err.clone() } else { results(output, Raw(rustix::stdio::stdout()), RESULTS)? };
+        Ok(Self { output, logs, out, err, live: live.then(String::new), told: (String::new(), None) })
     }
 
     /// The service is ready.
     pub fn ready(&self, ready: &Ready) {
         match self.output {
             Output::Text => self.out(&ready.text()),
-            Output::Json => self.json(ready),
+            Output::Json => self.out(&json(ready)),
         }
     }
 
     /// Something happened.
     pub fn event(&self, event: &Event) {
-        match self.output {
-            Output::Text => self.out(&event.to_string()),
-            Output::Json => self.json(&Timed { time: telemetry::time(), event }),
-        }
+        self.out(&written(self.output, event));
     }
 
     /// Something for people only, beside the results.
     pub fn note(&self, text: &str) {
-        self.err(text);
+        self.above(&self.err, text);
     }
 
     /// A child logged `line`.
     pub fn log(&self, name: &str, line: &str, dropped: u64) {
+        if dropped > 0 {
+            self.log(name, &telemetry::dropped(self.logs, dropped), 0);
+        }
         match self.logs {
-            LogFormat::Json => self.err(line),
-            LogFormat::Text if dropped > 0 => self.err(&format!("{name}: ({dropped} lines lost)\n{name}: {line}")),
-            LogFormat::Text => self.err(&format!("{name}: {line}")),
+            LogFormat::Json => self.above(&self.err, line),
+            LogFormat::Text => self.above(&self.err, &format!("{name}: {line}")),
         }
     }
 
@@ -75,9 +86,12 @@ impl Screen {
             return;
         }
         let line = line(board, rates);
-        if let Some(live) = &self.live {
-            live.set_message(line);
-            live.tick();
+        if let Some(live) = &mut self.live {
+            // A terminal that stands still needs no old ones.
+            if self.err.is_drained() {
+                *live = narrow(&line);
+                self.err.bytes(format!("{CLEAR}{live}").as_bytes());
+            }
             return;
         }
         let due = self.told.1.is_none_or(|at| at.elapsed() >= QUIET);
@@ -89,35 +103,58 @@ impl Screen {
 
     /// Takes the live line away.
     pub fn close(&mut self) {
-        if let Some(live) = self.live.take() {
-            live.finish_and_clear();
+        if self.live.take().is_some_and(|live| !live.is_empty()) {
+            self.err.bytes(CLEAR.as_bytes());
         }
     }
 
-    fn json(&self, value: &impl Serialize) {
-        self.out(&serde_json::to_string(value).expect("it has text keys only"));
+    /// Waits until the results are read, as long as somebody reads them.
+    pub fn flush(&self) {
+        if !self.out.flush(PATIENCE) {
+            self.note("wscluster local: nobody reads standard output: the last lines are lost");
+        }
     }
 
-    // A reader that went away is no reason to end the service: write errors are ignored.
     fn out(&self, text: &str) {
-        self.above(|| {
-            let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-        });
+        self.above(&self.out, text);
     }
 
-    fn err(&self, text: &str) {
-        self.above(|| {
-            let _ = writeln!(std::io::stderr(), "{text}");
-        });
-    }
-
-    fn above(&self, write: impl FnOnce()) {
+    fn above(&self, spool: &Spool, text: &str) {
         match &self.live {
-            Some(live) => live.suspend(write),
-            None => write(),
+            Some(live) => spool.bytes(format!("{CLEAR}{text}\n{live}").as_bytes()),
+            None => spool.line(text),
         }
     }
+}
+
+fn written(output: Output, event: &Event) -> String {
+    match output {
+        Output::Text => event.to_string(),
+        Output::Json => json(&Timed { time: telemetry::time(), event }),
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("it has text keys only")
+}
+
+/// Takes results for standard output.
+fn results(output: Output, out: impl io::Write + Send + 'static, limit: usize) -> io::Result<Spool> {
+    let lost = move |lines| written(output, &Event::Lost { lines });
+    Spool::start(out, limit, Box::new(lost))
+}
+
+/// Whether standard output and standard error are the same terminal.
+fn is_one_terminal() -> bool {
+    let device = |fd: u32| std::fs::metadata(format!("/proc/self/fd/{fd}")).map(|data| data.rdev());
+    io::stdout().is_terminal()
+        && io::stderr().is_terminal()
+        && device(1).is_ok_and(|one| device(2).is_ok_and(|two| one == two))
+}
+
+/// `line` for a terminal of any width: without the automatic margins (DECAWM) it shows what fits and wraps nothing.
+fn narrow(line: &str) -> String {
+    format!("\x1b[?7l{line}\x1b[?7h")
 }
 
 /// Connections per shard, rates and lag on one line.
@@ -168,6 +205,46 @@ mod tests {
         assert!(line(&board, Rates::default()).ends_with("lag unknown"));
         board.set_waiting(Some("2 slots are missing".into()));
         assert!(line(&board, Rates::default()).ends_with("lag unknown  waiting: 2 slots are missing"));
+    }
+
+    #[test]
+    fn keeps_the_live_line_below_what_is_told() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let spool = Spool::start(writer, RESULTS, Box::new(|_| String::new())).unwrap();
+        let mut screen = Screen {
+            output: Output::Text,
+            logs: LogFormat::Text,
+            out: spool.clone(),
+            err: spool,
+            live: Some(String::new()),
+            told: (String::new(), None),
+        };
+        screen.state(&Board::new(1), Rates::default());
+        screen.log("prices-0", "hello", 2);
+        screen.close();
+        screen.note("over");
+        screen.flush();
+        let mut bytes = [0; 4_096];
+        let len = io::Read::read(&mut reader, &mut bytes).unwrap();
+        let text = str::from_utf8(&bytes[..len]).unwrap();
+        let line = narrow(&line(&Board::new(1), Rates::default()));
+        let (shown, told) = text.split_once(&format!("{CLEAR}prices-0: ")).unwrap();
+        assert_eq!(shown, format!("{CLEAR}{line}"));
+        let (lost, told) = told.split_once('\n').unwrap();
+        assert!(lost.contains("2 log lines dropped"), "{lost}");
+        assert_eq!(told, format!("{line}{CLEAR}prices-0: hello\n{line}{CLEAR}over\n"));
+    }
+
+    #[test]
+    fn says_as_an_event_what_a_program_was_too_slow_for() {
+        let (reader, writer) = io::pipe().unwrap();
+        let out = results(Output::Json, writer, 1 << 10).unwrap();
+        // More than a pipe holds, and what waits.
+        (0..100_000).for_each(|_| out.line("{}"));
+        let mut lines = io::BufRead::lines(io::BufReader::new(reader)).map(Result::unwrap);
+        let lost = lines.find(|line| line != "{}").unwrap();
+        let lost: serde_json::Value = serde_json::from_str(&lost).unwrap();
+        assert!(lost["event"] == "lost" && lost["lines"].as_u64() > Some(0) && lost["time"].is_string(), "{lost}");
     }
 
     #[test]

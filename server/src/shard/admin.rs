@@ -91,7 +91,7 @@ impl Part for Admin {
 
     fn ready(&self) -> Result<(), String> {
         if self.shared.is_broken() {
-            return Err("a worker ended".to_owned());
+            return Err("a worker or another vital part has ended, see the log".to_owned());
         }
         match self.shared.state() {
             State::Ready | State::Full => Ok(()),

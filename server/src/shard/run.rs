@@ -109,6 +109,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
             client: format!("wscluster-{}", args.name),
             // A larger one could not wait for any client.
             max_value_bytes: server.shared.settings.max_queue(),
+            broken: server.shared.broken(),
         };
         let feeds = std::mem::take(&mut server.feeds);
         let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
@@ -125,8 +126,8 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     })
 }
 
-/// Announces, waits for a signal and drains; a second signal ends at once. A shard that lost a worker drains by itself
-/// and fails, so that whoever supervises it starts it anew: nothing else would bring that worker back.
+/// Announces, waits for a signal and drains; a second signal ends at once. A shard that lost a worker, or a thread that
+/// reads Kafka, drains by itself and fails, so that whoever supervises it starts it anew: nothing else would bring that back.
 async fn end(server: &Server, watch_parent: bool, announce: impl FnOnce()) -> std::io::Result<ExitCode> {
     let announced = async {
         announce();

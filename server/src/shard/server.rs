@@ -13,6 +13,7 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::slots::SlotMetrics;
 use super::worker::{self, Start};
+use crate::alarm::Alarm;
 use crate::feed::Update;
 use crate::net::{ListenError, Share, ensure_free, listen};
 
@@ -78,7 +79,14 @@ impl Server {
         }
         let workers = Workers { shared: Arc::clone(&shared), orders: server_orders.clone() };
         let (drains, draining) = Drains::new(Arc::new(workers), drain);
-        tokio::spawn(draining);
+        let alarm = Alarm::new({
+            let shared = Arc::clone(&shared);
+            move || shared.set_broken()
+        });
+        tokio::spawn(async move {
+            let _alarm = alarm;
+            draining.await;
+        });
         Ok(Self { shared, addr, drains, feeds, orders: server_orders, threads })
     }
 }

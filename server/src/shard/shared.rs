@@ -32,8 +32,8 @@ pub struct Shared {
     /// Workers whose window is not filled yet.
     unfilled: AtomicU32,
     draining: AtomicBool,
-    /// A worker ended, which it must not.
-    broken: SetOnce<()>,
+    /// A part has ended that must not.
+    broken: Arc<SetOnce<()>>,
     /// Connections a worker that are not being closed.
     pub(super) open: Box<[AtomicU32]>,
 }
@@ -49,7 +49,7 @@ impl Shared {
             started: Instant::now(),
             unfilled: AtomicU32::new(workers as u32),
             draining: AtomicBool::new(false),
-            broken: SetOnce::new(),
+            broken: Arc::default(),
             open: (0..workers).map(|_| AtomicU32::new(0)).collect(),
         })
     }
@@ -110,12 +110,17 @@ impl Shared {
         let _ = self.broken.set(());
     }
 
-    /// Whether a worker ended.
+    /// Set when a part ends that must not; for those that are not the shard's own.
+    pub(super) fn broken(&self) -> Arc<SetOnce<()>> {
+        Arc::clone(&self.broken)
+    }
+
+    /// Whether a worker or another vital part has ended.
     pub fn is_broken(&self) -> bool {
         self.broken.initialized()
     }
 
-    /// Resolves when a worker has ended.
+    /// Resolves when one has.
     pub(super) async fn broke(&self) {
         self.broken.wait().await;
     }

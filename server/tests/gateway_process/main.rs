@@ -12,6 +12,7 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 
 mod draining;
+mod log;
 mod master;
 mod members;
 

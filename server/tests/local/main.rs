@@ -10,4 +10,5 @@ mod run;
 mod stopping;
 mod storm;
 mod supervision;
+mod unread;
 mod verify;

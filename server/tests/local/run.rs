@@ -42,10 +42,15 @@ pub(crate) struct Run {
 impl Run {
     /// Starts `manifest` on free ports and waits until it is ready.
     pub(crate) fn start(manifest: &str, more: &[&str]) -> Self {
+        Self::start_with(wscluster(), manifest, more)
+    }
+
+    /// The same, by a command of which only the arguments are missing.
+    pub(crate) fn start_with(mut command: Command, manifest: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cluster.yaml");
         std::fs::write(&file, manifest).unwrap();
-        let mut child = wscluster()
+        let mut child = command
             .args(["local", "--port", "0", "--output", "json", "-f"])
             .arg(&file)
             .args(more)

@@ -49,6 +49,19 @@ async fn learns_loads_and_notices_a_replaced_shard() {
     polling.abort();
 }
 
+/// It was the log that failed, once: nobody polled that shard any more, and it stayed unreachable for good.
+#[tokio::test]
+async fn a_panic_over_one_shard_ends_the_gateway() {
+    let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
+    let gateway = gateway(admin::start(ANY, part, Arc::default(), axum::Router::new()).unwrap());
+    let log = tracing_subscriber::fmt().with_writer(|| -> io::Stderr { panic!("as it should") }).finish();
+    let _log = tracing::subscriber::set_default(log);
+    let polling = tokio::spawn(run(Arc::clone(&gateway)));
+    until("it failed", || gateway.has_failed()).await;
+    assert_eq!(gateway.stage(), Stage::Closing);
+    polling.abort();
+}
+
 #[tokio::test]
 async fn finds_once_that_its_files_are_too_few_for_the_shards_it_discovers() {
     // Two files for the polls of each shard, two for each tunnel: 31 with one shard, 30 with two.
