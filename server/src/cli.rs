@@ -1,6 +1,6 @@
 //! The command line: every subcommand is a part with its own `Args` and `run`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -68,6 +68,13 @@ fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
         .mut_subcommands(without_empty_variables)
+}
+
+/// Variables of the environment that stand for arguments of a part.
+pub fn variables() -> Vec<OsString> {
+    let cli = Cli::command();
+    let args = cli.get_subcommands().chain([&cli]).flat_map(Command::get_arguments);
+    args.filter_map(|arg| arg.get_env().map(OsStr::to_owned)).collect()
 }
 
 /// Parses the command line, runs the part it names, and says how that ended.

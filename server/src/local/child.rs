@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::held::Front;
 use super::supervise::Report;
+use crate::cli;
 use crate::net::ListenError;
 use crate::passing::Passed;
 
@@ -34,7 +35,7 @@ pub struct Program {
     pub path: PathBuf,
     /// Arguments.
     pub args: Vec<OsString>,
-    /// Environment, beside that of this process.
+    /// Environment, beside that of this process without what stands there for arguments.
     pub env: Vec<(String, String)>,
     /// What it is given to listen on, if it does not open that itself.
     pub front: Option<Front>,
@@ -109,6 +110,10 @@ impl Running {
         reports: &mpsc::Sender<Report>,
     ) -> Result<(Self, oneshot::Receiver<Addresses>), SpawnError> {
         let mut command = tokio::process::Command::new(&program.path);
+        // Meant for another process: a child has all of its arguments from this one, or from the manifest.
+        for name in cli::variables() {
+            command.env_remove(name);
+        }
         command
             .args(&program.args)
             .envs(program.env.iter().map(|(name, value)| (name, value)))

@@ -6,6 +6,7 @@ mod command_line;
 mod delivery;
 mod edits;
 mod hanging;
+mod inherited;
 mod run;
 mod stopping;
 mod storm;
