@@ -2,9 +2,14 @@
 //! while there is still a descriptor left to say so. What is connected stays connected, and the admin port reachable.
 //! Only counts and tells: who accepts asks before it serves.
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// How long after a refusal a process still counts as short of descriptors: longer than health is usually asked for.
 const RECENT: Duration = Duration::from_secs(30);
@@ -112,7 +117,7 @@ impl Budget {
 
     /// The limit, and the remedy.
     pub fn shortage(&self) -> String {
-        format!("the limit of open files ({}) is reached: raise it (ulimit -n, LimitNOFILE)", self.limit)
+        shortage(self.limit)
     }
 
     /// Takes what one client needs that is only told that there is no more room.
@@ -126,6 +131,22 @@ impl Budget {
     pub fn put_back(&self, descriptors: i64) {
         self.left.fetch_add(descriptors, Relaxed);
     }
+}
+
+/// What `error` says; and the limit and the remedy, where it is for want of descriptors.
+pub fn explain(error: &(dyn Error + 'static)) -> String {
+    let is_shortage = |error: &(dyn Error + 'static)| {
+        error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(Errno::MFILE.raw_os_error())
+    };
+    if std::iter::successors(Some(error), |&error| error.source()).any(is_shortage) {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        return format!("{error}; {}", shortage(limit));
+    }
+    error.to_string()
+}
+
+fn shortage(limit: u64) -> String {
+    format!("the limit of open files ({limit}) is reached: raise it (ulimit -n, LimitNOFILE)")
 }
 
 fn open_files() -> u64 {
@@ -193,6 +214,17 @@ mod tests {
         assert_eq!(refusals.len(), 25);
         drop(refusals);
         assert!(budget.take_refusal().is_some());
+    }
+
+    #[test]
+    fn explains_errors_for_want_of_descriptors_and_no_others() {
+        let error = |code: Errno| {
+            let source = io::Error::from_raw_os_error(code.raw_os_error());
+            explain(&crate::net::ListenError { addr: "127.0.0.1:1".parse().unwrap(), source })
+        };
+        let explained = error(Errno::MFILE);
+        assert!(explained.contains("(os error 24); the limit of open files (") && explained.contains("ulimit -n"));
+        assert!(!error(Errno::ACCESS).contains("ulimit"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::alarm::Alarm;
 use crate::cli::USAGE;
 use crate::drain::routes::routes;
 use crate::drain::{Drains, STEP};
-use crate::fds::Budget;
+use crate::fds::{Budget, explain};
 use crate::net::{ListenError, Share};
 use crate::process::Stop;
 use crate::{admin, net, passing, process, telemetry};
@@ -144,7 +144,7 @@ pub fn run(args: Args) -> ExitCode {
     match serve(&args) {
         Ok(code) => code,
         Err(error) => {
-            telemetry::stderr().line(&format!("error: {}", error));
+            telemetry::stderr().line(&format!("error: {}", explain(&error)));
             let is_usage = matches!(error, GatewayError::Manifest(_) | GatewayError::Members(_));
             if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }

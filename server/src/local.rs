@@ -46,6 +46,7 @@ use self::event::Event;
 use self::run::{Ended, Job, RunError};
 use self::screen::Screen;
 use crate::cli::{Output, USAGE};
+use crate::fds;
 use crate::telemetry::{self, LogArgs};
 
 /// Exit code after a second Ctrl-C: 128 + SIGINT, as shells count.
@@ -163,7 +164,7 @@ fn run_on(screen: &mut Screen, args: Args, log: &LogArgs) -> ExitCode {
         Err(error) => {
             let is_usage = matches!(error, RunError::NoDemoTopic | RunError::DemoOnRealBrokers(_) | RunError::Kafka(_));
             let code = if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
-            failed(screen, args.output, &&error.to_string(), code)
+            failed(screen, args.output, &fds::explain(&error), code)
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use listenfd::ListenFd;
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::net;
 
@@ -34,7 +34,11 @@ impl Passed {
         'row: loop {
             let mut row = Vec::new();
             for (socket, wanted) in sockets.iter().zip(first..) {
-                let copy = fcntl_dupfd_cloexec(socket, wanted)?;
+                let copy = fcntl_dupfd_cloexec(socket, wanted).map_err(|error| match error {
+                    // So are numbers above the limit called.
+                    Errno::INVAL => Errno::MFILE,
+                    other => other,
+                })?;
                 if copy.as_raw_fd() != wanted {
                     first = copy.as_raw_fd();
                     continue 'row;

@@ -18,6 +18,7 @@ use super::stop::{self, Signals};
 use super::supervise::{Order, Report};
 use super::traffic::Rates;
 use super::watch::{self, Shared, with};
+use crate::fds::explain;
 use crate::health::Status;
 use crate::process::is_traced;
 
@@ -141,7 +142,7 @@ impl Drive<'_> {
         match self.fleet.follow_up(left) {
             Ok(After::Gone) => self.tell(&Event::Removed { name: left.name.clone(), killed: left.killed }),
             Ok(After::Replaced) => {}
-            Err(error) => self.tell(&Event::Blocked { reason: error.to_string() }),
+            Err(error) => self.tell(&Event::Blocked { reason: explain(&error) }),
         }
     }
 

@@ -10,6 +10,7 @@ use super::child::{Addresses, Program, Running, SpawnError};
 use super::event::{Event, Listening, millis};
 use super::held::Held;
 use crate::backoff::Backoff;
+use crate::fds::explain;
 
 /// What a supervised child does.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
         let (mut running, addresses) = match sockets.and_then(|held| Running::start(&program, held, &reports)) {
             Ok(started) => started,
             Err(error) => {
-                let (name, error) = (program.name.clone(), error.to_string());
+                let (name, error) = (program.name.clone(), explain(&error));
                 let restart = backoff.exited(started.elapsed());
                 let restart_in_ms = millis(restart.after);
                 let report = if listened_before {

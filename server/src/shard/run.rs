@@ -18,6 +18,7 @@ use super::source::NoSource;
 use super::{drain, source};
 use crate::cli::USAGE;
 use crate::drain::routes::{evict_route, routes};
+use crate::fds::explain;
 use crate::kafka::Options;
 use crate::process::{Stop, announce_listening, default_workers, stop_requested};
 
@@ -73,7 +74,7 @@ pub fn run(args: Args) -> ExitCode {
     match start(args) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", explain(&*error));
             let is_usage = error.is::<ManifestError>() || error.downcast_ref().is_some_and(NoSource::is_usage);
             if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }

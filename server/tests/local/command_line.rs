@@ -1,6 +1,7 @@
 //! What a user types wrong is answered with what is wrong and what would be right, and leaves nothing running.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -132,4 +133,24 @@ fn tells_why_a_child_does_not_start() {
     assert_eq!(code, Some(1), "{error}");
     assert!(error.starts_with("failed to start prices-0: exit code"), "{error}");
     assert!(error.contains("NO_SUCH_"), "the child's own words: {error}");
+}
+
+#[test]
+fn names_the_limit_of_open_files_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.yaml");
+    std::fs::write(&file, manifest(8, 10, "")).unwrap();
+    // The ones are too small for this process, the last one for its children.
+    for limit in [20, 40, 50] {
+        let program = wscluster().get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" local --port 0 -f \"$1\"")])
+            .arg(program)
+            .arg(&file);
+        let (code, _, err) = output(&mut shell);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(&format!("the limit of open files ({limit}) is reached")), "{err}");
+        assert!(err.contains("ulimit -n"), "{err}");
+    }
 }
