@@ -6,10 +6,16 @@
 
 use std::net::IpAddr;
 
-use crate::ws::upgrade::{Head, Header, Headers, UpgradeRequest};
+use crate::ws::upgrade::{Head, HeadLimits, Header, Headers, UpgradeRequest};
 
 /// Prefix of the fields between gateway and shard.
 const OURS: &str = "x-wscluster-";
+
+/// What a request grows by on the way to the shard, at most: one field, with the longest address.
+pub const ADDED: HeadLimits = HeadLimits { max_bytes: FORWARDED_FOR.len() + LONGEST_ADDRESS.len() + 2, max_headers: 1 };
+// RFC 7239 §7.1 keeps the older field for this use; proxies around us all read it.
+const FORWARDED_FOR: &str = "X-Forwarded-For: ";
+const LONGEST_ADDRESS: &str = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
 
 /// The request as the shard gets it.
 pub fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
@@ -18,8 +24,7 @@ pub fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
         out.extend_from_slice(part);
     }
     copy_fields(&request.headers, &mut out);
-    // RFC 7239 §7.1 keeps the older field for this use; proxies around us all read it.
-    out.extend_from_slice(b"X-Forwarded-For: ");
+    out.extend_from_slice(FORWARDED_FOR.as_bytes());
     out.extend_from_slice(client.to_canonical().to_string().as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     out
@@ -110,7 +115,7 @@ fn starts_with(name: &str, prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::upgrade::{Answer, HeadLimits, parse_request, parse_response};
+    use crate::ws::upgrade::{Answer, parse_request, parse_response};
 
     fn forwarded(fields: &str) -> String {
         let head = format!(
@@ -132,6 +137,34 @@ mod tests {
                  dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{fields}X-Forwarded-For: 192.0.2.7\r\n\r\n"
             )
         );
+    }
+
+    /// What the gateway takes, the shard takes too.
+    #[test]
+    fn a_head_at_the_limit_grows_no_further_than_the_shard_allows() {
+        use wscluster_api::spec::GatewayLimits;
+        use wscluster_api::units::Size;
+        for (max_headers, max_bytes) in [(8, 512), (256, 16 << 10)] {
+            let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+                        spec: { source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
+            let mut spec = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap().spec;
+            let limits = GatewayLimits { max_headers, max_head_bytes: Size(max_bytes), ..GatewayLimits::default() };
+            spec.gateway.limits = limits;
+            let mut head =
+                "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \
+                            dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+                    .to_owned();
+            (5..max_headers - 1).for_each(|_| head += "a:\r\n");
+            let pad = max_bytes as usize - head.len() - "a:\r\n\r\n".len();
+            head += &format!("a:{}\r\n\r\n", "a".repeat(pad));
+            let ours = crate::gateway::state::Settings::new(&spec, std::time::Duration::ZERO, false).head;
+            assert_eq!(ours, HeadLimits { max_bytes: head.len(), max_headers: head.matches(':').count() });
+            let parsed = parse_request(head.as_bytes(), ours).unwrap().unwrap();
+            let sent = request(&parsed, LONGEST_ADDRESS.parse().unwrap());
+            let shard = crate::shard::settings::Settings::new("t", &spec).head;
+            assert!(parse_request(&sent, shard).unwrap().is_some());
+            assert_eq!(sent.len(), shard.max_bytes, "no more room than is needed");
+        }
     }
 
     #[test]

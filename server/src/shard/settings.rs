@@ -5,6 +5,7 @@ use std::time::Duration;
 use wscluster_api::WsClusterSpec;
 use wscluster_api::spec::{Delivery, Drain, Kafka};
 
+use crate::gateway::forward::ADDED;
 use crate::ws::upgrade::HeadLimits;
 
 /// Settings of a shard.
@@ -26,7 +27,7 @@ pub struct Settings {
     pub drain: Drain,
     /// `Origin` values that may connect; empty: any.
     pub allowed_origins: Vec<String>,
-    /// Size limits of a handshake.
+    /// Size limits of a handshake, as a gateway sends it.
     pub head: HeadLimits,
     /// Time limit of a handshake.
     pub head_timeout: Duration,
@@ -63,7 +64,8 @@ impl Settings {
             head: HeadLimits {
                 max_bytes: usize::try_from(limits.max_head_bytes.0).unwrap_or(usize::MAX),
                 max_headers: limits.max_headers as usize,
-            },
+            }
+            .with_room(ADDED),
             head_timeout: limits.head_timeout.0,
             workers: spec.template.shard.workers,
             echo: false,

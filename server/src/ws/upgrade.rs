@@ -26,8 +26,18 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// Fields that are ever looked at; the space for them is on the stack.
-    pub const MOST_HEADERS: usize = 256;
+    /// Fields that are ever looked at: the most that a manifest asks for, and the one that a gateway adds. The space for them is on
+    /// the stack.
+    pub const MOST_HEADERS: usize = 257;
+
+    /// Those behind a gateway that has these: with room for what it adds.
+    #[must_use]
+    pub const fn with_room(self, added: Self) -> Self {
+        Self {
+            max_bytes: self.max_bytes.saturating_add(added.max_bytes),
+            max_headers: self.max_headers + added.max_headers,
+        }
+    }
 
     const fn headers(self) -> usize {
         if self.max_headers < Self::MOST_HEADERS { self.max_headers } else { Self::MOST_HEADERS }

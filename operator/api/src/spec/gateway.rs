@@ -74,7 +74,7 @@ pub struct GatewayLimits {
     /// Bytes of an upgrade request, request line and headers together (431 above).
     pub max_head_bytes: Size,
     /// Header fields of an upgrade request (431 above).
-    #[schemars(range(min = 8, max = 1000))]
+    #[schemars(range(min = 8, max = 256))]
     pub max_headers: u32,
     /// Time a client has to send its upgrade request (408 after).
     pub head_timeout: Span,
