@@ -55,6 +55,8 @@ pub struct ShardPod {
     pub address: Option<IpAddr>,
     /// Whether its kubelet calls it ready.
     pub ready: bool,
+    /// How long ago its kubelet last found it so, where it does not any more.
+    pub unready: Option<Duration>,
     /// Whether its process was ever ready, by the word of its kubelet: it may hold connections.
     pub served: bool,
     /// How long it has been terminating.
@@ -95,7 +97,7 @@ impl Observed {
     /// As a plan reads it.
     pub fn for_plan(&self, cluster: &WsCluster, now: Timestamp) -> wscluster_plan::Observed {
         let gateways = self.ready_gateways();
-        let shards = self.shards.iter().map(|pod| pod.for_plan(cluster.spec.capacity, gateways, now)).collect();
+        let shards = self.shards.iter().map(|pod| pod.for_plan(cluster, gateways, now)).collect();
         wscluster_plan::Observed { replicas: self.replicas().unwrap_or(0), returning: 0, shards }
     }
 
@@ -157,11 +159,14 @@ impl ShardPod {
         self.health.answer().and_then(|answer| answer.gateways).is_none_or(|known| known >= gateways)
     }
 
-    fn for_plan(&self, capacity: u32, gateways: u32, now: Timestamp) -> Shard {
+    fn for_plan(&self, cluster: &WsCluster, gateways: u32, now: Timestamp) -> Shard {
         let state = self.state();
         let age = match state {
             State::Draining => self.health.draining_for(),
-            State::Silent => self.health.silent_for(),
+            // While its kubelet found it ready, it was only the operator's own way to it that was broken.
+            State::Silent => {
+                self.health.silent_for().map(|silent| self.unready.map_or(silent, |unready| unready.min(silent)))
+            }
             State::Leaving => self.leaving,
             State::Starting | State::Ready | State::Full | State::Failing => self.age,
         };
@@ -170,8 +175,9 @@ impl ShardPod {
             revision: self.revision.clone(),
             state,
             connections: if matches!(state, State::Failing) { 0 } else { self.health.connections() },
-            capacity: self.capacity(capacity),
+            capacity: self.capacity(cluster.spec.capacity),
             routed: self.is_routed(gateways),
+            ready: self.ready,
             since: age.map(|age| Timestamp(now.0.saturating_sub(age))),
         }
     }
@@ -191,7 +197,7 @@ fn shard(pod: &Pod) -> Option<ShardPod> {
     let name = pod.metadata.name.clone()?;
     let ordinal = name.rsplit_once('-')?.1.parse().ok()?;
     let status = pod.status.as_ref();
-    let (ready, served) = readiness(pod);
+    let Readiness { ready, unready, served } = readiness(pod);
     let started = status.and_then(|status| status.start_time.as_ref());
     Some(ShardPod {
         ordinal,
@@ -199,6 +205,7 @@ fn shard(pod: &Pod) -> Option<ShardPod> {
         revision: pod.labels().get(labels::REVISION).cloned().unwrap_or_default(),
         address: status.and_then(|status| status.pod_ip.as_ref()).and_then(|ip| ip.parse().ok()),
         ready,
+        unready,
         served,
         leaving: leaving(pod),
         age: started.map(|at| ago(at.0)),
@@ -208,20 +215,29 @@ fn shard(pod: &Pod) -> Option<ShardPod> {
     })
 }
 
-/// Whether a pod is ready, and whether the process that runs in it was so at any time: it was if it was there before the pod
-/// turned unready.
-fn readiness(pod: &Pod) -> (bool, bool) {
-    let Some(status) = &pod.status else { return (false, false) };
+/// What a kubelet says of a pod.
+#[derive(Default)]
+struct Readiness {
+    ready: bool,
+    unready: Option<Duration>,
+    /// Whether the process that runs in it was ready at any time: it was if it was there before the pod turned unready.
+    served: bool,
+}
+
+fn readiness(pod: &Pod) -> Readiness {
+    let Some(status) = &pod.status else { return Readiness::default() };
     let Some(ready) = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready") else {
-        return (false, false);
+        return Readiness::default();
     };
     if ready.status == "True" {
-        return (true, true);
+        return Readiness { ready: true, unready: None, served: true };
     }
     let running =
         status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref()?.running.as_ref());
     let started = running.and_then(|running| running.started_at.as_ref());
-    (false, started.zip(ready.last_transition_time.as_ref()).is_some_and(|(started, turned)| started.0 < turned.0))
+    let turned = ready.last_transition_time.as_ref();
+    let served = started.zip(turned).is_some_and(|(started, turned)| started.0 < turned.0);
+    Readiness { ready: false, unready: turned.map(|turned| ago(turned.0)), served }
 }
 
 /// How long a pod has been terminating. The timestamp is when it must have ended, its grace period being over.
@@ -249,12 +265,44 @@ mod tests {
 
     use super::*;
 
-    fn pod(ready: &Value, started: &str) -> ShardPod {
-        let container = json!({ "name": "shard", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "running": { "startedAt": started } } });
+    fn container(name: &str, state: &Value) -> Value {
+        json!({ "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state })
+    }
+
+    fn pod_of(ready: &Value, containers: &[Value]) -> ShardPod {
         let pod = json!({ "metadata": { "name": "prices-eu-12", "uid": "u" },
-            "status": { "conditions": [ready], "containerStatuses": [container], "podIP": "10.0.0.1" } });
+            "status": { "conditions": [ready], "containerStatuses": containers, "podIP": "10.0.0.1" } });
         shard(&serde_json::from_value(pod).unwrap()).unwrap()
+    }
+
+    fn pod(ready: &Value, started: &str) -> ShardPod {
+        pod_of(ready, &[container("shard", &json!({ "running": { "startedAt": started } }))])
+    }
+
+    fn said(state: &str, connections: u32) -> Seen {
+        let answer = json!({ "state": state, "connections": connections, "capacity": 10 });
+        Seen::of(serde_json::from_value(answer).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_silent_shard_begins_when_its_kubelet_finds_it_unready() {
+        let cluster = crate::build::fixtures::cluster();
+        let condition = |turned: SystemTime| {
+            let turned = k8s_openapi::jiff::Timestamp::try_from(turned).unwrap().to_string();
+            pod(&json!({ "type": "Ready", "status": "False", "lastTransitionTime": turned }), "2026-01-01T00:00:00Z")
+        };
+        let silent = async |mut shard: ShardPod| {
+            shard.health = Seen::silent();
+            tokio::time::advance(Duration::from_mins(10)).await;
+            let now = Timestamp(Duration::from_hours(10_000));
+            let seen = shard.for_plan(&cluster, 0, now);
+            assert_eq!(seen.state, State::Silent);
+            now.since(seen.since.unwrap())
+        };
+        let just = silent(condition(SystemTime::now() - Duration::from_secs(5))).await;
+        assert!((Duration::from_secs(4)..Duration::from_mins(5)).contains(&just), "{just:?}");
+        let long = silent(condition(SystemTime::now() - Duration::from_hours(5))).await;
+        assert_eq!(long, Duration::from_mins(10));
     }
 
     #[test]

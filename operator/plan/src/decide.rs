@@ -13,7 +13,8 @@ use crate::{Action, Back, Blocked, Desired, Observed, Plan, Reason, Shard, State
 ///    everybody who moves; for a replacement, only when no shard of the wanted revision is unready.
 /// 3. Where slots are missing for a replacement, one more shard is started if `surge` allows it. It stays until all are replaced.
 /// 4. One that holds nobody goes at once: it was drained, or never turned ready.
-/// 5. At its deadline a drain is over, whoever is left. A silent shard goes at its deadline and not before.
+/// 5. At its deadline a drain is over, whoever is left. A silent shard goes at its deadline and not before; one that its kubelet finds
+///    ready does not go before it could be told to drain.
 /// 6. A drain is taken back when its shard is wanted after all, when a shard above it has to go first and has not begun, when
 ///    no other shard has a free slot, and by a pause. A pause starts nothing.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {

@@ -20,6 +20,7 @@ mod standing;
 mod starts;
 mod steps;
 mod time;
+mod unready;
 
 pub use autoscale::{Sample, Scale, Wanted, Why, autoscale};
 pub use autoscaler::Autoscaler;

@@ -6,7 +6,8 @@
 //!   with **at least one** connection until it says otherwise itself: `0` from before would have it removed although
 //!   clients came meanwhile. After a drain was taken back it is ready.
 //! - A shard is starting only if it says so, in an answer that is not too old, or if its container does not run. One that nobody has
-//!   heard, as after a start of the operator, is silent: since the first question that it did not answer.
+//!   heard, as after a start of the operator, is silent: since the first question that it did not answer. So is one that says what
+//!   the caller does not know, and one that starts and holds somebody.
 //!
 //! The simulation found both.
 
@@ -39,6 +40,9 @@ pub struct Shard {
     pub capacity: u32,
     /// Whether every gateway that serves knows it: a slot that half of the clients cannot be led to is none that a step may count on.
     pub routed: bool,
+    /// Whether its kubelet finds it ready, which has a way to it of its own: of a silent one, only the caller's way is broken then.
+    /// Never, where there is no kubelet.
+    pub ready: bool,
     /// Since when: its drain began; else it leaves, is silent, or was started. `None` where the caller cannot tell: then no
     /// deadline passes.
     pub since: Option<Timestamp>,

@@ -131,7 +131,7 @@ pub enum Back {
 }
 
 /// Why a step cannot start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
     /// The others have too few free slots for what moves.
     Slots {
@@ -159,6 +159,15 @@ pub enum Blocked {
         /// Which.
         ordinal: u32,
     },
+    /// It cannot be told to drain: the caller's own way to it is broken, as its kubelet finds it ready.
+    Unreached {
+        /// The shard that waits.
+        ordinal: u32,
+        /// Connections that it held when it was last heard.
+        connections: u32,
+        /// For how long it has given no answer.
+        age: Option<Duration>,
+    },
     /// A person has to approve the step.
     Approval {
         /// The shard that waits.
@@ -181,8 +190,8 @@ pub enum Blocked {
 impl Blocked {
     /// Whether this needs more than a little time: slots, a healthy shard, or a person.
     pub(crate) const fn is_lasting(&self) -> bool {
-        use Blocked::{Approval, NotReady, Paused, Slots, Unrouted};
-        matches!(self, Slots { .. } | NotReady { .. } | Unrouted { .. } | Approval { .. } | Paused)
+        use Blocked::{Approval, NotReady, Paused, Slots, Unreached, Unrouted};
+        matches!(self, Slots { .. } | NotReady { .. } | Unrouted { .. } | Unreached { .. } | Approval { .. } | Paused)
     }
 }
 
@@ -268,6 +277,12 @@ impl fmt::Display for Blocked {
             }
             Self::NotReady { ordinal } => write!(f, "shard {ordinal} is not ready"),
             Self::Unrouted { ordinal } => write!(f, "not every gateway knows shard {ordinal} yet"),
+            Self::Unreached { ordinal, connections, age } => {
+                write!(f, "shard {ordinal}, with {} connections, is ready to its kubelet", Grouped(*connections))?;
+                f.write_str(" and gives no answer to the operator")?;
+                age.map_or(Ok(()), |age| write!(f, ", for {}", Seconds(age)))?;
+                f.write_str(": is the way to its admin port open?")
+            }
             Self::Approval { .. } => f.write_str("a person has to approve it"),
             Self::Behind { ordinal } => write!(f, "shard {ordinal} goes first"),
             Self::InMotion { most: 1 } => f.write_str("another shard is in motion"),

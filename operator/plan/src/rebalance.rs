@@ -80,6 +80,7 @@ mod tests {
             connections: *connections,
             capacity: 6_000,
             routed: true,
+            ready: true,
             since: None,
         };
         Observed {

@@ -64,6 +64,7 @@ mod tests {
             connections: *connections,
             capacity: 100,
             routed: true,
+            ready: true,
             since: None,
         };
         let shards = (0..).zip(shards).map(shard).collect();

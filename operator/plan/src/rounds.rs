@@ -86,6 +86,7 @@ mod tests {
             connections,
             capacity: 6_000,
             routed: true,
+            ready: true,
             since: None,
         };
         Observed { replicas: 3, returning: 0, shards: (0..).zip(connections).map(shard).collect() }

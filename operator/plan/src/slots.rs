@@ -19,7 +19,9 @@ impl Slots {
                 // Their clients stay where they are, but no slot of theirs is free before that is known to have worked.
                 Standing::Back(_) => false,
                 Standing::Moving | Standing::Removed | Standing::Leaving | Standing::Released(_) => true,
-                Standing::Wanted | Standing::Idle | Standing::Silent => shard.state == State::Silent,
+                Standing::Wanted | Standing::Idle | Standing::Silent | Standing::Held(_) => {
+                    shard.state == State::Silent
+                }
             };
             if leaves {
                 slots.taken = slots.taken.saturating_add(shard.connections);

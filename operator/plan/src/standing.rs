@@ -4,7 +4,10 @@
 //! another revision are replaced from the top, as its partition lets go of ordinals from there. A drain that can never
 //! finish, because a shard above it has to go first and has not begun, is taken back.
 
-use crate::{Back, Cause, Desired, Observed, Release, Shard, State, Timestamp};
+use std::time::Duration;
+
+use crate::unready::Unready;
+use crate::{Back, Blocked, Cause, Desired, Observed, Release, Shard, State, Timestamp};
 
 /// Where a shard stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +26,9 @@ pub(crate) enum Standing {
     Back(Back),
     /// It has to go, is silent, and another goes first.
     Silent,
-    /// It has to go and serves.
+    /// It has to go, is silent, its time is up, and it may not go yet.
+    Held(Blocked),
+    /// It has to go and serves, by its own word or by its kubelet's.
     Idle,
 }
 
@@ -76,9 +81,24 @@ impl<'a> View<'a> {
         shard.since.is_some_and(|since| since + self.desired.deadline <= self.now)
     }
 
+    /// Whether it leaves and its time is up, as when its node is lost: nobody waits for it, nor for slots for whom it held.
+    pub(crate) fn never_ends(&self, shard: &Shard) -> bool {
+        shard.state == State::Leaving && self.is_overdue(shard)
+    }
+
+    /// For how long it has been what it is.
+    pub(crate) fn age(&self, shard: &Shard) -> Option<Duration> {
+        shard.since.map(|since| self.now.since(since))
+    }
+
+    /// How many may be in motion.
+    pub(crate) fn most(&self) -> u32 {
+        self.desired.max_in_motion.max(1)
+    }
+
     /// Where each of `observed.shards` stands.
     pub(crate) fn standings(&self) -> Vec<Standing> {
-        let mut order = Order::default();
+        let mut order = Order { going: self.going(), ..Order::default() };
         let mut standings: Vec<_> =
             self.observed.shards.iter().rev().map(|shard| self.standing(shard, &mut order)).collect();
         standings.reverse();
@@ -104,7 +124,16 @@ impl<'a> View<'a> {
                 order.idle(shard.ordinal, is_surplus, is_stale);
                 Standing::Idle
             }
+            // It serves, and whoever asks cannot reach it: it has to be told to drain like any other, when it can.
+            State::Silent if shard.ready => {
+                order.idle(shard.ordinal, is_surplus, is_stale);
+                Standing::Idle
+            }
             State::Silent if self.is_overdue(shard) => {
+                if let Some(blocked) = self.holds(shard, order.going) {
+                    return Standing::Held(blocked);
+                }
+                order.going += 1;
                 Standing::Released(Release::Deadline { connections: shard.connections })
             }
             State::Silent if first.is_some() => Standing::Silent,
@@ -124,8 +153,8 @@ impl<'a> View<'a> {
     fn draining(&self, shard: &Shard, first: Option<u32>, moving: u32) -> Standing {
         if let Some(ordinal) = first {
             Standing::Back(Back::Behind { ordinal })
-        } else if moving >= self.desired.max_in_motion.max(1) {
-            Standing::Back(Back::InMotion { most: self.desired.max_in_motion.max(1) })
+        } else if moving >= self.most() {
+            Standing::Back(Back::InMotion { most: self.most() })
         } else if shard.connections == 0 {
             Standing::Released(Release::Drained)
         } else if self.is_overdue(shard) {
@@ -135,6 +164,31 @@ impl<'a> View<'a> {
         } else {
             Standing::Moving
         }
+    }
+
+    /// Shards in motion, as far as a silent one has to wait for them.
+    fn going(&self) -> u32 {
+        let is_going = |shard: &&Shard| match shard.state {
+            State::Leaving => !self.never_ends(shard),
+            _ if shard.ordinal >= self.replicas && shard.ordinal >= self.keep => true,
+            State::Draining => self.cause(shard).is_some() && shard.connections > 0 && !self.is_overdue(shard),
+            _ => false,
+        };
+        self.observed.shards.iter().filter(is_going).count() as u32
+    }
+
+    /// What keeps a silent shard whose time is up from going, while so many others go: it may serve all the same, so all holds for it
+    /// that holds for one that is known to, but that nobody asks for slots any more.
+    fn holds(&self, shard: &Shard, going: u32) -> Option<Blocked> {
+        let (ordinal, most) = (shard.ordinal, self.most());
+        let is_replaced = ordinal < self.keep;
+        if is_replaced && self.desired.supervised && self.desired.approved != Some(ordinal) {
+            return Some(Blocked::Approval { ordinal });
+        }
+        if going >= most {
+            return Some(Blocked::InMotion { most });
+        }
+        if is_replaced { Unready::new(self, self.replicas).obstacle(going, most) } else { None }
     }
 }
 
@@ -148,12 +202,13 @@ fn replicas(observed: &Observed) -> u32 {
     }
 }
 
-/// The highest shards that have to go and have not begun, and how many drain.
+/// The highest shards that have to go and have not begun, how many drain, and how many are on their way with those that are let go.
 #[derive(Default)]
 struct Order {
     surplus: Option<u32>,
     stale: Option<u32>,
     moving: u32,
+    going: u32,
 }
 
 impl Order {

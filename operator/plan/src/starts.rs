@@ -3,6 +3,7 @@
 use crate::decide::exit;
 use crate::slots::Slots;
 use crate::standing::{Standing, View};
+use crate::unready::Unready;
 use crate::{Action, Back, Blocked, Cause, Reason, Shard, State, Step};
 
 /// The steps that start now, and why others do not.
@@ -13,12 +14,8 @@ pub(crate) struct Starts<'a> {
     slots: Slots,
     /// Shards in motion, with those that start now.
     moving: u32,
-    /// Shards of the wanted revision that are not ready yet, or not for every gateway.
-    starting: u32,
-    /// One of them.
-    unready: Option<u32>,
-    /// One of the wanted revision that fails or is silent.
-    broken: Option<u32>,
+    /// Shards of the wanted revision that a replacement waits for.
+    unready: Unready,
     /// The highest shards that have to go and do not start.
     waiting: [Option<u32>; 2],
     /// Of every shard that serves and has to go.
@@ -40,26 +37,12 @@ impl<'a> Starts<'a> {
             // One that never ends is in nobody's way.
             Standing::Leaving | Standing::Removed => !view.is_overdue(shard),
             Standing::Released(_) => shard.state == State::Draining || exit(view, shard, replicas, partition).is_some(),
-            Standing::Wanted | Standing::Back(_) | Standing::Silent | Standing::Idle => false,
+            Standing::Wanted | Standing::Back(_) | Standing::Silent | Standing::Held(_) | Standing::Idle => false,
         };
-        let is_starting = |ordinal: &u32| {
-            let state = |shard: &Shard| {
-                !view.is_stale(shard)
-                    && (matches!(shard.state, State::Starting | State::Draining) || is_unrouted(shard))
-            };
-            view.observed.at(*ordinal).is_none_or(state)
-        };
-        let is_broken = |shard: &&Shard| {
-            let state = matches!(shard.state, State::Failing | State::Silent);
-            shard.ordinal < view.keep && !view.is_stale(shard) && state
-        };
-        let starting: Vec<_> = (0..replicas.min(view.keep)).rev().filter(is_starting).collect();
         Self {
             slots: Slots::new(view, standings),
             moving: shards().filter(in_motion).count() as u32,
-            starting: starting.len() as u32,
-            broken: view.observed.shards.iter().rev().find(is_broken).map(|shard| shard.ordinal),
-            unready: starting.first().copied(),
+            unready: Unready::new(view, replicas),
             view,
             standings,
             replicas,
@@ -75,6 +58,7 @@ impl<'a> Starts<'a> {
         for (shard, standing) in view.observed.shards.iter().zip(self.standings).rev() {
             match standing {
                 Standing::Idle => self.consider(shard),
+                Standing::Held(blocked) => self.waits_for(shard, *blocked),
                 // Nothing of a lower ordinal overtakes it.
                 Standing::Back(why) if *why != Back::Wanted => self.waits(shard),
                 _ => {}
@@ -86,21 +70,25 @@ impl<'a> Starts<'a> {
     fn consider(&mut self, shard: &Shard) {
         let Some(cause) = self.view.cause(shard) else { return };
         let desired = self.view.desired;
-        let (action, reason) = if let Some(blocked) = self.obstacle(shard, &cause) {
-            self.waits(shard);
-            if blocked.is_lasting() {
-                self.blocked.get_or_insert_with(|| blocked.clone());
-            }
-            (Action::Wait, Reason::Waits(blocked))
-        } else {
-            let free = self.slots.free_without(shard);
-            self.slots.go(shard);
-            self.moving += 1;
-            let (rate, connections) = (desired.evict_rate, shard.connections);
-            let action = Action::Drain { rate, deadline: desired.deadline };
-            (action, Reason::Begins { cause, connections, rate, free })
-        };
+        if let Some(blocked) = self.obstacle(shard, &cause) {
+            self.waits_for(shard, blocked);
+            return;
+        }
+        let free = self.slots.free_without(shard);
+        self.slots.go(shard);
+        self.moving += 1;
+        let (rate, connections) = (desired.evict_rate, shard.connections);
+        let action = Action::Drain { rate, deadline: desired.deadline };
+        let reason = Reason::Begins { cause, connections, rate, free };
         self.steps.push(Step { ordinal: shard.ordinal, action, reason });
+    }
+
+    fn waits_for(&mut self, shard: &Shard, blocked: Blocked) {
+        self.waits(shard);
+        if blocked.is_lasting() {
+            self.blocked.get_or_insert(blocked);
+        }
+        self.steps.push(Step { ordinal: shard.ordinal, action: Action::Wait, reason: Reason::Waits(blocked) });
     }
 
     fn waits(&mut self, shard: &Shard) {
@@ -116,10 +104,14 @@ impl<'a> Starts<'a> {
     fn obstacle(&mut self, shard: &Shard, cause: &Cause) -> Option<Blocked> {
         let desired = self.view.desired;
         let ordinal = shard.ordinal;
-        let most = desired.max_in_motion.max(1);
+        let most = self.view.most();
         let is_replaced = matches!(cause, Cause::Revision { .. });
         if let Some(ordinal) = self.waiting[if is_replaced { STALE } else { SURPLUS }] {
             return Some(Blocked::Behind { ordinal });
+        }
+        if shard.state == State::Silent {
+            let (connections, age) = (shard.connections, self.view.age(shard));
+            return Some(Blocked::Unreached { ordinal, connections, age });
         }
         if is_replaced && desired.supervised && desired.approved != Some(ordinal) {
             return Some(Blocked::Approval { ordinal });
@@ -127,10 +119,8 @@ impl<'a> Starts<'a> {
         if self.moving >= most {
             return Some(Blocked::InMotion { most });
         }
-        let unready = if self.moving + self.starting >= most { self.unready } else { None };
-        if is_replaced && let Some(ordinal) = self.broken.or(unready) {
-            let is_unrouted = self.view.observed.at(ordinal).is_some_and(is_unrouted);
-            return Some(if is_unrouted { Blocked::Unrouted { ordinal } } else { Blocked::NotReady { ordinal } });
+        if is_replaced && let Some(blocked) = self.unready.obstacle(self.moving, most) {
+            return Some(blocked);
         }
         let missing = self.slots.missing_without(shard);
         if missing == 0 {
@@ -151,8 +141,4 @@ impl<'a> Starts<'a> {
             && self.view.replicas <= desired.shards
             && observed.at(desired.shards).is_none()
     }
-}
-
-fn is_unrouted(shard: &Shard) -> bool {
-    matches!(shard.state, State::Ready | State::Full) && !shard.routed
 }

@@ -40,7 +40,9 @@ impl Writer<'_> {
                     Standing::Moving => (Action::Wait, self.moves(shard)),
                     Standing::Back(why) => (Action::Undrain, Reason::Back { connections: shard.connections, why }),
                     Standing::Released(release) => self.goes(shard, release),
-                    Standing::Idle => return self.starts.steps.iter().find(|step| step.ordinal == ordinal).cloned(),
+                    Standing::Idle | Standing::Held(_) => {
+                        return self.starts.steps.iter().find(|step| step.ordinal == ordinal).cloned();
+                    }
                 }
             }
         };
@@ -49,7 +51,7 @@ impl Writer<'_> {
 
     fn moves(&self, shard: &Shard) -> Reason {
         let Desired { evict_rate: rate, deadline, .. } = *self.view.desired;
-        let age = shard.since.map(|since| self.view.now.since(since));
+        let age = self.view.age(shard);
         let left = age.map(|age| deadline.saturating_sub(age));
         if shard.state == State::Silent {
             return Reason::Silent { age, left };
@@ -69,7 +71,7 @@ impl Writer<'_> {
 }
 
 pub(crate) fn as_it_is(view: &View<'_>, shard: &Shard) -> Reason {
-    let age = shard.since.map(|since| view.now.since(since));
+    let age = view.age(shard);
     match shard.state {
         State::Starting => Reason::Starts { age },
         State::Failing => Reason::Fails { revision: shard.revision.clone() },

@@ -283,3 +283,27 @@ async fn converges_whatever_the_api_server_does_and_then_rests() {
         rig.rests().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_reaches_no_shard_takes_none_away() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 3));
+    rig.ready("prices").await;
+    rig.world.connect(60);
+    rig.wait("prices", |object| object["status"]["connections"] == json!(60)).await;
+    rig.world.cut(true);
+    rig.world.edit("wsclusters", "prices", |object| {
+        object["spec"]["shards"] = json!(2);
+        object["spec"]["capacity"] = json!(90);
+    });
+    rig.wait("prices", |object| object["status"].to_string().contains("ShardSilent")).await;
+    // Many times the deadline of a drain.
+    sleep(Duration::from_mins(30)).await;
+    let set = rig.world.object("statefulsets", "prices").unwrap();
+    assert_eq!((&set["spec"]["replicas"], rig.world.lost()), (&json!(3), 0), "{}", rig.world.story());
+    let told = rig.world.object("wsclusters", "prices").unwrap()["status"].to_string();
+    assert!(told.contains("shard 2, with 20 connections, is ready to its kubelet and gives no answer"), "{told}");
+    rig.world.cut(false);
+    rig.ready("prices").await;
+    assert_eq!((rig.world.lost(), rig.world.connections()), (0, 60), "{}", rig.world.story());
+}

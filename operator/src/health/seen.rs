@@ -31,6 +31,15 @@ impl Seen {
         seen
     }
 
+    /// Of a shard that was ready and gives no answer from now on.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        let ready = Answer { state: "ready".to_owned(), connections: 7, capacity: 10, ..Answer::default() };
+        let mut seen = Self::of(ready);
+        (0..MISSES).for_each(|_| seen.take(None, Instant::now()));
+        seen
+    }
+
     /// What it last said.
     pub fn answer(&self) -> Option<&Answer> {
         self.answer.as_ref()

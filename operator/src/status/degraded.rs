@@ -59,7 +59,8 @@ fn shards(view: &View<'_>, found: &mut Found) {
             continue;
         }
         if pod.state() == State::Silent && pod.health.silent_for().is_some() {
-            let message = format!("{} does not answer, with {} connections", pod.name, pod.health.connections());
+            let whom = if pod.ready { " the operator, and its kubelet finds it ready" } else { "" };
+            let message = format!("{} does not answer{whom}, with {} connections", pod.name, pod.health.connections());
             found.push((Rank::Silent, "ShardSilent", message));
             continue;
         }

@@ -41,6 +41,7 @@ fn pod(ordinal: u32, revision: &str) -> ShardPod {
         address: Some([10, 0, 0, ordinal as u8].into()),
         ready: true,
         served: true,
+        unready: None,
         leaving: None,
         age: Some(Duration::from_mins(1)),
         trouble: None,
@@ -338,6 +339,15 @@ fn scaling_down_is_draining_until_the_last_one_is_gone() {
     assert!(told[0].contains("False ShardsLeaving: 2 of 2 shards serve"), "{told:?}");
     assert!(told[1].contains("True ScalingDown: 3 shards are there, 2 are wanted"), "{told:?}");
     assert_eq!(told[2], "Draining=True ConnectionsMoving: 7 connections are left on prices-2, closed at 100/s each");
+}
+
+#[test]
+fn a_shard_that_only_the_operator_cannot_reach() {
+    let mut case = Case::settled();
+    case.observed.shards[1].health = Seen::silent();
+    let message =
+        "True ShardSilent: prices-1 does not answer the operator, and its kubelet finds it ready, with 7 connections";
+    case.assert("Degraded", &[("Degraded", message)]);
 }
 
 #[test]

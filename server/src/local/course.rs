@@ -395,6 +395,7 @@ fn kind(blocked: &wscluster_plan::Blocked) -> &'static str {
         Blocked::Surge { .. } => "surge",
         Blocked::NotReady { .. } => "not_ready",
         Blocked::Unrouted { .. } => "unrouted",
+        Blocked::Unreached { .. } => "unreached",
         Blocked::Approval { .. } => "approval",
         Blocked::Behind { .. } => "behind",
         Blocked::InMotion { .. } => "in_motion",

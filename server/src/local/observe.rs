@@ -38,6 +38,7 @@ pub fn observed<'a>(
             connections: said.map_or(0, |health| health.connections),
             capacity: said.map_or(0, |health| health.capacity),
             routed: said.is_none_or(|health| health.gateways as usize >= gateways),
+            ready: false,
             since: since.map(|since| Timestamp(since.saturating_duration_since(epoch))),
         });
     }

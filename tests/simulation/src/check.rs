@@ -74,6 +74,10 @@ impl World {
         let deadline = self.spec.deadline;
         let has_passed = |began: Ms| now + SLACK >= began + deadline;
         let is_new = process.up_since + 2 * pace.ask + pace.observe + pace.act + 2 * pace.watch + SLACK > now;
+        // Until its kubelet has found it unready for that long, it is the operator's own trouble that it hears nothing.
+        let lag = 2 * (pace.ask + pace.observe + pace.act + pace.watch) + SLACK;
+        let was_stopped = pod.stop.1 + lag > now && has_passed(pod.stop.0);
+        let is_fine = !was_stopped && !pod.unready_since().is_some_and(has_passed);
         let unheard = self.unheard_since(pod.ordinal);
         let was_unheard = self.heals.iter().any(|(ordinal, began, ended)| {
             *ordinal == pod.ordinal
@@ -83,9 +87,9 @@ impl World {
         let is_allowed = process.connections() == 0
             || process.life != Life::Up
             || is_new
-            || was_unheard
+            || (was_unheard && !is_fine)
             || process.drain.is_some_and(|drain| has_passed(drain.began))
-            || unheard.is_some_and(has_passed);
+            || (unheard.is_some_and(has_passed) && !is_fine);
         if !is_allowed {
             let (ordinal, held) = (pod.ordinal, process.connections());
             self.fail(format!("shard {ordinal} (pod {uid}) is taken away with {held} connections"));
@@ -189,7 +193,7 @@ impl World {
             }
         }
         let (replicas, partition, wanted) = (self.set.replicas, self.set.partition, self.spec.shards);
-        let blocked = self.operator.blocked.clone();
+        let blocked = self.operator.blocked;
         let pods = self.pods.len();
         self.fail(format!(
             "no rest: {pods} pods, replicas {replicas}, partition {partition}, {wanted} wanted, {homeless} clients without \

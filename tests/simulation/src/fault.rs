@@ -16,6 +16,8 @@ pub enum Fault {
     Stopped(u32),
     /// The operator does not reach a shard.
     OperatorCut(u32),
+    /// The operator reaches no shard, while kubelets and gateways do.
+    OperatorBlind,
     /// A gateway does not reach a shard.
     GatewayCut(usize, u32),
     /// Nobody reaches the API server.
@@ -32,12 +34,24 @@ pub enum Fault {
     Evicted(u32),
 }
 
+/// Shards that there may be while something breaks, with the extra one.
+const ORDINALS: u32 = 7;
+
 impl Fault {
+    /// Shards that the operator does not hear of while it lasts.
+    fn hides(self) -> std::ops::Range<u32> {
+        match self {
+            Self::Stopped(ordinal) | Self::OperatorCut(ordinal) => ordinal..ordinal + 1,
+            Self::OperatorBlind => 0..ORDINALS,
+            _ => 0..0,
+        }
+    }
+
     /// When it breaks, for how long, and what; whole before `calm`.
     pub fn draw(calm: Ms, gateways: usize, rng: &mut SmallRng) -> (Ms, Ms, Self) {
         let ordinal = rng.random_range(0..6);
         let gateway = rng.random_range(0..gateways);
-        let fault = match rng.random_range(0..13) {
+        let fault = match rng.random_range(0..14) {
             0 | 1 => Self::Killed(ordinal),
             2 | 3 => Self::Stopped(ordinal),
             4 => Self::OperatorCut(ordinal),
@@ -47,6 +61,7 @@ impl Fault {
             8 => Self::GatewayKilled(gateway),
             9 => Self::KafkaAway,
             10 => Self::GatewayBlind(gateway),
+            11 => Self::OperatorBlind,
             _ => Self::Evicted(ordinal),
         };
         let at = rng.random_range(1_000..calm);
@@ -70,10 +85,10 @@ impl World {
         self.trouble();
         self.active.push((index, fault, self.now));
         self.queue.plan(self.now + length, Event::Mend(index));
-        if let Fault::Stopped(ordinal) | Fault::OperatorCut(ordinal) = fault
-            && !self.dark.iter().any(|(dark, _)| *dark == ordinal)
-        {
-            self.dark.push((ordinal, self.now));
+        for ordinal in fault.hides() {
+            if !self.dark.iter().any(|(dark, _)| *dark == ordinal) {
+                self.dark.push((ordinal, self.now));
+            }
         }
         match fault {
             Fault::Killed(ordinal) => {
@@ -98,7 +113,11 @@ impl World {
             }
             Fault::GatewayKilled(gateway) => self.kill_gateway(gateway, length),
             Fault::Evicted(ordinal) => self.evict_pod(ordinal),
-            Fault::OperatorCut(_) | Fault::GatewayCut(..) | Fault::GatewayBlind(_) | Fault::ApiAway => {}
+            Fault::OperatorCut(_)
+            | Fault::OperatorBlind
+            | Fault::GatewayCut(..)
+            | Fault::GatewayBlind(_)
+            | Fault::ApiAway => {}
         }
     }
 
@@ -107,9 +126,10 @@ impl World {
         let (_, fault, began) = self.active.swap_remove(at);
         self.trouble();
         self.tell(|| format!("mended: {fault:?}"));
-        if let Fault::Stopped(ordinal) | Fault::OperatorCut(ordinal) = fault
-            && self.unheard_since(ordinal).is_none()
-        {
+        for ordinal in fault.hides() {
+            if self.unheard_since(ordinal).is_some() {
+                continue;
+            }
             let since = self.dark.iter().position(|(dark, _)| *dark == ordinal).map(|at| self.dark.swap_remove(at).1);
             self.heals.push((ordinal, since.unwrap_or(began), self.now));
         }
@@ -132,12 +152,13 @@ impl World {
 
     /// Since when the operator does not reach the shard `ordinal`.
     pub(crate) fn operator_cut_since(&self, ordinal: u32) -> Option<Ms> {
-        self.active.iter().find(|(_, fault, _)| *fault == Fault::OperatorCut(ordinal)).map(|(_, _, at)| *at)
+        let is_cut = |fault| matches!(fault, Fault::OperatorBlind) || fault == Fault::OperatorCut(ordinal);
+        self.active.iter().find(|(_, fault, _)| is_cut(*fault)).map(|(_, _, at)| *at)
     }
 
     /// Since when, without a break, the operator hears nothing of the shard `ordinal`.
     pub(crate) fn unheard_since(&self, ordinal: u32) -> Option<Ms> {
-        let is_dark = self.is_broken(|fault| fault == Fault::Stopped(ordinal) || fault == Fault::OperatorCut(ordinal));
+        let is_dark = self.is_broken(|fault| fault.hides().contains(&ordinal));
         self.dark.iter().find(|(dark, _)| is_dark && *dark == ordinal).map(|(_, since)| *since)
     }
 

@@ -39,6 +39,8 @@ pub struct Pod {
     pub revision: usize,
     /// When its container was started last.
     pub started: Ms,
+    /// From when until when its process was last stopped.
+    pub stop: (Ms, Ms),
     /// When it began to terminate.
     pub deleting: Option<Ms>,
     /// The `StatefulSet` may delete it at any time: whether that was right was judged then.
@@ -51,6 +53,13 @@ impl Pod {
     /// Ready, as the kubelet tells.
     pub fn is_ready(&self) -> bool {
         self.process.is_open() && self.process.stopped_at.is_none()
+    }
+
+    /// Since when it is not, where it was.
+    pub fn unready_since(&self) -> Option<Ms> {
+        let Process { life, drain, stopped_at, .. } = &self.process;
+        let drained = drain.map(|drain| drain.began);
+        [drained, *stopped_at].into_iter().flatten().min().filter(|_| *life == Life::Up)
     }
 }
 
@@ -136,7 +145,8 @@ impl World {
             stopped_at: None,
             reader,
         };
-        self.pods.push(Pod { uid, ordinal, revision, started: self.now, deleting: None, let_go: false, process });
+        let started = self.now;
+        self.pods.push(Pod { uid, ordinal, revision, started, stop: (0, 0), deleting: None, let_go: false, process });
         self.tell(|| format!("pod {uid} is created: shard {ordinal}, revision r{revision}, capacity {capacity}"));
         self.queue.plan(self.now + self.rng.random_range(100..3_000), Event::Start(uid));
         self.plan_discovery();

@@ -24,6 +24,8 @@ pub enum Mutant {
     NeverUndrains,
     /// The plan takes a silent shard for an empty one.
     RemovesSilent,
+    /// The plan lets a shard go that only the operator cannot reach.
+    IgnoresKubelet,
     /// The plan has everything in motion at once.
     IgnoresMotion,
     /// The plan waits for broken shards to turn ready.
@@ -65,12 +67,13 @@ impl World {
                     shard.state = State::Failing;
                 }
             }
+            Some(Mutant::IgnoresKubelet) => observed.shards.iter_mut().for_each(|shard| shard.ready = false),
             Some(Mutant::WaitsForBroken) => {
                 let waits = |shard: &&mut Shard| {
                     matches!(shard.state, State::Failing | State::Starting) && shard.revision != desired.revision
                 };
                 for shard in observed.shards.iter_mut().filter(waits) {
-                    (shard.state, shard.since) = (State::Silent, None);
+                    (shard.state, shard.ready, shard.since) = (State::Silent, false, None);
                 }
             }
             Some(Mutant::IgnoresMotion) => desired.max_in_motion = 1_000,

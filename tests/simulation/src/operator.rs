@@ -59,6 +59,7 @@ struct Seen {
     is_down: bool,
     is_looping: bool,
     is_ready: bool,
+    unready_since: Option<Ms>,
 }
 
 const fn moment(at: Ms) -> Timestamp {
@@ -163,7 +164,7 @@ impl World {
         {
             self.operator.approved = Some((spec.revision, ordinal));
         }
-        self.operator.blocked.clone_from(&planned.blocked);
+        self.operator.blocked = planned.blocked;
         self.operator.decided = Some((planned, spec));
         let acts = now + self.rng.random_range(10..=self.scenario.pace.act);
         self.queue.plan(acts, Event::Act(epoch));
@@ -180,6 +181,7 @@ impl World {
             is_down: pod.process.life == Life::Down,
             is_looping: pod.process.life == Life::Looping,
             is_ready: pod.is_ready(),
+            unready_since: pod.unready_since(),
         };
         let mut pods: Vec<_> = self.pods.iter().map(seen).collect();
         pods.sort_by_key(|pod| pod.ordinal);
@@ -222,7 +224,11 @@ impl World {
             };
             let since = match state {
                 State::Leaving => seen.deleting,
-                State::Silent => known.drain_since.or(Some(heard.max(known.first_seen) + patience)),
+                State::Silent => {
+                    let silent = known.drain_since.unwrap_or(heard.max(known.first_seen) + patience);
+                    // While its kubelet found it ready, it was only the operator's own way to it that was broken.
+                    Some(seen.unready_since.map_or(silent, |unready| unready.max(silent)))
+                }
                 State::Draining => known.drain_since,
                 _ => Some(known.first_seen),
             };
@@ -232,6 +238,7 @@ impl World {
                 state,
                 connections: if matches!(state, State::Starting | State::Failing) { 0 } else { connections },
                 capacity,
+                ready: seen.is_ready,
                 routed: self.gateways.iter().all(|gateway| !gateway.is_up || gateway.knows(seen.uid)),
                 since: since.map(moment),
             }

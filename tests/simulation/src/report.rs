@@ -72,6 +72,7 @@ fn one_plan() -> Duration {
         connections: 900,
         capacity: 1_100,
         routed: true,
+        ready: true,
         since: None,
     };
     let observed = Observed { replicas: 1_000, returning: 0, shards: (0..1_000).map(shard).collect() };

@@ -239,8 +239,9 @@ impl World {
     pub(crate) fn resume(&mut self, ordinal: u32) {
         let is_kafka_away = self.is_broken(|fault| fault == Fault::KafkaAway);
         let mut over = Vec::new();
+        let now = self.now;
         for pod in self.pods.iter_mut().filter(|pod| pod.ordinal == ordinal && pod.process.stopped_at.is_some()) {
-            pod.process.stopped_at = None;
+            pod.stop = (pod.process.stopped_at.take().unwrap_or(now), now);
             pod.process.ghosts = 0;
             if !is_kafka_away {
                 pod.process.reader.stopped = None;

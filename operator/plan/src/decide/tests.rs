@@ -24,7 +24,7 @@ fn desired(shards: u32, revision: &str) -> Desired {
 }
 
 /// Shards by ordinal, as `REVISION STATE CONNECTIONS [SECONDS]`, 100 slots each; `-` for none. `new` is ready, and not for every
-/// gateway.
+/// gateway; `cut` is silent, and ready to its kubelet.
 fn observed(replicas: u32, lines: &[&str]) -> Observed {
     let parse = |(ordinal, line): (u32, &&str)| {
         let words: Vec<_> = line.split(' ').collect();
@@ -33,7 +33,7 @@ fn observed(replicas: u32, lines: &[&str]) -> Observed {
             "ready" | "new" => State::Ready,
             "full" => State::Full,
             "draining" => State::Draining,
-            "silent" => State::Silent,
+            "silent" | "cut" => State::Silent,
             "failing" => State::Failing,
             "leaving" => State::Leaving,
             other => panic!("no state: {other}"),
@@ -46,6 +46,7 @@ fn observed(replicas: u32, lines: &[&str]) -> Observed {
             connections: words.get(2).map_or(0, |word| word.parse().unwrap()),
             capacity: 100,
             routed: words[1] != "new",
+            ready: words[1] == "cut",
             since: words.get(3).map(|word| Timestamp(NOW.0.saturating_sub(age(word)))),
         })
     };
@@ -328,4 +329,44 @@ fn a_removal_does_not_wait_for_a_shard_that_starts() {
 fn a_pod_that_never_ends_is_in_nobodys_way() {
     check(&desired(1, "b"), 2, &["b ready 5", "b ready 5", "b leaving 0 59"], "2/0");
     check(&desired(1, "b"), 2, &["b ready 5", "b ready 5", "b leaving 0 60"], "2/0 drain 1");
+}
+
+#[test]
+fn a_shard_that_only_the_operator_cannot_reach_goes_when_it_can_be_told_to_drain() {
+    let cut = ["a cut 1000 59", "a cut 1000 99", "a cut 1000 99", "a cut 1000 99", "a cut 1000 99"];
+    let plan = check(&desired(5, "b"), 5, &cut, "5/5");
+    let why = "shard 4, with 1,000 connections, is ready to its kubelet and gives no answer to the operator, for 99 s: is the \
+        way to its admin port open?";
+    assert_eq!(reason(&plan, 4), format!("waits: {why}"));
+    assert_eq!(plan.blocked.map(|blocked| blocked.to_string()).as_deref(), Some(why));
+    assert_eq!(reason(&plan, 3), "waits: shard 4 goes first");
+    check(&desired(2, "a"), 5, &cut, "5/0");
+    check(&Desired { supervised: true, max_in_motion: 9, ..desired(5, "b") }, 5, &cut, "5/5");
+    // What is below it could never end.
+    check(&desired(1, "b"), 3, &["b ready 5", "b draining 30", "b cut 5 99"], "3/0 undrain 1");
+}
+
+#[test]
+fn silent_shards_go_one_by_one_and_with_the_approval_of_each() {
+    let silent = ["a silent 9 99", "a silent 9 99", "a silent 9 99"];
+    check(&desired(3, "b"), 3, &silent, "3/2 restart 2");
+    check(&desired(1, "a"), 3, &silent, "2/0 remove 2");
+    check(&Desired { max_in_motion: 2, ..desired(3, "b") }, 3, &silent, "3/1 restart 1 restart 2");
+    check(&desired(3, "b"), 3, &["a silent 9 99", "a silent 9 99", "a leaving 9 5"], "3/2");
+    check(&desired(3, "b"), 3, &["a silent 9 99", "a silent 9 99", "b starting 0 5"], "3/2");
+    check(&desired(1, "a"), 2, &["a silent 9 99", "a silent 9 99", "a silent 9 99"], "2/0");
+    check(&desired(3, "b"), 3, &["a draining 9 5", "a silent 9 99", "b ready 9"], "3/2");
+    // One that is drained does not wait for it, nor it for that one.
+    check(&desired(1, "b"), 3, &["b ready 5", "b draining 0 5", "b silent 5 99"], "1/0 remove 1 remove 2");
+
+    let supervised = Desired { supervised: true, ..desired(3, "b") };
+    let plan = check(&supervised, 3, &silent, "3/3");
+    assert_eq!(plan.blocked, Some(Blocked::Approval { ordinal: 2 }));
+    check(&Desired { approved: Some(2), ..supervised.clone() }, 3, &silent, "3/2 restart 2");
+    check(
+        &Desired { shards: 1, ..supervised },
+        3,
+        &["b silent 9 99", "b silent 9 99", "b silent 9 99"],
+        "2/0 remove 2",
+    );
 }

@@ -33,6 +33,10 @@ pub(super) struct Inner {
     evictions: Vec<Eviction>,
     addresses: u8,
     story: Vec<String>,
+    /// No shard answers the operator.
+    pub(super) cut: bool,
+    /// Kind of which no object can be applied.
+    pub(super) refused: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +61,8 @@ impl World {
             evictions: Vec::new(),
             addresses: 0,
             story: Vec::new(),
+            cut: false,
+            refused: None,
         })))
     }
 
@@ -148,6 +154,31 @@ impl World {
     /// Nothing goes wrong any more.
     pub(super) fn calm(&self) {
         self.inner().faults = Faults::none();
+    }
+
+    /// The operator reaches no shard, or all again.
+    pub(super) fn cut(&self, cut: bool) {
+        self.inner().cut = cut;
+    }
+
+    /// Objects of that kind cannot be applied.
+    pub(super) fn refuse(&self, plural: Option<&'static str>) {
+        self.inner().refused = plural;
+    }
+
+    /// A shard drains by the word of somebody else; its clients stay.
+    pub(super) fn drain(&self, pod: &str) {
+        self.shard_of(pod, |shard| shard.draining = true);
+    }
+
+    pub(super) fn is_draining(&self, pod: &str) -> bool {
+        self.shard_of(pod, |shard| shard.draining)
+    }
+
+    fn shard_of<T>(&self, pod: &str, of: impl FnOnce(&mut Shard) -> T) -> T {
+        let mut inner = self.inner();
+        let address = address(&inner.get("pods", pod).unwrap()).unwrap();
+        of(inner.shards.get_mut(&address).unwrap())
     }
 
     /// The last of what happened, to read when a test fails.
@@ -342,11 +373,13 @@ fn merge(live: &mut Value, applied: &Value) {
 
 impl Reach for World {
     fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<Answer, ShardError>> {
-        let answer = self.inner().shards.get(&shard).map(|shard| {
+        let inner = self.inner();
+        let answer = inner.shards.get(&shard).filter(|_| !inner.cut).map(|shard| {
             let state = if shard.draining { "draining" } else { "ready" };
             let text = json!({ "state": state, "connections": shard.connections, "capacity": 100 });
             serde_json::from_value(text).expect("an answer")
         });
+        drop(inner);
         Box::pin(async move { answer.ok_or_else(|| ShardError::of("it is gone")) })
     }
 

@@ -13,8 +13,9 @@ fn state() -> impl Strategy<Value = State> {
 fn shard() -> impl Strategy<Value = Shard> {
     let connections = prop_oneof![Just(0_u32), 0..=100_u32];
     let since = prop::option::of(0..120_000_u64);
-    ("[ab]", state(), connections, prop_oneof![Just(100_u32), 1..200_u32], prop::bool::weighted(0.9), since).prop_map(
-        |(revision, state, connections, capacity, routed, age)| Shard {
+    let (routed, ready) = (prop::bool::weighted(0.9), prop::bool::weighted(0.3));
+    ("[ab]", state(), connections, prop_oneof![Just(100_u32), 1..200_u32], routed, ready, since).prop_map(
+        |(revision, state, connections, capacity, routed, ready, age)| Shard {
             ordinal: 0,
             revision,
             state,
@@ -25,6 +26,7 @@ fn shard() -> impl Strategy<Value = Shard> {
             },
             capacity,
             routed,
+            ready,
             since: age.map(|age| Timestamp(NOW.0.saturating_sub(Duration::from_millis(age)))),
         },
     )
@@ -61,7 +63,7 @@ fn may_go(desired: &Desired, shard: &Shard) -> bool {
     match shard.state {
         State::Starting | State::Failing | State::Leaving => true,
         State::Draining => shard.connections == 0 || is_overdue(desired, shard),
-        State::Silent => is_overdue(desired, shard),
+        State::Silent => !shard.ready && is_overdue(desired, shard),
         State::Ready | State::Full => false,
     }
 }
@@ -86,6 +88,25 @@ proptest! {
             if matches!(step.action, Action::Remove | Action::Restart) {
                 prop_assert!(may_go(&desired, shard), "{step:?} of {shard:?}");
             }
+        }
+    }
+
+    #[test]
+    fn silent_shards_go_no_faster_than_others(desired in any_desired(), observed in any_observed()) {
+        let plan = plan(&desired, &observed, NOW);
+        let was_asked_for = |shard: &Shard| shard.ordinal < observed.replicas || observed.replicas == 0;
+        let is_replaced = |shard: &Shard| shard.revision != desired.revision && shard.ordinal >= plan.partition;
+        let goes = |shard: &&Shard| {
+            shard.state == State::Silent
+                && was_asked_for(shard)
+                && (shard.ordinal >= plan.replicas || is_replaced(shard))
+        };
+        let going: Vec<_> = observed.shards.iter().filter(goes).collect();
+        let leaving = |shard: &&Shard| shard.state == State::Leaving && !is_overdue(&desired, shard);
+        let leaving = observed.shards.iter().filter(leaving).count();
+        prop_assert!(going.is_empty() || going.len() + leaving <= desired.max_in_motion as usize, "{plan:#?}");
+        for shard in going.iter().filter(|shard| shard.ordinal < desired.shards) {
+            prop_assert!(!desired.supervised || desired.approved == Some(shard.ordinal), "{plan:#?}");
         }
     }
 
@@ -191,6 +212,7 @@ fn ideal(desired: &Desired, observed: &Observed, plan: &Plan, clients: u32) -> O
             connections: 0,
             capacity: 100,
             routed: true,
+            ready: true,
             since: Some(NOW),
         };
         let Some(shard) = observed.at(ordinal) else {
