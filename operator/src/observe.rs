@@ -88,7 +88,10 @@ pub async fn observe(cluster: &WsCluster, live: &Live, health: &Health) -> Obser
         stateful_set: live.stateful_sets.get(&ObjectRef::new(&key.1).within(&namespace)),
         deployment: live.deployments.get(&ObjectRef::new(&names::part(cluster, Part::Gateway)).within(&namespace)),
         shards,
-        gateway_trouble: troubled.iter().filter(|pod| leaving(pod).is_none()).find_map(|pod| trouble::of(pod)),
+        gateway_trouble: troubled
+            .iter()
+            .filter(|pod| leaving(pod).is_none())
+            .find_map(|pod| trouble::of(pod, Part::Gateway)),
         refused: None,
     }
 }
@@ -209,7 +212,7 @@ fn shard(pod: &Pod) -> Option<ShardPod> {
         served,
         leaving: leaving(pod),
         age: started.map(|at| ago(at.0)),
-        trouble: trouble::of(pod),
+        trouble: trouble::of(pod, Part::Shard),
         health: Seen::default(),
         name,
     })
@@ -232,8 +235,10 @@ fn readiness(pod: &Pod) -> Readiness {
     if ready.status == "True" {
         return Readiness { ready: true, unready: None, served: true };
     }
-    let running =
-        status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref()?.running.as_ref());
+    // What else runs in the pod may have begun before or after it.
+    let name = Part::Shard.to_string();
+    let own = status.container_statuses.iter().flatten().find(|container| container.name == name);
+    let running = own.and_then(|container| container.state.as_ref()?.running.as_ref());
     let started = running.and_then(|running| running.started_at.as_ref());
     let turned = ready.last_transition_time.as_ref();
     let served = started.zip(turned).is_some_and(|(started, turned)| started.0 < turned.0);
@@ -277,6 +282,24 @@ mod tests {
 
     fn pod(ready: &Value, started: &str) -> ShardPod {
         pod_of(ready, &[container("shard", &json!({ "running": { "startedAt": started } }))])
+    }
+
+    #[test]
+    fn only_its_own_container_says_whether_a_shard_is_up() {
+        let (start, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
+        let unready = json!({ "type": "Ready", "status": "False", "lastTransitionTime": later });
+        let own = container("shard", &json!({ "running": { "startedAt": start } }));
+        let crashes = container("proxy", &json!({ "waiting": { "reason": "CrashLoopBackOff" } }));
+        let mut beside = pod_of(&unready, &[crashes, own.clone()]);
+        assert_eq!(beside.state(), State::Silent, "it was ready, and was not heard of yet");
+        beside.health = said("ready", 9);
+        assert_eq!((beside.state(), beside.health.connections()), (State::Ready, 9));
+        // A sidecar that was restarted since says nothing of the shard, nor does one that was there before.
+        let restarted = container("proxy", &json!({ "running": { "startedAt": "2026-01-01T00:02:00Z" } }));
+        assert!(pod_of(&unready, &[restarted, own]).served);
+        let early = container("proxy", &json!({ "running": { "startedAt": start } }));
+        let new = container("shard", &json!({ "running": { "startedAt": "2026-01-01T00:02:00Z" } }));
+        assert_eq!(pod_of(&unready, &[early, new]).state(), State::Starting);
     }
 
     fn said(state: &str, connections: u32) -> Seen {

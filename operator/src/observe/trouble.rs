@@ -5,6 +5,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
+use crate::build::Part;
+
 /// What ails a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -31,8 +33,8 @@ pub enum Ailment {
     Failed,
 }
 
-/// What ails `pod`, if anything does.
-pub(super) fn of(pod: &Pod) -> Option<Trouble> {
+/// What ails `pod` of a `part`, if anything does. Only the part's own container says whether its process runs.
+pub(super) fn of(pod: &Pod, part: Part) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() == Some("Failed") {
         let reason = status.reason.as_deref().unwrap_or("Failed");
@@ -51,7 +53,15 @@ pub(super) fn of(pod: &Pod) -> Option<Trouble> {
         let message = format!("finds no node: {why}");
         return Some(Trouble { ailment: Ailment::Unschedulable, message, is_down: false });
     }
-    status.container_statuses.iter().flatten().find_map(container)
+    let name = part.to_string();
+    let (own, beside): (Vec<_>, Vec<_>) =
+        status.container_statuses.iter().flatten().partition(|status| status.name == name);
+    let other = |status: &ContainerStatus| {
+        let trouble = container(status)?;
+        let message = format!("has a container {:?} that {}", status.name, trouble.message);
+        Some(Trouble { message, is_down: false, ..trouble })
+    };
+    own.into_iter().find_map(container).or_else(|| beside.into_iter().find_map(other))
 }
 
 fn container(status: &ContainerStatus) -> Option<Trouble> {
@@ -112,7 +122,7 @@ mod tests {
     use super::*;
 
     fn trouble(status: Value) -> Option<Trouble> {
-        of(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap())
+        of(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap(), Part::Shard)
     }
 
     fn container(state: Value, more: Value) -> Value {
@@ -132,6 +142,24 @@ mod tests {
         assert_eq!(trouble(container(json!({ "running": {} }), json!({}))), None);
         let came_back = json!({ "ready": true, "restartCount": 3, "lastState": { "terminated": { "exitCode": 1 } } });
         assert_eq!(trouble(container(json!({ "running": {} }), came_back)), None);
+    }
+
+    #[test]
+    fn a_container_beside_it_is_told_and_does_not_say_that_the_process_is_down() {
+        let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+        let last = json!({ "restartCount": 3, "lastState": { "terminated": { "exitCode": 1 } } });
+        let mut status = container(waits, last);
+        status["containerStatuses"][0]["name"] = json!("proxy");
+        let beside = trouble(status.clone()).unwrap();
+        assert_eq!(beside.message, "has a container \"proxy\" that crashed (exit code 1), 3 restarts");
+        assert_eq!((beside.ailment, beside.is_down), (Ailment::Crash, false));
+        let own = container(json!({ "waiting": { "reason": "ErrImagePull" } }), json!({}));
+        status["containerStatuses"]
+            .as_array_mut()
+            .unwrap()
+            .extend(own["containerStatuses"].as_array().unwrap().clone());
+        let own = trouble(status).unwrap();
+        assert_eq!((own.ailment, own.is_down), (Ailment::Image, true), "its own goes before");
     }
 
     #[test]
