@@ -143,7 +143,9 @@ impl ShardPod {
             "ready" => State::Ready,
             "full" => State::Full,
             "draining" => State::Draining,
-            _ => State::Starting,
+            "starting" if answer.connections == 0 => State::Starting,
+            // It may hold somebody, whatever it is.
+            _ => State::Silent,
         }
     }
 
@@ -305,6 +307,22 @@ mod tests {
     fn said(state: &str, connections: u32) -> Seen {
         let answer = json!({ "state": state, "connections": connections, "capacity": 10 });
         Seen::of(serde_json::from_value(answer).unwrap())
+    }
+
+    #[test]
+    fn what_it_does_not_understand_is_not_taken_for_empty() {
+        let start = "2026-01-01T00:00:00Z";
+        let mut shard = pod(&json!({ "type": "Ready", "status": "True" }), start);
+        for (health, state) in [
+            (said("ready", 7), State::Ready),
+            (said("starting", 0), State::Starting),
+            (said("starting", 7), State::Silent),
+            (said("resting", 7), State::Silent),
+            (said("", 0), State::Silent),
+        ] {
+            shard.health = health;
+            assert_eq!(shard.state(), state, "{:?}", shard.health);
+        }
     }
 
     #[tokio::test(start_paused = true)]

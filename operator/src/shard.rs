@@ -40,6 +40,10 @@ impl ShardError {
     }
 }
 
+/// What a shard may say of itself, always with a 200. An answer that says anything else comes from somebody else, or from a shard
+/// that nobody here understands: it is none.
+const STATES: [&str; 4] = ["starting", "ready", "full", "draining"];
+
 /// What `GET /health` says, as far as the operator reads it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -129,12 +133,17 @@ impl Reach for Http {
         let address = (shard, self.port).into();
         Box::pin(async move {
             let (status, body) = call(Method::GET, address, "/health", None).await?;
-            serde_json::from_slice(&body).map_err(|error| ShardError {
+            let failed = |why: &str| ShardError {
                 method: Method::GET,
                 address,
                 path: "/health",
-                reason: format!("answered {status} with no health: {error}"),
-            })
+                reason: format!("answered {status} with no health: {why}"),
+            };
+            let answer: Answer = serde_json::from_slice(&body).map_err(|error| failed(&error.to_string()))?;
+            if !status.is_success() || !STATES.contains(&&*answer.state) {
+                return Err(failed(&format!("the state is {:?}", answer.state)));
+            }
+            Ok(answer)
         })
     }
 
@@ -236,6 +245,21 @@ mod tests {
         let answer = at(address).health(address.ip()).await.unwrap();
         assert_eq!((&*answer.state, answer.connections, answer.capacity), ("draining", 7, 9));
         assert_eq!(answer.checks.kafka.error.as_deref(), Some("refused"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_health_is_no_answer() {
+        let ready = r#"{"state":"ready","connections":7,"capacity":9}"#;
+        for (status, text) in [
+            (StatusCode::OK, "{}"),
+            (StatusCode::OK, r#"{"state":"resting","connections":7}"#),
+            (StatusCode::NOT_FOUND, r#"{"error":"no such path"}"#),
+            (StatusCode::BAD_GATEWAY, ready),
+        ] {
+            let address = server(Router::new().route("/health", get(async move || (status, text)))).await;
+            let error = at(address).health(address.ip()).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("answered {status} with no health")), "{text}: {error}");
+        }
     }
 
     #[tokio::test]
