@@ -23,6 +23,7 @@ use wscluster_api::WsCluster;
 
 use crate::settings::Settings;
 
+pub(crate) use pod::grace;
 pub use resources::{Applied, Prepared, Resources};
 
 /// What was decided about the shards, apart from what they are.

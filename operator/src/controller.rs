@@ -31,7 +31,7 @@ use self::memory::Memory;
 pub use self::target::APPROVE;
 use crate::act::{Actor, act, rebalance};
 use crate::apply::apply;
-use crate::build::{Decided, build};
+use crate::build::{Decided, build, grace};
 use crate::events::Events;
 use crate::events::transitions::transitions;
 use crate::health::{ClusterName, Health};
@@ -251,8 +251,9 @@ async fn cycle(
     let round = memory.rounds.look_again(observe::now());
     let returning = memory.returning.as_ref().and_then(|(_, returning)| returning.look_again(observe::now()));
     let unasked = UNASKED.mul_f64(rand::random_range(0.8..1.2));
-    let soonest =
-        [look_again, counts, missing, round, returning].into_iter().flatten().min().unwrap_or(unasked).min(unasked);
+    let ends = observed.should_end(grace(cluster.spec.drain.deadline.0));
+    let asked = [look_again, counts, missing, round, returning, ends];
+    let soonest = asked.into_iter().flatten().min().unwrap_or(unasked).min(unasked);
     tracing::debug!(cluster = name.1, ?soonest, "reconciled");
     // A plan may ask for a look at once; the objects it waits for need a moment to change.
     Ok(soonest.max(TOGETHER))

@@ -116,6 +116,12 @@ impl Observed {
         status.and_then(|status| status.ready_replicas).unwrap_or(0).max(0) as u32
     }
 
+    /// When the next pod that leaves should have ended, where it has `grace` for that.
+    pub fn should_end(&self, grace: Duration) -> Option<Duration> {
+        let left = |pod: &ShardPod| grace.checked_sub(pod.leaving?).filter(|left| !left.is_zero());
+        self.shards.iter().filter_map(left).min()
+    }
+
     /// The pod of an ordinal.
     pub fn pod(&self, ordinal: u32) -> Option<&ShardPod> {
         self.shards.iter().find(|pod| pod.ordinal == ordinal)
@@ -149,6 +155,13 @@ impl ShardPod {
         }
     }
 
+    /// Connections that it holds, as far as is known: none where no process runs, nor where it should have ended `deadline` after it
+    /// was told to, as its node is gone then.
+    pub fn connections(&self, deadline: Duration) -> u32 {
+        let is_over = self.state() == State::Failing || self.leaving.is_some_and(|leaving| leaving >= deadline);
+        if is_over { 0 } else { self.health.connections() }
+    }
+
     /// Whether it serves clients: by its own word, and by its kubelet's.
     pub fn serves(&self) -> bool {
         self.ready && matches!(self.state(), State::Ready | State::Full)
@@ -179,7 +192,7 @@ impl ShardPod {
             ordinal: self.ordinal,
             revision: self.revision.clone(),
             state,
-            connections: if matches!(state, State::Failing) { 0 } else { self.health.connections() },
+            connections: self.connections(cluster.spec.drain.deadline.0),
             capacity: self.capacity(cluster.spec.capacity),
             routed: self.is_routed(gateways),
             ready: self.ready,
@@ -295,7 +308,7 @@ mod tests {
         let mut beside = pod_of(&unready, &[crashes, own.clone()]);
         assert_eq!(beside.state(), State::Silent, "it was ready, and was not heard of yet");
         beside.health = said("ready", 9);
-        assert_eq!((beside.state(), beside.health.connections()), (State::Ready, 9));
+        assert_eq!((beside.state(), beside.connections(Duration::MAX)), (State::Ready, 9));
         // A sidecar that was restarted since says nothing of the shard, nor does one that was there before.
         let restarted = container("proxy", &json!({ "running": { "startedAt": "2026-01-01T00:02:00Z" } }));
         assert!(pod_of(&unready, &[restarted, own]).served);
@@ -344,6 +357,16 @@ mod tests {
         assert!((Duration::from_secs(4)..Duration::from_mins(5)).contains(&just), "{just:?}");
         let long = silent(condition(SystemTime::now() - Duration::from_hours(5))).await;
         assert_eq!(long, Duration::from_mins(10));
+    }
+
+    #[test]
+    fn a_pod_that_should_have_ended_holds_nobody() {
+        let mut shard = pod(&json!({ "type": "Ready", "status": "True" }), "2026-01-01T00:00:00Z");
+        shard.health = said("draining", 7);
+        shard.leaving = Some(Duration::from_secs(119));
+        assert_eq!(shard.connections(Duration::from_secs(120)), 7);
+        shard.leaving = Some(Duration::from_secs(120));
+        assert_eq!(shard.connections(Duration::from_secs(120)), 0);
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn status(input: &Input<'_>) -> WsClusterStatus {
     ];
     let generation = cluster.metadata.generation;
     let conditions = stamped(verdicts, generation, &input.previous.conditions, input.now);
-    let members: Vec<Member> = observed.shards.iter().map(|pod| member(pod, cluster.spec.capacity)).collect();
+    let members: Vec<Member> = observed.shards.iter().map(|pod| member(pod, cluster)).collect();
     let connections = members.iter().map(|member| member.connections).sum();
     let capacity = members.iter().map(|member| member.capacity).sum();
     WsClusterStatus {
@@ -151,7 +151,7 @@ fn paused(view: &View<'_>) -> Verdict {
     }
 }
 
-fn member(pod: &ShardPod, default: u32) -> Member {
+fn member(pod: &ShardPod, cluster: &WsCluster) -> Member {
     let state = match pod.state() {
         State::Starting => "starting",
         State::Ready => "ready",
@@ -167,8 +167,8 @@ fn member(pod: &ShardPod, default: u32) -> Member {
         incarnation: pod.health.answer().map(|answer| answer.incarnation.clone()).unwrap_or_default(),
         revision: pod.revision.clone(),
         state: state.to_owned(),
-        connections: if state == "failing" { 0 } else { pod.health.connections() },
-        capacity: pod.capacity(default),
+        connections: pod.connections(cluster.spec.drain.deadline.0),
+        capacity: pod.capacity(cluster.spec.capacity),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::standing::{Standing, View};
 use crate::starts::Starts;
-use crate::steps::{Writer, as_it_is, expected};
+use crate::steps::{Writer, as_it_is, ends, expected};
 use crate::{Action, Back, Blocked, Desired, Observed, Plan, Reason, Shard, State, Step, Timestamp};
 
 /// What to do now with each shard. Pure and total: the same answer to the same question, and an answer to every question.
@@ -30,7 +30,8 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
         replicas += 1;
     }
     let steps = Writer { view: &view, standings: &standings, starts: &starts, replicas, partition }.steps();
-    let look_again = steps.iter().filter_map(|step| expected(&view, step)).min();
+    let ends = observed.shards.iter().filter_map(|shard| ends(&view, shard));
+    let look_again = steps.iter().filter_map(|step| expected(&view, step)).chain(ends).min();
     Plan { replicas, partition, steps, blocked: starts.blocked, look_again }
 }
 

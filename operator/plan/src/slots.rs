@@ -15,6 +15,9 @@ impl Slots {
     pub(crate) fn new(view: &View<'_>, standings: &[Standing]) -> Self {
         let mut slots = Self { free: 0, taken: view.observed.returning };
         for (shard, standing) in view.observed.shards.iter().zip(standings) {
+            if view.never_ends(shard) {
+                continue;
+            }
             let leaves = match standing {
                 // Their clients stay where they are, but no slot of theirs is free before that is known to have worked.
                 Standing::Back(_) => false,

@@ -35,7 +35,7 @@ impl<'a> Starts<'a> {
         let in_motion = |(shard, standing): &(&Shard, &Standing)| match standing {
             Standing::Moving => true,
             // One that never ends is in nobody's way.
-            Standing::Leaving | Standing::Removed => !view.is_overdue(shard),
+            Standing::Leaving | Standing::Removed => !view.never_ends(shard),
             Standing::Released(_) => shard.state == State::Draining || exit(view, shard, replicas, partition).is_some(),
             Standing::Wanted | Standing::Back(_) | Standing::Silent | Standing::Held(_) | Standing::Idle => false,
         };

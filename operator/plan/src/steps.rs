@@ -96,3 +96,10 @@ pub(crate) fn expected(view: &View<'_>, step: &Step) -> Option<Duration> {
     };
     Some(left.max(Duration::from_secs(1)))
 }
+
+/// When nobody waits any more for a shard that leaves.
+pub(crate) fn ends(view: &View<'_>, shard: &Shard) -> Option<Duration> {
+    let age = view.age(shard).filter(|_| shard.state == State::Leaving)?;
+    let left = view.desired.deadline.checked_sub(age).filter(|left| !left.is_zero())?;
+    Some(left.max(Duration::from_secs(1)))
+}

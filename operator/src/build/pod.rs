@@ -21,6 +21,11 @@ const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// What is left between the end of a drain and the kill.
 const MARGIN: Duration = Duration::from_secs(15);
 
+/// The time that a pod has to end, where a drain may take so long.
+pub(crate) fn grace(drain: Duration) -> Duration {
+    drain + MARGIN
+}
+
 /// The pod of a part around its `container`. `drain` is how long it may take to end.
 pub(super) fn template(cluster: &WsCluster, part: Part, container: Container, drain: Duration) -> PodTemplateSpec {
     let wanted = part.template(&cluster.spec);
@@ -30,7 +35,7 @@ pub(super) fn template(cluster: &WsCluster, part: Part, container: Container, dr
     let safe = if part == Part::Shard { "false" } else { "true" };
     let mut annotations = BTreeMap::from([(SAFE_TO_EVICT.to_owned(), safe.to_owned())]);
     annotations.extend(wanted.annotations.clone());
-    let grace = drain + MARGIN;
+    let grace = grace(drain);
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),

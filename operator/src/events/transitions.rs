@@ -49,7 +49,7 @@ fn note(name: &str, before: Option<&Condition>, now: &Condition) -> Option<Note>
 }
 
 /// Reasons that an Event carries as they are.
-const REASONS: [&str; 29] = [
+const REASONS: [&str; 30] = [
     "SpecInvalid",
     "NameTaken",
     "QuotaExceeded",
@@ -67,6 +67,7 @@ const REASONS: [&str; 29] = [
     "ShardFailed",
     "ShardsRefused",
     "ShardSilent",
+    "ShardNotEnding",
     "ShardImpaired",
     "KafkaUnavailable",
     "GatewayImageUnavailable",

@@ -4,6 +4,7 @@ use wscluster_plan::State;
 
 use super::conditions::Verdict;
 use super::{Outcome, View};
+use crate::build::grace;
 use crate::observe::Ailment;
 
 /// Troubles that a message names; the others are counted.
@@ -20,6 +21,7 @@ pub(super) fn degraded(view: &View<'_>) -> Verdict {
     }
     let mut found = Vec::new();
     shards(view, &mut found);
+    leaving(view, &mut found);
     if let Some(refused) = &view.input.observed.refused {
         let wanted = view.input.observed.replicas().unwrap_or(0) as usize;
         let missing = wanted.saturating_sub(view.shards().len());
@@ -39,6 +41,7 @@ enum Rank {
     Gateway,
     Kafka,
     Silent,
+    Leaving,
     Process,
 }
 
@@ -79,6 +82,17 @@ fn shards(view: &View<'_>, found: &mut Found) {
         let of = view.shards().len();
         let message = format!("{} of {of} shards have trouble with Kafka; {}: {why}", away.len(), first.name);
         found.push((Rank::Kafka, "KafkaUnavailable", message));
+    }
+}
+
+/// Pods that are still there after all the time that they had to end, as when their node is lost.
+fn leaving(view: &View<'_>, found: &mut Found) {
+    let grace = grace(view.input.cluster.spec.drain.deadline.0);
+    for pod in view.shards() {
+        let Some(leaving) = pod.leaving.filter(|leaving| *leaving >= grace) else { continue };
+        let (took, had) = (leaving.as_secs(), grace.as_secs());
+        let message = format!("{} is terminating for {took} s and had {had} s: is its node there?", pod.name);
+        found.push((Rank::Leaving, "ShardNotEnding", message));
     }
 }
 

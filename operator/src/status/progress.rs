@@ -72,17 +72,18 @@ fn steps(view: &View<'_>, name: &str) -> String {
 }
 
 pub(super) fn draining(view: &View<'_>) -> Verdict {
-    let drains = |pod: &&super::ShardPod| {
-        pod.state() == State::Draining || (pod.state() == State::Leaving && pod.health.connections() > 0)
-    };
+    let drain = &view.input.cluster.spec.drain;
+    let left = |pod: &super::ShardPod| pod.connections(drain.deadline.0);
+    let drains =
+        |pod: &&super::ShardPod| pod.state() == State::Draining || (pod.state() == State::Leaving && left(pod) > 0);
     let draining: Vec<_> = view.shards().iter().filter(drains).collect();
     if draining.is_empty() {
         return Verdict::no("NoDrain", "no shard drains");
     }
-    let left: u32 = draining.iter().map(|pod| pod.health.connections()).sum();
+    let left: u32 = draining.iter().map(|pod| left(pod)).sum();
     let names: Vec<_> = draining.iter().take(NAMED).map(|pod| &*pod.name).collect();
     let more = if draining.len() > NAMED { format!(" and {} more", draining.len() - NAMED) } else { String::new() };
-    let rate = view.input.cluster.spec.drain.evict_rate;
+    let rate = drain.evict_rate;
     let message = format!("{left} connections are left on {}{more}, closed at {rate}/s each", names.join(", "));
     Verdict::yes("ConnectionsMoving", message)
 }

@@ -342,6 +342,25 @@ fn scaling_down_is_draining_until_the_last_one_is_gone() {
 }
 
 #[test]
+fn a_pod_that_does_not_end_is_named_and_holds_nobody() {
+    let mut case = Case::settled();
+    let deadline = case.cluster.spec.drain.deadline.0;
+    case.observed.shards[2].leaving = Some(deadline);
+    let status = case.status();
+    assert_eq!(
+        (status.connections, &*status.members[2].state, status.members[2].connections),
+        (Some(20), "leaving", 0)
+    );
+    case.assert(
+        "Starting",
+        &[("Draining", "False NoDrain: no shard drains"), ("Degraded", "False Healthy: nothing is wrong")],
+    );
+    case.observed.shards[2].leaving = Some(deadline + Duration::from_secs(15));
+    let message = "True ShardNotEnding: prices-2 is terminating for 135 s and had 135 s: is its node there?";
+    case.assert("Degraded", &[("Degraded", message)]);
+}
+
+#[test]
 fn a_shard_that_only_the_operator_cannot_reach() {
     let mut case = Case::settled();
     case.observed.shards[1].health = Seen::silent();

@@ -370,3 +370,11 @@ fn silent_shards_go_one_by_one_and_with_the_approval_of_each() {
         "2/0 remove 2",
     );
 }
+
+#[test]
+fn a_pod_that_never_ends_asks_for_no_slots() {
+    let plan = check(&desired(1, "b"), 2, &["b ready 60", "b ready 30", "b leaving 90 59"], "2/0");
+    assert_eq!(plan.look_again, Some(Duration::from_secs(1)), "until nobody waits for it any more");
+    let plan = check(&desired(1, "b"), 2, &["b ready 60", "b ready 30", "b leaving 90 60"], "2/0 drain 1");
+    assert_ne!(plan.look_again, Some(Duration::from_secs(1)));
+}
