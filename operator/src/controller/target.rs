@@ -20,7 +20,8 @@ const HEALTH_AGE: Duration = Duration::from_secs(10);
 impl Memory {
     /// What `cluster` asks for.
     pub(super) fn target(&mut self, cluster: &WsCluster, settings: &Settings, observed: &Observed) -> Target {
-        let connections = observed.shards.iter().map(|pod| pod.health.connections()).sum();
+        let deadline = cluster.spec.drain.deadline.0;
+        let connections = observed.shards.iter().map(|pod| pod.connections(deadline)).sum();
         Target {
             shards: self.autoscaler.wanted(&cluster.spec, observed.replicas(), connections, now()).shards,
             revision: build::shard_revision(cluster, settings),
@@ -66,4 +67,57 @@ fn window(cluster: &WsCluster) -> Duration {
 fn approved(cluster: &WsCluster, revision: &str) -> Option<u32> {
     let (of, ordinal) = cluster.metadata.annotations.as_ref()?.get(APPROVE)?.split_once(':')?;
     (of == revision).then(|| ordinal.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wscluster_api::status::WsClusterStatus;
+
+    use super::*;
+    use crate::build::fixtures;
+    use crate::health::Seen;
+    use crate::observe::{Ailment, ShardPod, Trouble};
+
+    fn pod(ordinal: u32, connections: u32) -> ShardPod {
+        let answer = json!({ "state": "ready", "connections": connections, "capacity": 100 });
+        ShardPod {
+            name: format!("prices-{ordinal}"),
+            uid: format!("uid-{ordinal}"),
+            ordinal,
+            revision: String::new(),
+            address: None,
+            ready: true,
+            unready: None,
+            served: true,
+            leaving: None,
+            age: None,
+            trouble: None,
+            health: Seen::of(serde_json::from_value(answer).unwrap()),
+        }
+    }
+
+    /// Shards that an operator wants that was just started.
+    fn wanted(desired: Option<u32>, shards: Vec<ShardPod>) -> u32 {
+        let mut cluster = fixtures::cluster();
+        cluster.spec.capacity = 100;
+        cluster.spec.autoscale =
+            serde_json::from_value(json!({ "min": 1, "max": 9, "targetUtilization": 100 })).unwrap();
+        cluster.status = Some(WsClusterStatus { desired_shards: desired, ..WsClusterStatus::default() });
+        let set = json!({ "metadata": {}, "spec": { "replicas": shards.len(), "selector": {}, "serviceName": "s", "template": {} } });
+        let stateful_set = Some(std::sync::Arc::new(serde_json::from_value(set).unwrap()));
+        let observed = Observed { stateful_set, shards, ..Observed::default() };
+        Memory::default().target(&cluster, &fixtures::settings(), &observed).shards
+    }
+
+    #[test]
+    fn shards_are_not_wanted_for_clients_that_are_not_there() {
+        let deadline = fixtures::cluster().spec.drain.deadline.0;
+        let crash = Trouble { ailment: Ailment::Crash, message: String::new(), is_down: true };
+        let failing = ShardPod { trouble: Some(crash), ..pod(1, 100) };
+        let lost = ShardPod { leaving: Some(deadline), ..pod(2, 100) };
+        assert_eq!(wanted(Some(1), vec![pod(0, 50), failing, lost]), 1);
+        let leaves = ShardPod { leaving: Some(Duration::ZERO), ..pod(1, 100) };
+        assert_eq!(wanted(Some(1), vec![pod(0, 50), leaves]), 2);
+    }
 }
