@@ -96,6 +96,11 @@ impl Operator {
         self.lock().clear();
     }
 
+    fn actor<'a>(&'a self, cluster: &'a WsCluster) -> Actor<'a> {
+        let Self { client, health, metrics, until, .. } = self;
+        Actor { client, health, metrics, cluster, until }
+    }
+
     fn memory(&self, cluster: &ClusterName) -> Arc<tokio::sync::Mutex<Memory>> {
         Arc::clone(self.lock().entry(cluster.clone()).or_default())
     }
@@ -268,8 +273,8 @@ async fn carry_out(
     plan: &Plan,
     memory: &mut Memory,
 ) -> Result<Outcome, ReconcileError> {
-    let Operator { client, settings, health, metrics, .. } = operator;
-    let actor = Actor { client, health, metrics, cluster };
+    let Operator { client, settings, .. } = operator;
+    let actor = operator.actor(cluster);
     let about = cluster.object_ref(&());
     if cluster.spec.paused {
         memory.backoff.succeeded();
