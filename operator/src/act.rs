@@ -49,6 +49,14 @@ pub async fn rebalance(actor: Actor<'_>, observed: &Observed, round: &[Evict]) -
     join_all(done).await.into_iter().flatten().collect()
 }
 
+/// Carries out only those steps of `plan` that take a drain back: the others need objects that cannot be applied now.
+pub async fn take_back(actor: Actor<'_>, observed: &Observed, plan: &Plan) -> Vec<Note> {
+    let is_back = |step: &&Step| step.action == Action::Undrain;
+    let steps = plan.steps.iter().filter(is_back).filter_map(|step| Some((step, observed.pod(step.ordinal)?)));
+    let done = steps.map(|(step, pod)| actor.step(step, pod));
+    join_all(done).await.into_iter().flatten().collect()
+}
+
 impl Actor<'_> {
     /// Asks a shard for something while the lease is held, and gives up when it ends. None: another operator may be asking.
     async fn fenced(self, ask: impl Future<Output = Result<(), ShardError>>) -> Option<Result<(), ShardError>> {

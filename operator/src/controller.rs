@@ -29,7 +29,7 @@ use wscluster_plan::Plan;
 pub use self::failure::ReconcileError;
 use self::memory::Memory;
 pub use self::target::APPROVE;
-use crate::act::{Actor, act, rebalance};
+use crate::act::{Actor, act, rebalance, take_back};
 use crate::apply::apply;
 use crate::build::{Decided, build, grace};
 use crate::events::Events;
@@ -219,7 +219,12 @@ async fn cycle(
         (Target { shards: cluster.spec.shards, ..Target::default() }, None)
     };
     let outcome = match &plan {
-        None => Outcome::Invalid(violations),
+        None => {
+            let halt = memory.halt(cluster, &observed);
+            let done = take_back(operator.actor(cluster), &observed, &halt).await;
+            operator.events.tell(&cluster.object_ref(&()), done).await;
+            Outcome::Invalid(violations)
+        }
         Some(plan) => Box::pin(carry_out(operator, scope, cluster, &mut observed, plan, memory)).await?,
     };
 
@@ -284,6 +289,8 @@ async fn carry_out(
     }
     let generation = cluster.metadata.generation;
     if let Some(outcome) = memory.backoff.holds(generation) {
+        let done = take_back(actor, observed, plan).await;
+        operator.events.tell(&about, done).await;
         return Ok(outcome);
     }
     let resources = build(cluster, settings, Decided { replicas: plan.replicas, partition: plan.partition });
@@ -308,7 +315,10 @@ async fn carry_out(
             if error.is_fenced() {
                 return Err(error);
             }
-            Ok(memory.backoff.failed(generation, &error))
+            let outcome = memory.backoff.failed(generation, &error);
+            let done = take_back(actor, observed, plan).await;
+            operator.events.tell(&about, done).await;
+            Ok(outcome)
         }
     }
 }

@@ -108,6 +108,12 @@ impl Metrics {
         registry.register("leader", "1 while this process holds the lease", self.leader.clone());
     }
 
+    /// Reconciles so far.
+    #[cfg(test)]
+    pub(crate) fn reconciles(&self) -> u64 {
+        self.reconciles.get()
+    }
+
     /// A reconcile ended, by itself or with an error of a category.
     pub fn reconciled(&self, took: Duration, error: Option<&'static str>) {
         self.reconciles.inc();

@@ -38,6 +38,13 @@ impl Memory {
         plan(&desired, &self.seen(cluster, observed, now), now)
     }
 
+    /// The plan where nobody can tell what is wanted: as for a pause, drains are taken back.
+    pub(super) fn halt(&mut self, cluster: &WsCluster, observed: &Observed) -> Plan {
+        let now = now();
+        let desired = Desired { paused: true, ..Desired::new(&cluster.spec, "") };
+        plan(&desired, &self.seen(cluster, observed, now), now)
+    }
+
     /// Who moves to emptier shards now, beside `plan`.
     pub(super) fn rebalance(&mut self, cluster: &WsCluster, observed: &Observed, plan: &Plan) -> Vec<Evict> {
         let Some(rules) = &cluster.spec.rebalance else { return Vec::new() };

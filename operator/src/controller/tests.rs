@@ -20,6 +20,7 @@ use crate::build::fixtures;
 /// The operator, at work in a world.
 struct Rig {
     world: World,
+    metrics: Arc<Metrics>,
     _until: watch::Sender<Option<Instant>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -53,7 +54,7 @@ impl Rig {
             run(Arc::new(operator), scope, named.boxed()).await;
         };
         let tasks = vec![tokio::spawn(watches), tokio::spawn(forward), tokio::spawn(control)];
-        Self { world, _until: until_sender, tasks }
+        Self { world, metrics, _until: until_sender, tasks }
     }
 
     /// Waits until `cluster` says that its newest spec has come true.
@@ -306,4 +307,50 @@ async fn an_operator_that_reaches_no_shard_takes_none_away() {
     rig.world.cut(false);
     rig.ready("prices").await;
     assert_eq!((rig.world.lost(), rig.world.connections()), (0, 60), "{}", rig.world.story());
+}
+
+#[tokio::test(start_paused = true)]
+async fn drains_are_taken_back_while_the_spec_is_invalid_or_cannot_be_applied() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 2));
+    rig.ready("prices").await;
+    let brokers = rig.world.object("wsclusters", "prices").unwrap()["spec"]["source"]["kafka"]["brokers"].clone();
+    let edit = |brokers: Value| {
+        rig.world.edit("wsclusters", "prices", |object| object["spec"]["source"]["kafka"]["brokers"] = brokers);
+    };
+    edit(json!([]));
+    rig.wait("prices", |object| object["status"]["phase"] == "Invalid").await;
+    rig.world.drain("prices-1");
+    until("upgrades on a shard although the spec is invalid", || !rig.world.is_draining("prices-1")).await;
+
+    rig.world.refuse(Some("services"));
+    rig.world.edit("wsclusters", "prices", |object| {
+        object["spec"]["gateway"]["service"] = json!({ "annotations": { "example.com/note": "new" } });
+    });
+    edit(brokers);
+    rig.wait("prices", |object| object["status"].to_string().contains("failed to apply Service")).await;
+    rig.world.drain("prices-0");
+    until("upgrades on a shard although nothing can be applied", || !rig.world.is_draining("prices-0")).await;
+    rig.world.refuse(None);
+    rig.ready("prices").await;
+    rig.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_spec_is_left_alone_until_it_changes() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 2));
+    rig.ready("prices").await;
+    rig.world.connect(100);
+    let counted = |connections: u32| move |object: &Value| object["status"]["connections"] == json!(connections);
+    rig.wait("prices", counted(100)).await;
+    rig.world.disconnect(10);
+    rig.wait("prices", counted(20)).await;
+    rig.world.edit("wsclusters", "prices", |object| object["spec"]["source"]["kafka"]["brokers"] = json!([]));
+    rig.wait("prices", |object| object["status"]["phase"] == "Invalid").await;
+    sleep(Duration::from_mins(1)).await;
+    let before = rig.metrics.reconciles();
+    sleep(Duration::from_mins(10)).await;
+    let looks = rig.metrics.reconciles() - before;
+    assert!(looks < 10, "{looks} looks within ten minutes");
 }

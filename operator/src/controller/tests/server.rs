@@ -33,6 +33,7 @@ pub(super) async fn answer(State(shared): State<Shared>, method: Method, uri: Ur
         (Method::GET, [plural]) if watches => watch(&shared, plural, &query, fault),
         (Method::GET, [plural]) => list(&shared, plural, &query),
         (Method::GET, [plural, name]) => found(shared.lock().unwrap().get(plural, name)),
+        (Method::PATCH, [plural, _]) if shared.lock().unwrap().refused == Some(*plural) => failure(403),
         (Method::PATCH, [plural, name]) => found(Some(shared.lock().unwrap().apply(plural, name, &body))),
         (Method::PATCH, [plural, name, "status"]) => found(shared.lock().unwrap().patch_status(plural, name, &body)),
         (Method::POST, ["events"]) => {
