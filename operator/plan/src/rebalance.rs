@@ -9,6 +9,9 @@ use wscluster_api::spec::Rebalance;
 
 use crate::{Observed, Shard, State};
 
+/// While more than one of so many connections may be on their way back, nothing moves.
+const AWAY: u64 = 20;
+
 /// What one shard does in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evict {
@@ -26,7 +29,9 @@ pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evic
     let shards = &observed.shards;
     let is_calm =
         |shard: &Shard| matches!(shard.state, State::Ready | State::Full) && shard.routed && shard.capacity > 0;
-    if !shards.iter().all(is_calm) || observed.returning > 0 || imbalance(shards) <= f64::from(rules.max_imbalance) {
+    // Where clients come and go, a few are always on their way; a shard or a round that let its own go makes many.
+    let are_away = u64::from(observed.returning) * AWAY > u64::from(observed.connections());
+    if !shards.iter().all(is_calm) || are_away || imbalance(shards) <= f64::from(rules.max_imbalance) {
         return Vec::new();
     }
     let sum = |of: fn(&Shard) -> u32| shards.iter().map(|shard| u64::from(of(shard))).sum::<u64>();
@@ -68,9 +73,12 @@ fn imbalance(shards: &[Shard]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Returning, Timestamp};
 
     fn observed(connections: &[u32]) -> Observed {
         let shard = |(ordinal, connections): (u32, &u32)| Shard {
@@ -124,8 +132,26 @@ mod tests {
             observed.shards[2].state = state;
             assert_eq!(rebalance(&rules(), &observed, 0), [], "{state:?}");
         }
-        let returning = Observed { returning: 1, ..observed(&[3_000, 3_000, 0]) };
+        let returning = Observed { returning: 301, ..observed(&[3_000, 3_000, 0]) };
         assert_eq!(rebalance(&rules(), &returning, 0), []);
+    }
+
+    #[test]
+    fn does_not_wait_for_clients_that_come_and_go_all_the_time() {
+        let mut returning = Returning::new(Duration::from_secs(15));
+        let mut seen = observed(&[3_000, 3_000, 500]);
+        for second in 0..60 {
+            let up_or_down = |at: u64| 4 * u32::from((second + at) % 2 == 0);
+            for (at, shard) in (0..).zip(&mut seen.shards) {
+                shard.connections = [3_000, 3_000, 500][at as usize] + up_or_down(at);
+            }
+            returning.note(&mut seen, Timestamp::from_millis(1_000 * second));
+            assert_ne!(rebalance(&rules(), &seen, 0), [], "{} may be on their way", seen.returning);
+        }
+        assert!(seen.returning > 0);
+        seen.shards[1].connections = 0;
+        returning.note(&mut seen, Timestamp::from_millis(60_000));
+        assert_eq!(rebalance(&rules(), &seen, 0), [], "those of a shard that began anew");
     }
 
     proptest! {
