@@ -210,13 +210,15 @@ async fn cycle(
     }
     observed.refused = memory.missing.why().map(str::to_owned);
 
+    let previous = memory.status(cluster);
     let violations = validate(cluster, &operator.settings);
     let (target, plan) = if violations.is_empty() {
         let target = memory.target(cluster, &operator.settings, &observed);
         let plan = memory.plan(cluster, &target, &observed);
         (target, Some(plan))
     } else {
-        (Target { shards: cluster.spec.shards, ..Target::default() }, None)
+        let shards = previous.desired_shards.unwrap_or(cluster.spec.shards);
+        (Target { shards, ..Target::default() }, None)
     };
     let outcome = match &plan {
         None => {
@@ -229,7 +231,6 @@ async fn cycle(
     };
 
     let now = Time(Timestamp::now());
-    let previous = memory.status(cluster);
     let input = Input {
         cluster,
         observed: &observed,

@@ -89,6 +89,7 @@ pub fn status(input: &Input<'_>) -> WsClusterStatus {
     WsClusterStatus {
         observed_generation: generation,
         selector: Some(labels::selector_text(cluster)),
+        desired_shards: Some(input.target.shards),
         shards: Some(observed.shards.len() as u32),
         ready_shards: Some(view.serving() as u32),
         connections: Some(connections),

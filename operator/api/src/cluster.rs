@@ -30,7 +30,7 @@ use crate::status::WsClusterStatus;
         status_replicas_path = ".status.shards",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(name = "Shards", type_ = "integer", json_path = ".spec.shards"),
+    printcolumn(name = "Shards", type_ = "integer", json_path = ".status.desiredShards"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyShards"),
     printcolumn(name = "Connections", type_ = "integer", json_path = ".status.connections"),
     printcolumn(name = "Capacity", type_ = "integer", json_path = ".status.capacity"),

@@ -12,6 +12,8 @@ pub struct WsClusterStatus {
     pub observed_generation: Option<i64>,
     /// Label selector of the shard pods, for the scale subresource.
     pub selector: Option<String>,
+    /// Shards that are wanted: `spec.shards`, or what `spec.autoscale` makes of the connections.
+    pub desired_shards: Option<u32>,
     /// Shards that exist.
     pub shards: Option<u32>,
     /// Shards that serve clients; also those that are full.

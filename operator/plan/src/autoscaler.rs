@@ -22,8 +22,8 @@ pub struct Autoscaler {
 
 impl Autoscaler {
     /// How many shards `spec` asks for while there are `connections`: what it says itself, or what they need. One that remembers
-    /// nothing takes `replicas`, where there are any yet, for what was wanted until now.
-    pub fn wanted(&mut self, spec: &WsClusterSpec, replicas: Option<u32>, connections: u32, now: Timestamp) -> Wanted {
+    /// nothing takes the caller's word for what was wanted `before`.
+    pub fn wanted(&mut self, spec: &WsClusterSpec, before: Option<u32>, connections: u32, now: Timestamp) -> Wanted {
         let Some(rules) = &spec.autoscale else {
             *self = Self::default();
             return Wanted { shards: spec.shards, why: Why::Declared };
@@ -40,7 +40,7 @@ impl Autoscaler {
         let kept = rules.scale_up.window.0.max(rules.scale_down.window.0) + LONGEST_PAUSE;
         self.samples.retain(|sample| now.since(sample.at) <= kept);
         let scale = Scale {
-            shards: self.last.map(|(shards, _)| shards).or(replicas).unwrap_or(rules.min),
+            shards: self.last.map(|(shards, _)| shards).or(before).unwrap_or(rules.min),
             capacity: spec.capacity,
             changed: self.last.map(|(_, since)| since),
         };

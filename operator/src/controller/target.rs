@@ -22,8 +22,10 @@ impl Memory {
     pub(super) fn target(&mut self, cluster: &WsCluster, settings: &Settings, observed: &Observed) -> Target {
         let deadline = cluster.spec.drain.deadline.0;
         let connections = observed.shards.iter().map(|pod| pod.connections(deadline)).sum();
+        // During a drain, or beside an extra shard, there are more replicas than are wanted.
+        let before = self.status(cluster).desired_shards.or_else(|| observed.replicas());
         Target {
-            shards: self.autoscaler.wanted(&cluster.spec, observed.replicas(), connections, now()).shards,
+            shards: self.autoscaler.wanted(&cluster.spec, before, connections, now()).shards,
             revision: build::shard_revision(cluster, settings),
             gateway_revision: build::gateway_revision(cluster, settings),
         }
@@ -115,6 +117,13 @@ mod tests {
         let stateful_set = Some(std::sync::Arc::new(serde_json::from_value(set).unwrap()));
         let observed = Observed { stateful_set, shards, ..Observed::default() };
         Memory::default().target(&cluster, &fixtures::settings(), &observed).shards
+    }
+
+    #[test]
+    fn a_restart_in_the_middle_of_a_scale_down_does_not_take_it_back() {
+        let shards = || vec![pod(0, 50), pod(1, 50), pod(2, 0)];
+        assert_eq!(wanted(Some(2), shards()), 2, "one still drains");
+        assert_eq!(wanted(None, shards()), 3, "nobody has said what is wanted");
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn ready_when_all_has_come_true() {
         ],
     );
     let status = case.status();
-    assert_eq!((status.shards, status.ready_shards), (Some(3), Some(3)));
+    assert_eq!((status.desired_shards, status.shards, status.ready_shards), (Some(3), Some(3), Some(3)));
     assert_eq!(
         (status.connections, status.capacity, status.utilization.as_deref()),
         (Some(30), Some(300), Some("10%"))
@@ -367,6 +367,13 @@ fn a_shard_that_only_the_operator_cannot_reach() {
     let message =
         "True ShardSilent: prices-1 does not answer the operator, and its kubelet finds it ready, with 7 connections";
     case.assert("Degraded", &[("Degraded", message)]);
+}
+
+#[test]
+fn an_invalid_spec_changes_nothing_that_is_wanted() {
+    let mut case = Case::settled();
+    case.outcome = Outcome::Invalid(vec![]);
+    assert_eq!(case.status().desired_shards, Some(3));
 }
 
 #[test]
