@@ -1,4 +1,5 @@
-//! The objects as the watches last saw them, one store a kind. Only objects that carry the operator's label are in it.
+//! The objects as the watches last saw them, one store a kind. Only objects that carry the operator's label are in it,
+//! and pods that belong to them.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};

@@ -102,7 +102,7 @@ impl Scope {
             self.follow(client, metrics, "wsclusters", clusters, ""),
             self.follow(client, metrics, "statefulsets", stateful_sets, OURS),
             self.follow(client, metrics, "deployments", deployments, OURS),
-            self.follow(client, metrics, "pods", pods, OURS),
+            self.follow(client, metrics, "pods", pods, PODS),
             self.follow(client, metrics, "services", services, OURS),
             self.follow(client, metrics, "serviceaccounts", service_accounts, OURS),
             self.follow(client, metrics, "roles", roles, OURS),
@@ -172,6 +172,10 @@ const WATCHES: usize = 11;
 /// What the operator made carries its label.
 const OURS: &str = "app.kubernetes.io/managed-by=wscluster-operator";
 
+/// Pods are asked for by what the selectors of their owners ask for, whatever else was done to their labels: a `StatefulSet` counts
+/// those, and one that the operator did not see would be taken for one that is not there.
+const PODS: &str = "app.kubernetes.io/name=wscluster,app.kubernetes.io/component in (shard,gateway)";
+
 /// The cluster that an event concerns: the object itself, or its owner; of a pod, whose owner is a `StatefulSet` or a `ReplicaSet`,
 /// the one that its label names.
 fn concerned<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<Guarded>> {
@@ -197,6 +201,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::build::Part;
 
     fn owner(kind: &str, name: &str) -> serde_json::Value {
         let version = if kind == "WsCluster" { "wscluster.dev/v1alpha1" } else { "apps/v1" };
@@ -223,5 +228,7 @@ mod tests {
     #[test]
     fn watches_ask_for_the_label_that_objects_get() {
         assert_eq!(OURS, format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
+        let parts = format!("{} in ({},{})", labels::COMPONENT, Part::Shard, Part::Gateway);
+        assert_eq!(PODS, format!("{}={},{parts}", labels::NAME, labels::SOFTWARE));
     }
 }

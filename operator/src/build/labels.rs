@@ -14,7 +14,7 @@ pub const NAME: &str = "app.kubernetes.io/name";
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// Which [`Part`].
 pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// Who looks after it; on every object, and what the watches ask for.
+/// Who looks after it; on every object, and what the watches ask for, but for pods.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Revision of a pod.
 pub const REVISION: &str = "wscluster.dev/revision";

@@ -354,3 +354,18 @@ async fn an_invalid_spec_is_left_alone_until_it_changes() {
     let looks = rig.metrics.reconciles() - before;
     assert!(looks < 10, "{looks} looks within ten minutes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_label_somebody_took_away_is_drained_like_any_other() {
+    let rig = Rig::start(World::new(Faults::none()));
+    rig.world.put("wsclusters", cluster("prices", 3));
+    rig.ready("prices").await;
+    rig.world.connect(60);
+    rig.world.edit("pods", "prices-2", |pod| {
+        pod["metadata"]["labels"].as_object_mut().unwrap().remove("app.kubernetes.io/managed-by");
+    });
+    rig.rests().await;
+    rig.world.edit("wsclusters", "prices", |object| object["spec"]["shards"] = json!(2));
+    rig.ready("prices").await;
+    assert_eq!((rig.world.lost(), rig.world.connections()), (0, 60), "{}", rig.world.story());
+}

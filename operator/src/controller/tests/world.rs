@@ -197,7 +197,7 @@ impl Inner {
         self.objects.iter().filter(|((of, _), _)| of == plural).map(|(_, object)| object.clone()).collect()
     }
 
-    /// The first thing that happened to objects of a kind after a version.
+    /// The first thing that happened to objects of a kind after a version. For who asks for some of them only, others are gone.
     pub(super) fn after(
         &self,
         plural: &str,
@@ -205,8 +205,8 @@ impl Inner {
         is: impl Fn(&Value) -> bool,
     ) -> Option<(u64, &'static str, Value)> {
         let mut log = self.log.iter();
-        let (version, _, kind, object) = log.find(|(at, of, _, object)| *at > version && of == plural && is(object))?;
-        Some((*version, *kind, object.clone()))
+        let (version, _, kind, object) = log.find(|(at, of, _, _)| *at > version && of == plural)?;
+        Some((*version, if is(object) { *kind } else { "DELETED" }, object.clone()))
     }
 
     /// Server-side apply.
