@@ -26,6 +26,7 @@ mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use rdkafka::ClientConfig;
@@ -53,13 +54,21 @@ pub struct Options {
     pub client: String,
     /// Largest value that is published; a larger one is skipped and counted, since no client could take it.
     pub max_value_bytes: usize,
+    /// How long a partition that cannot be read keeps a starting shard from serving the others.
+    pub patience: Duration,
     /// Set when a thread of the source has ended by a fault: it does not come back.
     pub broken: Arc<SetOnce<()>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { brokers: Vec::new(), client: "wscluster".into(), max_value_bytes: 256 << 10, broken: Arc::default() }
+        Self {
+            brokers: Vec::new(),
+            client: "wscluster".into(),
+            max_value_bytes: 256 << 10,
+            patience: Duration::from_secs(10),
+            broken: Arc::default(),
+        }
     }
 }
 
@@ -186,7 +195,7 @@ pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> R
     let (orders, inbox) = mpsc::channel();
     let (wake, woken) = mpsc::sync_channel(1);
     let watch = watch::Watch::new(spec, options, Arc::clone(&consumer), Arc::clone(&shared), orders, woken)?;
-    let reader = read::Reader::new(consumer, Arc::clone(&shared), inbox, wake, workers);
+    let reader = read::Reader::new(consumer, Arc::clone(&shared), inbox, wake, workers, options.patience);
     part("kafka-watch", &options.broken, move || watch.run())?;
     part("kafka-read", &options.broken, move || reader.run())?;
     Ok(Source { shared, past })

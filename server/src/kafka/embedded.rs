@@ -21,6 +21,7 @@ pub struct Embedded {
 enum Command {
     Create { topic: String, partitions: u32, done: mpsc::Sender<Result<(), KafkaError>> },
     Up { up: bool, done: mpsc::Sender<Result<(), KafkaError>> },
+    Lead { topic: String, partition: i32, led: bool, done: mpsc::Sender<Result<(), KafkaError>> },
     Fail { api: rdkafka::types::RDKafkaApiKey, errors: Vec<rdkafka::types::RDKafkaRespErr> },
 }
 
@@ -83,7 +84,13 @@ impl Embedded {
         self.ask(|done| Command::Up { up, done })?.map_err(EmbeddedError::Start)
     }
 
-    /// Lets the next requests of a kind fail with `errors`, one after the other. For tests.
+    /// Takes its leader from a partition, or gives it one. For tests.
+    pub fn set_led(&self, topic: &str, partition: i32, led: bool) -> Result<(), EmbeddedError> {
+        let topic = topic.to_owned();
+        self.ask(|done| Command::Lead { topic, partition, led, done })?.map_err(EmbeddedError::Start)
+    }
+
+    /// Lets the next requests of a kind fail with `errors`, one after the other; none: no request fails any more. For tests.
     pub fn fail_next(&self, api: rdkafka::types::RDKafkaApiKey, errors: &[rdkafka::types::RDKafkaRespErr]) {
         let _ = self.commands.send(Command::Fail { api, errors: errors.to_vec() });
     }
@@ -117,6 +124,10 @@ fn run(started: &mpsc::Sender<Result<String, KafkaError>>, inbox: &mpsc::Receive
             Command::Up { up, done } => {
                 let _ = done.send(if up { cluster.broker_up(BROKER) } else { cluster.broker_down(BROKER) });
             }
+            Command::Lead { topic, partition, led, done } => {
+                let _ = done.send(cluster.partition_leader(&topic, partition, led.then_some(BROKER)));
+            }
+            Command::Fail { api, errors } if errors.is_empty() => cluster.clear_request_errors(api),
             Command::Fail { api, errors } => cluster.request_errors(api, &errors),
         }
     }

@@ -1,6 +1,7 @@
-//! Identity of topics: the id that Kafka gives a topic at its creation (KIP-516), which a recreated topic does not share.
+//! Identity of topics: the id that Kafka gives a topic at its creation (KIP-516), which a recreated topic does not share;
+//! and what of a topic this user can read now.
 //!
-//! The one module with `unsafe` code: librdkafka tells topic ids only through `rd_kafka_DescribeTopics`, for which the
+//! The one module with `unsafe` code: librdkafka tells all this only through `rd_kafka_DescribeTopics`, for which the
 //! `rdkafka` crate has no safe wrapper. It promises that every object it makes is freed, that no pointer outlives the
 //! object it points into, and that a call ends within its timeout.
 #![allow(unsafe_code, reason = "topic ids have no safe interface; see the module's documentation")]
@@ -20,6 +21,10 @@ pub(crate) struct Described {
     pub(crate) id: Option<String>,
     /// Number of partitions.
     pub(crate) partitions: i32,
+    /// Those without a leader now, by number: nobody answers for them.
+    pub(crate) leaderless: Vec<i32>,
+    /// Whether this user may read it (KIP-430); yes with brokers older than 2.3, which do not tell.
+    pub(crate) readable: bool,
 }
 
 /// Why topics could not be described.
@@ -80,6 +85,11 @@ pub(crate) fn describe<C: ClientContext>(
             free: rd::rd_kafka_AdminOptions_destroy,
         };
         rd::rd_kafka_AdminOptions_set_request_timeout(options.object, millis, ptr::null_mut(), 0);
+        // Refused only for another kind of request; without it every topic counts as readable.
+        let _refused = Owned {
+            object: rd::rd_kafka_AdminOptions_set_include_authorized_operations(options.object, 1),
+            free: rd::rd_kafka_error_destroy,
+        };
         // Any broker knows; librdkafka would otherwise wait for the controller, which the embedded cluster has not.
         rd::rd_kafka_AdminOptions_set_broker(options.object, broker, ptr::null_mut(), 0);
         let queue = Owned { object: rd::rd_kafka_queue_new(rk), free: rd::rd_kafka_queue_destroy };
@@ -116,20 +126,29 @@ pub(crate) fn describe<C: ClientContext>(
 /// # Safety
 /// `description` points into an event that is not freed yet.
 unsafe fn described(description: *const rd::rd_kafka_TopicDescription_t) -> Result<Described, RDKafkaErrorCode> {
-    // SAFETY: as promised by the caller; the id and the error belong to the description and are copied.
+    // SAFETY: as promised by the caller; all that is read belongs to the description, the arrays are as long as said, and
+    // what is kept is copied.
     unsafe {
         let error = rd::rd_kafka_error_code(rd::rd_kafka_TopicDescription_error(description));
         if error as i32 != 0 {
             return Err(error.into());
         }
-        let mut partitions = 0;
-        rd::rd_kafka_TopicDescription_partitions(description, &raw mut partitions);
+        let mut count = 0;
+        let partitions = rd::rd_kafka_TopicDescription_partitions(description, &raw mut count);
+        let leaderless = (0..count).map(|at| *partitions.add(at));
+        let leaderless = leaderless.filter(|info| rd::rd_kafka_TopicPartitionInfo_leader(*info).is_null());
+        let leaderless = leaderless.map(|info| rd::rd_kafka_TopicPartitionInfo_partition(info)).collect();
+        let mut allowed = 0;
+        let operations = rd::rd_kafka_TopicDescription_authorized_operations(description, &raw mut allowed);
+        let read = rd::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ;
+        // Null: the broker did not tell.
+        let readable = operations.is_null() || (0..allowed).any(|at| *operations.add(at) == read);
         let uuid = rd::rd_kafka_TopicDescription_topic_id(description);
         let known = !uuid.is_null()
             && (rd::rd_kafka_Uuid_most_significant_bits(uuid) != 0
                 || rd::rd_kafka_Uuid_least_significant_bits(uuid) != 0);
         let id = known.then(|| text(rd::rd_kafka_Uuid_base64str(uuid)));
-        Ok(Described { id, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) })
+        Ok(Described { id, partitions: i32::try_from(count).unwrap_or(i32::MAX), leaderless, readable })
     }
 }
 

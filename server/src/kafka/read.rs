@@ -39,6 +39,7 @@ pub(super) struct Reader {
     batch_bytes: usize,
     /// Partitions whose history is not read yet; none before the first order.
     filling: Option<Vec<Filling>>,
+    patience: Duration,
     assign: bool,
     channel: String,
     data: Vec<u8>,
@@ -63,8 +64,36 @@ struct Track {
 }
 
 struct Filling {
+    topic: Arc<str>,
+    number: i32,
     until: i64,
     next: Arc<AtomicI64>,
+    /// What `next` was when it last grew, and when that was; time in which no broker answered does not count.
+    reached: i64,
+    since: Instant,
+}
+
+impl Filling {
+    fn new(start: &Start) -> Self {
+        let Start { topic, partition, from, until, next, .. } = start;
+        Self {
+            topic: Arc::clone(topic),
+            number: partition.number,
+            until: *until,
+            next: Arc::clone(next),
+            reached: *from,
+            since: Instant::now(),
+        }
+    }
+
+    /// Whether its records came within `patience`, or may come when the brokers are back.
+    fn waits(&mut self, now: Instant, brokers_answer: bool, patience: Duration) -> bool {
+        let next = self.next.load(Ordering::Relaxed);
+        if next > self.reached || !brokers_answer {
+            (self.reached, self.since) = (next, now);
+        }
+        now.duration_since(self.since) < patience
+    }
 }
 
 impl Reader {
@@ -78,6 +107,7 @@ impl Reader {
         orders: mpsc::Receiver<Order>,
         wake: mpsc::SyncSender<()>,
         workers: Vec<Sender<Update>>,
+        patience: Duration,
     ) -> Self {
         Self {
             consumer,
@@ -92,6 +122,7 @@ impl Reader {
             batch: Vec::new(),
             batch_bytes: 0,
             filling: None,
+            patience,
             assign: false,
             channel: String::new(),
             data: Vec::new(),
@@ -136,8 +167,7 @@ impl Reader {
         if self.filling.is_none() {
             let unread = |start: &&Start| start.from < start.until;
             let filling = order.starts.iter().filter(unread);
-            self.filling =
-                Some(filling.map(|start| Filling { until: start.until, next: Arc::clone(&start.next) }).collect());
+            self.filling = Some(filling.map(Filling::new).collect());
         }
         for start in order.starts {
             let Start { topic, id, mold, partition, from, lost, next, .. } = start;
@@ -153,6 +183,11 @@ impl Reader {
             let at = usize::try_from(partition.number).unwrap_or_default();
             if reading.tracks.len() <= at {
                 reading.tracks.resize_with(at + 1, || None);
+            }
+            if let Some(filling) = &mut self.filling {
+                // Of a life that is over nothing comes.
+                let ended = |one: &Filling| one.topic == topic && one.number == partition.number;
+                filling.retain(|one| !ended(one) || Arc::ptr_eq(&one.next, &next));
             }
             next.store(from, Ordering::Relaxed);
             reading.tracks[at] = Some(Track { partition, begun: from, next });
@@ -302,10 +337,39 @@ impl Reader {
 
     fn check_filled(&mut self) {
         let Some(filling) = &mut self.filling else { return };
+        let is_filled = self.shared.filled.load(Ordering::Relaxed);
+        if is_filled && filling.is_empty() {
+            return;
+        }
+        let before = filling.len();
         filling.retain(|partition| partition.next.load(Ordering::Relaxed) < partition.until);
-        if filling.is_empty() && !self.shared.filled.swap(true, Ordering::Relaxed) {
+        if !is_filled {
+            let (now, answers) = (Instant::now(), self.shared.reachable.load(Ordering::Relaxed));
+            let waits = |partition: &mut Filling| partition.waits(now, answers, self.patience);
+            // All are looked at, since each keeps its own time.
+            if filling.iter_mut().map(waits).fold(false, |any, waits| any | waits) {
+                return;
+            }
+        } else if filling.len() == before {
+            return;
+        }
+        // What is left may come yet: clients that stand further on are held, and told in the end that it is not here.
+        self.tell_unread();
+        if !self.shared.filled.swap(true, Ordering::Relaxed) {
             self.tell(&Update::Filled);
         }
+    }
+
+    fn tell_unread(&self) {
+        let unread = self.filling.as_deref().unwrap_or_default();
+        let Some(first) = unread.first() else { return self.shared.troubles.clear(&Kind::Unread) };
+        let more = if unread.len() > 1 { format!(" and {} more", unread.len() - 1) } else { String::new() };
+        let text = format!(
+            "records of {} [{}]{more} do not come: the others are served without; check the topic's brokers and this user's \
+             right to READ it",
+            first.topic, first.number
+        );
+        self.shared.troubles.set(Kind::Unread, text);
     }
 
     fn tell(&mut self, update: &Update) {

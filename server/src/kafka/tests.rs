@@ -42,13 +42,18 @@ fn producer(broker: &Embedded) -> Producer {
 
 impl Rig {
     fn new(topics: Vec<Topic>, before: impl FnOnce(&Producer)) -> Self {
+        let patience = Options::default().patience;
+        Self::with(topics, patience, |_, producer| before(producer))
+    }
+
+    fn with(topics: Vec<Topic>, patience: Duration, before: impl FnOnce(&Embedded, &Producer)) -> Self {
         let named = topics.iter().filter(|topic| !topic.name.starts_with("later")).cloned().collect::<Vec<_>>();
         let broker = Embedded::start(&named).unwrap();
         let producer = producer(&broker);
-        before(&producer);
+        before(&broker, &producer);
         producer.flush(DEADLINE).unwrap();
         let (worker, updates) = mpsc::channel(64);
-        let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
+        let options = Options { brokers: vec![broker.bootstrap().to_owned()], patience, ..Options::default() };
         let spec = Kafka { topics, ..Kafka::default() };
         let source = start(&spec, &options, vec![worker]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -231,6 +236,94 @@ fn survives_errors_that_the_broker_answers() {
         let expected: Vec<String> = values.iter().map(|value| format!("BTC.trade {value}")).collect();
         assert_eq!(rig.records(5).0, expected, "{error:?}");
     }
+}
+
+/// What a partition that cannot be read costs a start here.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+fn send_to(producer: &Producer, partition: i32, value: &str) {
+    producer
+        .send(BaseRecord::to("trades").partition(partition).key("BTC").payload(value))
+        .map_err(|(error, _)| error)
+        .unwrap();
+}
+
+#[test]
+fn serves_without_a_partition_that_has_no_leader_and_tells_of_the_gap_when_it_has_one() {
+    let mut rig = Rig::with(topics(), PATIENCE, |broker, producer| {
+        send_to(producer, 0, "0");
+        send_to(producer, 1, "1");
+        producer.flush(DEADLINE).unwrap();
+        broker.set_led("trades", 1, false).unwrap();
+    });
+    assert_eq!(rig.until_filled(), (vec!["BTC.trade 0".to_owned()], 1));
+    rig.wait_for("named", |status| {
+        status.status == "connected"
+            && status.error.as_deref().is_some_and(|error| error.contains("partition trades [1] has no leader"))
+    });
+    send_to(&rig.producer, 0, "2");
+    assert_eq!(rig.records(1).0, ["BTC.trade 2"]);
+
+    rig.broker.set_led("trades", 1, true).unwrap();
+    let (records, others) = rig.records(1);
+    assert_eq!(records, ["BTC.trade 1"]);
+    assert!(
+        matches!(&others[..], [Update::Begin { partition, lost: true, .. }] if partition.number == 1),
+        "{others:?}"
+    );
+    rig.wait_for("over", |status| status.error.is_none());
+}
+
+#[test]
+fn waits_a_while_for_a_leader_and_then_has_the_whole_history() {
+    let mut rig = Rig::with(topics(), DEADLINE, |broker, producer| {
+        send_to(producer, 0, "0");
+        send_to(producer, 1, "1");
+        producer.flush(DEADLINE).unwrap();
+        broker.set_led("trades", 1, false).unwrap();
+    });
+    rig.wait_for("waits", |status| {
+        status.status == "filling" && status.error.as_deref().is_some_and(|error| error.contains("has no leader"))
+    });
+    rig.broker.set_led("trades", 1, true).unwrap();
+    let (mut records, begun) = rig.until_filled();
+    records.sort();
+    assert_eq!((records, begun), (vec!["BTC.trade 0".to_owned(), "BTC.trade 1".to_owned()], 2));
+}
+
+#[test]
+fn serves_without_records_that_it_may_not_read_until_it_may() {
+    let mut rig = Rig::with(topics(), PATIENCE, |broker, producer| {
+        send_to(producer, 1, "1");
+        producer.flush(DEADLINE).unwrap();
+        broker.fail_next(RDKafkaApiKey::Fetch, &[E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 10_000]);
+    });
+    assert_eq!(rig.until_filled(), (vec![], 2));
+    rig.wait_for("named", |status| {
+        status.status == "connected"
+            && status.error.as_deref().is_some_and(|error| error.contains("records of trades [1] do not come"))
+    });
+    rig.broker.fail_next(RDKafkaApiKey::Fetch, &[]);
+    assert_eq!(rig.records(1).0, ["BTC.trade 1"]);
+    rig.wait_for("over", |status| !status.error.as_deref().unwrap_or_default().contains("do not come"));
+}
+
+#[test]
+fn reads_every_topic_although_one_could_not_be_located_at_first() {
+    let topics = ["a", "b"].map(|name| Topic { partitions: 1, ..Topic::named(name, &format!("{name}.{{key}}")) });
+    let mut rig = Rig::with(topics.to_vec(), DEADLINE, |broker, producer| {
+        for topic in ["a", "b"] {
+            send(producer, topic, Some("k"), "1");
+        }
+        producer.flush(DEADLINE).unwrap();
+        // The first topic is asked for its end, by time, for its beginning, and by time again; then comes the second.
+        let good = E::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let bad = E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        broker.fail_next(RDKafkaApiKey::ListOffsets, &[good, good, good, good, bad]);
+    });
+    let (mut records, begun) = rig.until_filled();
+    records.sort();
+    assert_eq!((records, begun), (vec!["a.k 1".to_owned(), "b.k 1".to_owned()], 2));
 }
 
 #[test]

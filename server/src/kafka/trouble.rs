@@ -12,8 +12,12 @@ use std::time::{Duration, Instant};
 pub(super) enum Kind {
     /// No broker answers.
     Connection,
-    /// Some partitions cannot be read.
+    /// The ends of some partitions are not known.
     Partitions,
+    /// Some partitions have no leader.
+    Leaderless,
+    /// The history of some partitions does not come.
+    Unread,
     /// Kafka refuses to give records.
     Fetch,
     /// A topic is missing or may not be read.

@@ -6,7 +6,7 @@
 
 mod begin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use wscluster_api::spec::{Kafka, Topic, TopicSelector};
 
 use super::behind::Behind;
 use super::encode::Mold;
-use super::identity::{DescribeError, describe};
+use super::identity::{DescribeError, Described, describe};
 use super::offsets::{Ask, OffsetsError, ask};
-use super::track::Order;
+use super::track::{Order, Start};
 use super::trouble::Kind;
 use super::{Context, Options, Shared, SourceError};
 use crate::feed::Epoch;
@@ -54,6 +54,13 @@ pub(super) struct Watch {
     known: BTreeMap<String, Known>,
     behind: Behind,
     began: bool,
+    /// The history as far as it is located, until the first order.
+    history: Vec<Start>,
+    /// Since when the cluster answers; before the first order.
+    answers: Option<Instant>,
+    patience: Duration,
+    /// Topics that were there when the shard began to serve, or came since, and could not be read.
+    late: BTreeSet<String>,
     /// The broker that is asked about topics; none when the last one failed.
     broker: Option<i32>,
 }
@@ -68,8 +75,10 @@ struct Known {
     id: Option<String>,
     epoch: Epoch,
     mold: Arc<Mold>,
-    /// By partition number.
-    next: Vec<Arc<AtomicI64>>,
+    /// By partition number; none where reading has not begun.
+    next: Vec<Option<Arc<AtomicI64>>>,
+    /// Partitions without a leader, by number.
+    leaderless: Vec<i32>,
 }
 
 impl Watch {
@@ -111,6 +120,10 @@ impl Watch {
             known: BTreeMap::new(),
             behind: Behind::default(),
             began: false,
+            history: Vec::new(),
+            answers: None,
+            patience: options.patience,
+            late: BTreeSet::new(),
             broker: None,
         })
     }
@@ -125,6 +138,7 @@ impl Watch {
                 Err(error) => {
                     let reason = explain(&self.consumer.context().reason());
                     self.shared.troubles.set(Kind::Connection, format!("{error}{reason}"));
+                    self.answers = None;
                     false
                 }
             };
@@ -156,17 +170,30 @@ impl Watch {
         self.broker = None;
         let described = describe(self.consumer.client(), broker, &names, Self::TIMEOUT)?;
         self.broker = Some(broker);
-        let mut starts = Vec::new();
+        let (mut starts, mut open) = (Vec::new(), Vec::new());
+        let mut leaderless = Vec::new();
         for ((name, entry), answer) in wanted.iter().zip(described) {
             match answer {
-                Ok(found) => match self.examine(name, *entry, &found) {
-                    Ok(begin) => starts.extend(begin),
-                    // The first order is the history, all of it: without this topic there is none yet.
-                    Err(error) if !self.began => return Err(error.into()),
-                    Err(error) => self.shared.troubles.flash(Kind::Topic(name.clone()), error.to_string()),
-                },
-                Err(code) => self.missing(name, code),
+                Ok(found) => {
+                    leaderless.extend(found.leaderless.iter().map(|number| format!("{name} [{number}]")));
+                    if self.take_up(name, *entry, &found, &mut starts) {
+                        open.push(name.clone());
+                    }
+                }
+                Err(code) if self.missing(name, code) => open.push(name.clone()),
+                Err(_) => {}
             }
+        }
+        self.tell_leaderless(&leaderless);
+        if !self.began {
+            // The first order is the history, all of it that can be had: what cannot is not waited for without end.
+            self.history.append(&mut starts);
+            let since = *self.answers.get_or_insert_with(Instant::now);
+            if !open.is_empty() && since.elapsed() < self.patience {
+                return Ok(());
+            }
+            self.late.extend(open);
+            starts = std::mem::take(&mut self.history);
         }
         let stuck = self.shared.out_of_range.swap(false, Ordering::Relaxed);
         if stuck {
@@ -227,18 +254,65 @@ impl Watch {
         Ok(named.map(|(at, entry)| (entry.topic.name.clone(), at)).chain(self.matched.iter().cloned()).collect())
     }
 
-    fn missing(&self, name: &str, code: RDKafkaErrorCode) {
+    /// Begins what is new about a topic, and says what is wrong with it; whether more of it may be had soon.
+    fn take_up(&mut self, name: &str, entry: usize, found: &Described, starts: &mut Vec<Start>) -> bool {
+        let trouble = Kind::Topic(name.to_owned());
+        if !found.readable {
+            let text = format!("no right to read topic {name}; grant this user READ on it");
+            self.shared.troubles.set(trouble, text);
+            // One that is read already goes on by itself.
+            if !self.known.contains_key(name) {
+                self.late.insert(name.to_owned());
+            }
+            return false;
+        }
+        match self.examine(name, entry, found) {
+            Ok(begin) => {
+                self.shared.troubles.clear(&trouble);
+                starts.extend(begin);
+                !found.leaderless.is_empty()
+            }
+            Err(error) => {
+                self.shared.troubles.set(trouble, error.to_string());
+                true
+            }
+        }
+    }
+
+    /// Says why a topic is not described; whether that may pass soon.
+    fn missing(&mut self, name: &str, code: RDKafkaErrorCode) -> bool {
         use RDKafkaErrorCode as Code;
-        let text = match code {
+        let (text, passes) = match code {
             Code::UnknownTopicOrPartition | Code::UnknownTopic => {
-                format!("topic {name} does not exist; it is read as soon as it does")
+                (format!("topic {name} does not exist; it is read as soon as it does"), false)
             }
             Code::TopicAuthorizationFailed => {
-                format!("no right to topic {name}; grant this user DESCRIBE and READ on it")
+                if !self.known.contains_key(name) {
+                    self.late.insert(name.to_owned());
+                }
+                (format!("no right to topic {name}; grant this user DESCRIBE and READ on it"), false)
             }
-            other => format!("failed to describe topic {name}: {other}"),
+            other => (format!("failed to describe topic {name}: {other}"), true),
         };
         self.shared.troubles.set(Kind::Topic(name.to_owned()), text);
+        passes
+    }
+
+    fn tell_leaderless(&self, partitions: &[String]) {
+        match partitions {
+            [] => self.shared.troubles.clear(&Kind::Leaderless),
+            [one] => self.shared.troubles.set(
+                Kind::Leaderless,
+                format!("partition {one} has no leader: nothing of it can be read until its brokers are back"),
+            ),
+            [first, rest @ ..] => self.shared.troubles.set(
+                Kind::Leaderless,
+                format!(
+                    "partition {first} and {} more have no leader: nothing of them can be read until their brokers are back",
+                    rest.len()
+                ),
+            ),
+        }
     }
 
     /// How far behind the reader is.
@@ -246,7 +320,7 @@ impl Watch {
         let all = self.partitions();
         let ends = ask(&*self.consumer, &all, Ask::End, Self::TIMEOUT)?;
         let behind = |(&(topic, number), end): (&(&str, i32), i64)| {
-            let next = self.known.get(topic)?.next.get(number as usize)?.load(Ordering::Relaxed);
+            let next = self.known.get(topic)?.next.get(number as usize)?.as_ref()?.load(Ordering::Relaxed);
             u64::try_from(end - next).ok()
         };
         let pending = self.shared.pending.load(Ordering::Relaxed);
@@ -266,10 +340,14 @@ impl Watch {
         Ok(())
     }
 
+    /// The partitions that are read and have a leader: one without would let every question about the others wait for it.
     fn partitions(&self) -> Vec<(&str, i32)> {
         self.known
             .iter()
-            .flat_map(|(name, known)| (0..).zip(&known.next).map(|(number, _)| (name.as_str(), number)))
+            .flat_map(|(name, known)| {
+                let begun = (0..).zip(&known.next).filter(|(_, next)| next.is_some()).map(|(number, _)| number);
+                begun.filter(|number| !known.leaderless.contains(number)).map(|number| (name.as_str(), number))
+            })
             .collect()
     }
 }

@@ -111,6 +111,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
             // A larger one could not wait for any client.
             max_value_bytes: server.shared.settings.max_queue(),
             broken: server.shared.broken(),
+            ..Options::default()
         };
         let feeds = std::mem::take(&mut server.feeds);
         let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;

@@ -211,6 +211,13 @@ impl Window {
                 missed = true;
                 self.lose(partition, from, &mut told);
             }
+            // Nobody knows which channels it feeds: any that its topic does.
+            None if missed => {
+                let of_topic = |at: &Partition| self.partitions.get(at).is_some_and(|reading| reading.topic == *topic);
+                let fed = |lanes: &Lanes| lanes.iter().any(|lane| of_topic(&lane.partition));
+                told.channels
+                    .extend(self.channels.iter().filter(|(_, lanes)| fed(lanes)).map(|(name, _)| Arc::clone(name)));
+            }
             None => {}
         }
         let begun_at = self.base.plus(self.entries.len()).before();

@@ -1,6 +1,6 @@
 //! Logins that are granted and logins that are refused.
 
-use wscluster_api::spec::{Credential, Kafka, Sasl, SaslMechanism, Security, Tls};
+use wscluster_api::spec::{Credential, Kafka, Sasl, SaslMechanism, Security, Tls, Topic};
 
 use super::{Rig, has, numbers, var};
 
@@ -43,6 +43,46 @@ fn logs_in_by_every_mechanism_and_by_certificate() {
     let spec = secured(&rig, "KAFKA_TLS_BROKERS", Security { tls: Some(certificate), sasl: None });
     rig.start(&spec);
     assert_eq!(rig.until_filled().len(), 1);
+}
+
+/// Lets the user "blind" do `operation` on `topic`, or no more.
+fn acl(change: &str, operation: &str, topic: &str) {
+    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/kafka/tool");
+    let mut args = vec!["acls", change, "--allow-principal", "User:blind", "--operation", operation, "--topic", topic];
+    if change == "--remove" {
+        args.push("--force");
+    }
+    assert!(std::process::Command::new(tool).args(args).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs a real Kafka"]
+fn serves_the_topics_it_may_read_and_names_the_one_it_may_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut rig, hidden) = (Rig::new("open", 1), Rig::new("hidden", 1));
+    rig.send(0, numbers(0..2));
+    hidden.send(0, numbers(0..3));
+    for topic in [&rig.topic, &hidden.topic] {
+        acl("--add", "Describe", topic);
+    }
+    acl("--add", "Read", &rig.topic);
+    let blind = sasl(&dir, SaslMechanism::ScramSha256, "blind", &var("KAFKA_PASSWORD"));
+    let mut spec = secured(&rig, "KAFKA_SASL_BROKERS", Security { tls: Some(tls()), sasl: Some(blind) });
+    spec.topics.push(Topic::named(&hidden.topic, "hidden.{key}"));
+    rig.start(&spec);
+    assert_eq!(rig.until_filled().len(), 2);
+    let refusal = format!("no right to read topic {}; grant this user READ on it", hidden.topic);
+    rig.wait_for("named", |status| status.status == "connected" && has(status, &refusal));
+
+    acl("--add", "Read", &hidden.topic);
+    let (records, begun) = rig.read(3);
+    assert_eq!(records.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(matches!(begun[..], [(_, 0, true)]), "{begun:?}");
+    rig.wait_for("over", |status| status.error.is_none());
+
+    // A right that is taken back later is named too.
+    acl("--remove", "Read", &hidden.topic);
+    rig.wait_for("named again", |status| has(status, &refusal));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Where reading of a partition begins: with the window's oldest record at start, with the first record of what is new, and
-//! with the oldest that is left after a loss.
+//! Where reading of a partition begins: with the window's oldest record at start, and where it could not be read until now;
+//! with the first record of what is new; and with the oldest that is left after a loss.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,30 +10,41 @@ use super::super::identity::Described;
 use super::super::offsets::{Ask, OffsetsError, ask};
 use super::super::past::Life;
 use super::super::track::{Start, epoch};
-use super::super::trouble::Kind;
 use super::{Known, Watch};
 use crate::feed::Partition;
 
 impl Watch {
     /// What is new about a topic: all of it, more partitions, or another life.
     pub(super) fn examine(&mut self, name: &str, entry: usize, found: &Described) -> Result<Vec<Start>, OffsetsError> {
-        self.shared.troubles.clear(&Kind::Topic(name.to_owned()));
-        let known = self.known.get(name);
-        let recreated = known.is_some_and(|known| known.id != found.id);
-        let have = known.filter(|_| !recreated).map_or(0, |known| known.next.len());
-        let new: Vec<(&str, i32)> = (0..found.partitions).skip(have).map(|number| (name, number)).collect();
+        let recreated = self.known.get(name).is_some_and(|known| known.id != found.id);
+        let mut known = self.known.get_mut(name).filter(|_| !recreated);
+        if let Some(known) = &mut known {
+            known.leaderless.clone_from(&found.leaderless);
+        }
+        let is_known = known.is_some();
+        let begun =
+            |number: &i32| known.as_ref().is_some_and(|k| k.next.get(*number as usize).is_some_and(Option::is_some));
+        let can_begin = |number: &i32| !begun(number) && !found.leaderless.contains(number);
+        let new: Vec<(&str, i32)> = (0..found.partitions).filter(can_begin).map(|number| (name, number)).collect();
         if new.is_empty() {
             return Ok(Vec::new());
         }
+        if recreated {
+            // What was to be read of the life before.
+            self.history.retain(|start| *start.topic != *name);
+            self.late.remove(name);
+        }
+        // It was there all the time: clients may have missed some of it, and are told so.
+        let late = self.began && self.late.contains(name);
         let until = ask(&*self.consumer, &new, Ask::End, Self::TIMEOUT)?;
-        let from = if self.began || recreated {
+        let from = if recreated || (self.began && !late) {
             // All of it is new to the clients.
             ask(&*self.consumer, &new, Ask::Beginning, Self::TIMEOUT)?
         } else {
-            self.history(&new, &until)?
+            self.recent(&new, &until)?
         };
-        let known = if have > 0 {
-            self.known.get_mut(name).expect("a known topic has partitions")
+        let known = if is_known {
+            self.known.get_mut(name).expect("nothing has taken it away")
         } else {
             let epoch = epoch(name, found.id.as_deref());
             if self.known.iter().any(|(other, known)| other != name && known.epoch == epoch) {
@@ -41,7 +52,8 @@ impl Watch {
             }
             let mold = Mold::new(name.into(), &self.entries[entry].topic, self.max_value_bytes)
                 .map_err(|error| OffsetsError::Topic { topic: name.to_owned(), reason: error.to_string() })?;
-            let known = Known { id: found.id.clone(), epoch, mold: Arc::new(mold), next: Vec::new() };
+            let leaderless = found.leaderless.clone();
+            let known = Known { id: found.id.clone(), epoch, mold: Arc::new(mold), next: Vec::new(), leaderless };
             tracing::info!(topic = name, partitions = found.partitions, recreated, "reading topic");
             let life = Life { topic: name.into(), id: known.id.clone(), mold: Arc::clone(&known.mold) };
             self.shared.lives.begin(epoch, life);
@@ -49,9 +61,13 @@ impl Watch {
             self.known.get_mut(name).expect("was inserted just now")
         };
         let topic: Arc<str> = name.into();
+        known.next.resize(known.next.len().max(found.partitions as usize), None);
+        if found.leaderless.is_empty() {
+            self.late.remove(name);
+        }
         let starts = new.iter().zip(from.into_iter().zip(until)).map(|(&(_, number), (from, until))| {
             let next = Arc::new(AtomicI64::new(from));
-            known.next.push(Arc::clone(&next));
+            known.next[number as usize] = Some(Arc::clone(&next));
             Start {
                 topic: Arc::clone(&topic),
                 id: known.id.clone(),
@@ -59,7 +75,7 @@ impl Watch {
                 partition: Partition { epoch: known.epoch, number },
                 from,
                 until,
-                lost: recreated,
+                lost: recreated || late,
                 next,
             }
         });
@@ -67,7 +83,7 @@ impl Watch {
     }
 
     /// Offsets from which the window is filled.
-    fn history(&self, new: &[(&str, i32)], ends: &[i64]) -> Result<Vec<i64>, OffsetsError> {
+    fn recent(&self, new: &[(&str, i32)], ends: &[i64]) -> Result<Vec<i64>, OffsetsError> {
         /// Records a partition to read again from a broker that does not know offsets by time.
         const COUNTED_BACK: i64 = 20_000;
         if self.window.is_zero() {
@@ -96,10 +112,8 @@ impl Watch {
         let end = ask(&*self.consumer, &all, Ask::End, Self::TIMEOUT)?;
         let mut starts = Vec::new();
         for (&(topic, number), (beginning, end)) in all.iter().zip(beginning.into_iter().zip(end)) {
-            let Some((known, next)) = self.known.get(topic).and_then(|k| Some((k, k.next.get(number as usize)?)))
-            else {
-                continue;
-            };
+            let begun = self.known.get(topic).and_then(|k| Some((k, k.next.get(number as usize)?.as_ref()?)));
+            let Some((known, next)) = begun else { continue };
             let at = next.load(Ordering::Relaxed);
             if (beginning..=end).contains(&at) {
                 continue;

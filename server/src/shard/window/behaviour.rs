@@ -138,6 +138,17 @@ fn tells_only_the_channels_of_a_lost_partition() {
 }
 
 #[test]
+fn tells_every_channel_of_a_topic_of_which_a_partition_begins_late() {
+    let mut window = window(1, 1_000);
+    begin(&mut window, Position { partition: Partition { epoch: Epoch(9), number: 0 }, offset: 0 }, "news", false);
+    push(&mut window, "a", at(0, 0), 0);
+    push(&mut window, "n", Position { partition: Partition { epoch: Epoch(9), number: 0 }, offset: 0 }, 0);
+    let loss = begin(&mut window, at(1, 9), "trades", true).expect("a loss");
+    assert!(window.touches(&loss, "a") && window.touches(&loss, "never seen"));
+    assert!(!window.touches(&loss, "n"), "of another topic");
+}
+
+#[test]
 fn gives_the_last_message_for_the_first_paint() {
     let mut window = window(2, 1_000);
     push(&mut window, "a", at(0, 0), 0);
