@@ -10,6 +10,7 @@ mod progress;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use wscluster_api::units::Span;
 
 use crate::cli::{Output, USAGE, name_value};
@@ -29,7 +30,7 @@ given up, and so is a connect or an upgrade without an answer for 10 s; it comes
 Exit codes: 0 ended by --count, --for or by hand, 1 refused or never subscribed, 2 wrong command line.";
 
 /// Arguments.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Channels to subscribe to.
@@ -68,27 +69,29 @@ fn since(text: &str) -> Result<(String, Position), String> {
     Ok((channel.to_owned(), position))
 }
 
+/// Why following is to end.
+enum Stop {
+    TimeUp,
+    Signal,
+}
+
+/// How long the line that is being written may take when following is to end: whoever reads it does so meanwhile.
+const LAST_LINE: Duration = Duration::from_secs(1);
+
 /// Runs the part.
 pub fn run(args: &Args) -> ExitCode {
-    let period = args.period.map(|period| period.0);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    if let Some(channel) = stranger(args) {
+        let given = args.channels.join(" ");
+        let error =
+            format!("--since {channel}: it is none of the channels to subscribe to ({given}); name it there too");
+        return fail(&error, ExitCode::from(USAGE));
+    }
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let attended = runtime().and_then(|attending| attending.block_on(attend(args, runtime()?)));
+    let followed = match attended {
+        Ok(followed) => followed,
         Err(error) => return fail(&format!("failed to start: {error}"), ExitCode::FAILURE),
     };
-    let contact = follow::Contact::default();
-    let followed = runtime.block_on(async {
-        let end = async {
-            match period {
-                Some(period) => tokio::time::sleep(period).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            followed = follow::follow(args, &contact) => followed,
-            () = end => contact.ended(),
-            _ = crate::process::stop_requested(false) => Ok(()),
-        }
-    });
     match followed {
         Ok(()) => ExitCode::SUCCESS,
         // `wscluster tail … | head` ends by this, and well.
@@ -100,6 +103,48 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// A channel that a position is given for, and that is not asked for.
+fn stranger(args: &Args) -> Option<&str> {
+    args.since
+        .iter()
+        .map(|(channel, _)| channel.as_str())
+        .find(|channel| args.channels.iter().all(|one| one != channel))
+}
+
+/// Follows on a thread of its own, by `following`: writing waits for whoever reads, and a signal must not wait for them too.
+async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Result<Result<(), follow::FollowError>> {
+    let (stop, stopped) = oneshot::channel();
+    let (ended, mut end) = oneshot::channel();
+    let to_follow = args.clone();
+    std::thread::Builder::new().name("tail".into()).spawn(move || {
+        let contact = follow::Contact::default();
+        let followed = following.block_on(async {
+            tokio::select! {
+                followed = follow::follow(&to_follow, &contact) => followed,
+                stop = stopped => match stop {
+                    Ok(Stop::TimeUp) => contact.ended(),
+                    _ => Ok(()),
+                },
+            }
+        });
+        let _ = ended.send(followed);
+    })?;
+    let time_up = async {
+        match args.period {
+            Some(period) => tokio::time::sleep(period.0).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        followed = &mut end => return Ok(followed.unwrap_or_else(|_| Err(follow::FollowError::Fault))),
+        () = time_up => Stop::TimeUp,
+        _ = crate::process::stop_requested(false) => Stop::Signal,
+    };
+    let _ = stop.send(why);
+    // Nobody reads: nothing more can be said to them.
+    Ok(tokio::time::timeout(LAST_LINE, end).await.map_or(Ok(()), |followed| followed.unwrap_or(Ok(()))))
+}
+
 fn fail(error: &str, code: ExitCode) -> ExitCode {
     eprintln!("error: {error}");
     code
@@ -109,4 +154,26 @@ fn fail(error: &str, code: ExitCode) -> ExitCode {
 fn backoff(attempt: u32) -> Duration {
     let most = Duration::from_millis(200).saturating_mul(1 << attempt.min(6)).min(Duration::from_secs(10));
     most.mul_f64(rand::random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn finds_a_position_of_a_channel_that_is_not_asked_for() {
+        let args = Line::parse_from(["tail", "K.a", "b=c", "--since", "b=c=1-0-5", "--since", "Z.a=1-0-5"]).args;
+        assert_eq!(stranger(&args), Some("Z.a"));
+        assert_eq!(run(&args), ExitCode::from(USAGE));
+        let args = Line::parse_from(["tail", "K.a", "--since", "K.a=1-0-5"]).args;
+        assert_eq!(stranger(&args), None);
+    }
 }

@@ -40,6 +40,8 @@ pub(super) enum FollowError {
     Ended(String),
     #[error("failed to subscribe in the time that was given: {0}")]
     Never(String),
+    #[error("a fault of this program ended it; what is above says more")]
+    Fault,
     #[error("failed to write: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -48,6 +50,8 @@ pub(super) enum FollowError {
 #[derive(Default)]
 pub(super) struct Contact {
     subscribed: Cell<bool>,
+    /// Connections in a row that brought no message.
+    failures: Cell<u32>,
     trouble: RefCell<String>,
 }
 
@@ -74,9 +78,7 @@ enum End {
 pub(super) async fn follow(args: &Args, contact: &Contact) -> Result<(), FollowError> {
     let mut progress = Progress::new(args.since.iter().cloned());
     let mut left = args.count;
-    let mut attempt = 0;
     loop {
-        let heard = left;
         let (reason, after) = match connection(args, contact, &mut progress, &mut left).await? {
             End::Done => return Ok(()),
             End::Again { reason, after } => (reason, after),
@@ -84,9 +86,10 @@ pub(super) async fn follow(args: &Args, contact: &Contact) -> Result<(), FollowE
         if args.no_reconnect {
             return Err(FollowError::Ended(reason));
         }
-        attempt = if heard == left { attempt + 1 } else { 0 };
+        let failures = contact.failures.get();
+        contact.failures.set(failures.saturating_add(1));
         contact.trouble.replace(reason.clone());
-        let wait = after.unwrap_or_default() + backoff(attempt);
+        let wait = after.unwrap_or_default().saturating_add(backoff(failures));
         print::remark(&format!("{reason}; again in {} ms", wait.as_millis()));
         tokio::time::sleep(wait).await;
     }
@@ -201,6 +204,8 @@ fn hear(
                 Step::Repeat => print::remark(&format!("{}: the next message came before", message.channel)),
             }
             print::message(text, args.output)?;
+            // Whatever went wrong before is over.
+            contact.failures.set(0);
             return Ok(true);
         }
         _ => print::message(text, args.output)?,

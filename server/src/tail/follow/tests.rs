@@ -83,6 +83,33 @@ async fn comes_back_with_what_it_was_told_where_nothing_came() {
 }
 
 #[tokio::test]
+async fn begins_to_wait_anew_after_a_message() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+    let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+    let contact = Contact::default();
+    let server = async {
+        let mut failures = Vec::new();
+        for (round, heard) in [false, false, true, true].into_iter().enumerate() {
+            let mut socket = accept(&listener).await;
+            failures.push(contact.failures.get());
+            if heard {
+                socket.send(message(&format!("1-0-{round}"), "1-0-0")).await.unwrap();
+            }
+            let _ = socket.close(Some(CloseFrame { code: CloseCode::Restart, reason: "".into() })).await;
+            while socket.next().await.is_some_and(|came| came.is_ok()) {}
+        }
+        let mut socket = accept(&listener).await;
+        failures.push(contact.failures.get());
+        let _ = socket.close(Some(CloseFrame { code: CloseCode::from(4001), reason: "".into() })).await;
+        failures
+    };
+    let (followed, failures) = tokio::join!(follow(&args, &contact), server);
+    followed.unwrap_err();
+    assert_eq!(failures, [0, 1, 2, 1, 1]);
+}
+
+#[tokio::test]
 async fn comes_back_from_a_link_that_died_without_a_word() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws", listener.local_addr().unwrap());
