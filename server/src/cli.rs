@@ -62,6 +62,25 @@ pub fn name_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Slower than once in a quarter of an hour is a mistake, and far slower ones fall due when no clock goes.
+const LEAST_RATE: f64 = 0.001;
+
+/// Reads a rate.
+pub fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= LEAST_RATE => Ok(rate),
+        _ => Err(format!("write a number a second, {LEAST_RATE} or more")),
+    }
+}
+
+/// Reads a rate that may be 0: never.
+pub fn rate_or_never(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate == 0.0 => Ok(0.0),
+        _ => rate(text).map_err(|_| format!("write a number a second, {LEAST_RATE} or more, or 0 for never")),
+    }
+}
+
 /// `command`, for which a variable of the environment that is empty is one that is not set.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
@@ -97,5 +116,23 @@ pub fn run() -> ExitCode {
         Part::Top(args) => top::run(&args),
         Part::Publish(args) => publish::run(*args),
         Part::Tail(args) => tail::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_rates_of_which_every_instant_can_be_told() {
+        for (text, good) in [("0.001", 0.001), ("500", 500.0), ("1e300", 1e300)] {
+            assert_eq!((rate(text), rate_or_never(text)), (Ok(good), Ok(good)));
+        }
+        assert_eq!((rate_or_never("0"), rate_or_never("-0.0")), (Ok(0.0), Ok(0.0)));
+        assert_eq!(rate("0").unwrap_err(), "write a number a second, 0.001 or more");
+        for bad in ["1e-20", "-1", "inf", "NaN", "fast", ""] {
+            assert!(rate(bad).is_err(), "{bad}");
+            assert_eq!(rate_or_never(bad).unwrap_err(), "write a number a second, 0.001 or more, or 0 for never");
+        }
     }
 }

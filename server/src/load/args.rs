@@ -9,7 +9,7 @@ use wscluster_api::units::{Size, Span};
 use super::capacity::Limits;
 use super::schedule::Rate;
 use super::threshold::Threshold;
-use crate::cli::{Output, name_value};
+use crate::cli::{Output, name_value, rate, rate_or_never};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, default_value = "10s", value_name = "TIME", help_heading = "Connections")]
     pub(super) timeout: Span,
     /// Clients that leave and are replaced by new ones, a second, during the hold.
-    #[arg(long, default_value_t = 0.0, value_name = "RATE", help_heading = "Connections")]
+    #[arg(long, default_value_t = 0.0, value_name = "RATE", value_parser = rate_or_never, help_heading = "Connections")]
     pub(super) churn: f64,
     /// Cut every connection at once this long into the hold, and reconnect; repeat for several storms.
     #[arg(long, value_name = "TIME", help_heading = "Connections")]
@@ -108,7 +108,7 @@ pub struct Args {
     #[arg(long, value_name = "TOPIC", requires = "kafka", help_heading = "Audit")]
     pub(super) topic: Option<String>,
     /// Records to publish a second, to all channels in turn, from the first connection to the end of the hold.
-    #[arg(long, default_value_t = 0.0, value_name = "RATE", requires = "kafka", help_heading = "Audit")]
+    #[arg(long, default_value_t = 0.0, value_name = "RATE", value_parser = rate_or_never, requires = "kafka", help_heading = "Audit")]
     pub(super) publish_rate: f64,
     /// Further librdkafka property (TLS, SASL), e.g. `security.protocol=SSL`; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_value, requires = "kafka", help_heading = "Audit")]
@@ -150,7 +150,7 @@ pub struct Args {
     #[arg(long, default_value = "p99=50ms,cpu=90,loss=0,failed=0", help_heading = "Capacity")]
     pub(super) limit: Limits,
     /// Messages each client receives a second, one search a value.
-    #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 10.0], value_name = "RATES", help_heading = "Capacity")]
+    #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 10.0], value_name = "RATES", value_parser = rate, help_heading = "Capacity")]
     pub(super) message_rates: Vec<f64>,
     /// Connections never tried beyond.
     #[arg(long, default_value_t = 18_000, value_name = "N", help_heading = "Capacity")]

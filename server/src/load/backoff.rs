@@ -52,6 +52,9 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
+    /// Longer than any run: what a server asks beyond it is not a time that can be told.
+    const LONGEST_HINT: Duration = Duration::from_hours(24);
+
     /// How long to wait before the attempt that follows `failures` failed ones in a row (1 or more); `None`: give up.
     pub(super) fn delay(&self, advice: Advice, failures: u32) -> Option<Duration> {
         if failures > self.retries {
@@ -60,7 +63,10 @@ impl Backoff {
         match advice {
             Advice::Never => None,
             Advice::AtOnce => Some(if failures > 1 { self.jitter(failures - 1) } else { Duration::ZERO }),
-            Advice::After(hint) => Some(hint + if failures > 1 { self.jitter(failures - 1) } else { Duration::ZERO }),
+            Advice::After(hint) => {
+                let jitter = if failures > 1 { self.jitter(failures - 1) } else { Duration::ZERO };
+                Some(hint.min(Self::LONGEST_HINT) + jitter)
+            }
             Advice::BackOff => Some(self.jitter(failures)),
             Advice::BackOffFirst => Some(self.jitter(failures.saturating_add(4))),
         }
@@ -102,6 +108,13 @@ mod tests {
         let hint = Duration::from_secs(7);
         assert_eq!(BACKOFF.delay(Advice::After(hint), 1), Some(hint));
         assert!(BACKOFF.delay(Advice::After(hint), 5).unwrap() >= hint);
+    }
+
+    #[test]
+    fn takes_an_endless_hint_for_one_that_outlasts_the_run() {
+        let delay = BACKOFF.delay(Advice::After(Duration::from_secs(u64::MAX)), 2).unwrap();
+        assert!(delay >= Backoff::LONGEST_HINT);
+        assert!(std::time::Instant::now().checked_add(delay).is_some());
     }
 
     #[test]

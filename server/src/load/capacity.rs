@@ -102,8 +102,6 @@ async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
 }
 
 fn check(args: &Args) -> Result<(), UsageError> {
-    let rates = args.message_rates.iter().all(|rate| *rate > 0.0 && rate.is_finite());
-    range("--message-rates", format!("{:?}", args.message_rates), rates, "numbers above 0, e.g. 0.1,1,10")?;
     range("--max-connections", args.max_connections, args.max_connections >= 1, "1 or more")?;
     range("--fail-on", "with --find-capacity", args.fail_on.is_empty(), "use --limit")?;
     let fed = (args.url.is_none() && args.shard.is_empty()) || args.topic.is_some();

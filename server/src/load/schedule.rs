@@ -18,16 +18,15 @@ pub(super) enum Rate {
 
 /// What a rate cannot be read from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a rate; write clients a second above 0, e.g. 100, or max")]
+#[error("{0}, e.g. 100, or max")]
 pub(super) struct RateError(String);
 
 impl FromStr for Rate {
     type Err = RateError;
     fn from_str(text: &str) -> Result<Self, RateError> {
-        match text.parse::<f64>() {
-            Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(Self::PerSecond(rate)),
-            _ if text == "max" => Ok(Self::Max),
-            _ => Err(RateError(text.to_owned())),
+        match text {
+            "max" => Ok(Self::Max),
+            text => crate::cli::rate(text).map(Self::PerSecond).map_err(RateError),
         }
     }
 }
@@ -122,8 +121,11 @@ mod tests {
     fn reads_rates() {
         assert_eq!("250.5".parse(), Ok(Rate::PerSecond(250.5)));
         assert_eq!("max".parse(), Ok(Rate::Max));
-        for bad in ["0", "-1", "fast", "inf", "NaN", ""] {
-            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        for bad in ["0", "1e-20", "-1", "fast", "inf", "NaN", ""] {
+            assert_eq!(
+                bad.parse::<Rate>().unwrap_err().to_string(),
+                "write a number a second, 0.001 or more, e.g. 100, or max"
+            );
         }
     }
 

@@ -147,18 +147,12 @@ fn check_numbers(args: &Args) -> Result<(), UsageError> {
     range("--in-flight", args.in_flight, args.in_flight > 0, "1 or more")?;
     range("--threads", args.threads, (1..=256).contains(&args.threads), "1 to 256")?;
     range("--processes", args.processes, args.processes <= MAX_PROCESSES, "0 to 256")?;
-    let rate = |value: f64| value >= 0.0 && value.is_finite();
-    range("--churn", args.churn, rate(args.churn), "clients a second, 0 or more")?;
-    range("--publish-rate", args.publish_rate, rate(args.publish_rate), "records a second, 0 or more")?;
     range("--payload", args.payload, args.payload.0 <= 16 << 20, "at most 16Mi")?;
     range("--timeout", args.timeout, !args.timeout.0.is_zero(), "1ms or more")?;
     let interval = args.send_interval.is_none_or(|interval| !interval.0.is_zero());
     range("--send-interval", args.send_interval.map_or(String::new(), |i| i.to_string()), interval, "1ms or more")?;
     range("--echo", "without --send-interval", !args.echo || args.send_interval.is_some(), "say how often to send")?;
     range("--echo", "with --channels", !args.echo || args.channels.is_empty(), "an echo has no channels")?;
-    if let Some(Rate::PerSecond(rate)) = args.rate {
-        range("--rate", rate, rate >= 0.001, "0.001 or more clients a second, or max")?;
-    }
     range("--slow", args.slow, args.slow <= args.connections, "at most --connections")
 }
 
@@ -223,6 +217,17 @@ mod tests {
     fn planned(files: u64, more: &[&str]) -> Result<u32, String> {
         let args = Line::parse_from([&["load", "ws://127.0.0.1:9/ws"], more].concat()).args;
         run(&args, files).map(|run| run.processes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn refuses_a_rate_of_which_no_instant_can_be_told() {
+        for option in ["--rate", "--churn", "--publish-rate", "--message-rates"] {
+            let line = ["load", "--kafka", "b:1", "--topic", "t", option, "1e-20"];
+            let error = Line::try_parse_from(line).err().unwrap();
+            assert_eq!(error.exit_code(), 2);
+            let error = error.to_string();
+            assert!(error.contains(&format!("'1e-20' for '{option} ")) && error.contains("0.001 or more"), "{error}");
+        }
     }
 
     #[test]
