@@ -16,7 +16,7 @@ use wscluster_api::units::Span;
 
 use self::deliver::{DeliverError, Outcome, Outlet};
 use self::input::{InputError, Records};
-use crate::cli::{Output, USAGE, name_value};
+use crate::cli::{Output, USAGE, name_value, rate};
 use crate::kafka::{ConfigError, Connect};
 
 const EXAMPLES: &str = "\
@@ -28,6 +28,8 @@ Examples:
   # JSON lines with keys and headers, from another program
   producer | wscluster publish --brokers localhost:9092 odin.trades --json-lines
   #   {\"key\": \"BTC\", \"value\": {\"price\": 64000.5}, \"headers\": {\"venue\": \"x\"}}
+
+From a line that is no record on, nothing is published: the rest of a --file counts as failed, of standard input that line alone.
 
 Exit codes: 0 the brokers have taken all records, 1 not all of them, 2 wrong command line or manifest.";
 
@@ -56,7 +58,7 @@ pub struct Args {
     /// Read records from this file, one a line; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What stands between key and value in a line.
+    /// What stands between key and value in a line, or in a value given as an argument.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["json_lines", "key"])]
     key_delimiter: Option<String>,
     /// Each line is an object with `value`, and perhaps `key` and `headers`; a text is written without its quotes, anything else byte for byte.
@@ -65,7 +67,7 @@ pub struct Args {
     /// Write one record without a value, which says that its key is gone.
     #[arg(long, conflicts_with_all = ["file", "json_lines", "key_delimiter"])]
     tombstone: bool,
-    /// Write the values this many times over.
+    /// Write the values given as arguments this many times over.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "file")]
     repeat: u64,
     /// Records a second; none: as fast as the brokers take them.
@@ -77,13 +79,6 @@ pub struct Args {
     /// Form of the result on standard output.
     #[arg(long, short, default_value = "text")]
     output: Output,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => Err("give a number above 0".into()),
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -131,12 +126,15 @@ fn publish(args: Args) -> Result<Outcome, PublishError> {
     if args.brokers.is_empty() && spec.brokers.is_empty() {
         return Err(PublishError::Where);
     }
-    let connect = Connect { spec: &spec, brokers: &args.brokers, client: "wscluster-publish" };
-    let mut outlet = Outlet::open(&connect, &args.topic, args.timeout.0)?;
-    let records = Records::open(args.into())?;
+    let (brokers, topic, timeout) = (args.brokers.clone(), args.topic.clone(), args.timeout.0);
+    let connect = Connect { spec: &spec, brokers: &brokers, client: "wscluster-publish" };
+    // Before a broker is asked: what is wrong with the arguments shows at once.
+    let mut records = Records::open(args.into())?;
+    let mut outlet = Outlet::open(&connect, &topic, timeout)?;
     let (rate, started) = (records.rate, Instant::now());
     let progress = progress();
-    for (index, record) in (0_u64..).zip(records) {
+    for index in 0_u64.. {
+        let Some(record) = records.next() else { break };
         if let Some(rate) = rate {
             // The schedule counts from the start: a slow moment is made up for.
             let due = Duration::from_secs_f64(index as f64 / rate);
@@ -145,9 +143,8 @@ fn publish(args: Args) -> Result<Outcome, PublishError> {
         match record {
             Ok(record) => outlet.send(&record)?,
             Err(error) => {
-                // What was sent before is still to be reported.
-                eprintln!("error: {error}");
-                outlet.turn_down();
+                // What was sent before is still to be reported; to go on could put records in another order.
+                outlet.turn_down(&error, 1 + records.rest());
                 break;
             }
         }
@@ -182,4 +179,46 @@ fn report(topic: &str, outcome: &Outcome, took: Duration, output: Output) {
 
 fn records(number: u64) -> String {
     format!("{number} record{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::kafka::embedded::Embedded;
+    use wscluster_api::spec::Topic;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn counts_everything_from_a_bad_line_on_and_says_what_is_wrong_with_it() {
+        let broker = Embedded::start(&[Topic::named("trades", "{key}")]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lines");
+        std::fs::write(&file, "a:1\nb:2\nbad\nc:3\nd:4\n").unwrap();
+        let line = ["publish", "--brokers", broker.bootstrap(), "trades", "--key-delimiter", ":", "--file"];
+        let args = Line::parse_from(line.into_iter().chain([file.to_str().unwrap()])).args;
+        let Outcome { published, failed, error } = publish(args).unwrap();
+        assert_eq!((published, failed), (2, 3));
+        let error = error.unwrap();
+        assert_eq!(error, "line 3 has no \":\" between key and value; nothing from there on was published");
+    }
+
+    #[test]
+    fn refuses_what_it_would_have_to_ignore() {
+        let refusal = |more: &[&str]| {
+            let line = [&["publish", "--brokers", "127.0.0.1:1", "trades"], more].concat();
+            let error = publish(Line::parse_from(line).args).unwrap_err();
+            assert!(error.is_usage(), "{error}");
+            error.to_string()
+        };
+        assert_eq!(refusal(&["--key-delimiter", ":", "BTC:1", "2"]), "value 2 has no \":\" between key and value");
+        let error = refusal(&["--repeat", "3"]);
+        assert!(error.starts_with("--repeat 3 ") && error.contains("as arguments"), "{error}");
+    }
 }

@@ -12,7 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::input::Record;
+use super::input::{InputError, Record};
 use crate::kafka::{ConfigError, Connect, Context};
 
 /// Why nothing can be sent.
@@ -47,6 +47,8 @@ pub(crate) struct Outlet {
     deliveries: Arc<Counts>,
     topic: String,
     timeout: Duration,
+    /// What was wrong with the input.
+    refused: Option<String>,
 }
 
 #[derive(Default)]
@@ -70,7 +72,7 @@ impl Outlet {
             .create_with_context(Deliveries { context, counts: Arc::clone(&deliveries) })
             .map_err(DeliverError::Client)?;
         look_for(&producer, topic, timeout)?;
-        Ok(Self { producer, deliveries, topic: topic.to_owned(), timeout })
+        Ok(Self { producer, deliveries, topic: topic.to_owned(), timeout, refused: None })
     }
 
     /// Queues a record; waits while the queue is full.
@@ -105,9 +107,10 @@ impl Outlet {
         }
     }
 
-    /// Counts a record that was never sent.
-    pub(super) fn turn_down(&mut self) {
-        self.deliveries.fail("the input could not be read".into());
+    /// Counts records that were never sent, since one of them could not be read.
+    pub(super) fn turn_down(&mut self, error: &InputError, records: u64) {
+        self.deliveries.failed.fetch_add(records, Ordering::Relaxed);
+        self.refused = Some(format!("{error}; nothing from there on was published"));
     }
 
     /// Waits until every record was taken or given up.
@@ -122,6 +125,9 @@ impl Outlet {
         let mut error = counts.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let (Some(error), false) = (&mut error, reason.is_empty()) {
             *error += &format!(" ({reason})");
+        }
+        if let Some(refused) = self.refused {
+            error = Some(error.map_or_else(String::new, |error| error + "; ") + &refused);
         }
         Outcome {
             published: counts.published.load(Ordering::Relaxed),

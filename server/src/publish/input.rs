@@ -1,6 +1,7 @@
 //! The records to publish: from arguments, from lines, or from JSON lines. Lines may hold any bytes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -25,10 +26,28 @@ pub(super) enum InputError {
     Open { path: PathBuf, source: std::io::Error },
     #[error("failed to read line {line}: {source}")]
     Read { line: u64, source: std::io::Error },
-    #[error("line {line} has no {delimiter:?} between key and value")]
-    NoDelimiter { line: u64, delimiter: String },
-    #[error("line {line} is no record: {source}; write an object with \"value\", and perhaps \"key\" and \"headers\"")]
-    Json { line: u64, source: serde_json::Error },
+    #[error("{place} has no {delimiter:?} between key and value")]
+    NoDelimiter { place: Place, delimiter: String },
+    #[error("{place} is no record: {source}; write an object with \"value\", and perhaps \"key\" and \"headers\"")]
+    Json { place: Place, source: serde_json::Error },
+    #[error("--repeat {0} is for values, and there are none: give them as arguments, or leave --repeat away")]
+    Repeat(u64),
+}
+
+/// Where a record was read, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Line(u64),
+    Value(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Value(number) => write!(f, "value {number}"),
+        }
+    }
 }
 
 /// One record after the other.
@@ -39,8 +58,14 @@ pub(super) struct Records {
 }
 
 enum Source {
-    Values(Box<dyn Iterator<Item = Option<String>>>),
-    Lines { input: Box<dyn BufRead>, line: u64, form: Form },
+    Values(Box<dyn Iterator<Item = Record>>),
+    Lines {
+        input: Box<dyn BufRead>,
+        line: u64,
+        form: Form,
+        /// Whether it is a file: what writes to standard input may never end.
+        is_file: bool,
+    },
 }
 
 enum Form {
@@ -89,19 +114,38 @@ impl Records {
     pub(super) fn open(wanted: Wanted) -> Result<Self, InputError> {
         let Wanted { values, tombstone, repeat, file, form, template, rate } = wanted;
         let source = if tombstone || !values.is_empty() {
-            let once: Vec<Option<String>> = if tombstone { vec![None] } else { values.into_iter().map(Some).collect() };
+            let read = |(number, value): (u64, String)| {
+                record(value.into_bytes(), Place::Value(number), &form, template.clone())
+            };
+            let once = if tombstone {
+                vec![Record { value: None, ..template.clone() }]
+            } else {
+                (1..).zip(values).map(read).collect::<Result<_, _>>()?
+            };
             let times = usize::try_from(repeat).unwrap_or(usize::MAX);
             Source::Values(Box::new(std::iter::repeat_n(once, times).flatten()))
+        } else if repeat > 1 {
+            return Err(InputError::Repeat(repeat));
         } else {
-            let input: Box<dyn BufRead> = match file.as_deref().filter(|path| *path != Path::new("-")) {
+            let path = file.as_deref().filter(|path| *path != Path::new("-"));
+            let is_file = path.is_some();
+            let input: Box<dyn BufRead> = match path {
                 Some(path) => Box::new(BufReader::new(
                     File::open(path).map_err(|source| InputError::Open { path: path.into(), source })?,
                 )),
                 None => Box::new(std::io::stdin().lock()),
             };
-            Source::Lines { input, line: 0, form }
+            Source::Lines { input, line: 0, form, is_file }
         };
         Ok(Self { source, template, rate })
+    }
+
+    /// How many records are left, as far as that can be known without waiting for somebody who writes them.
+    pub(super) fn rest(&mut self) -> u64 {
+        match self.source {
+            Source::Lines { is_file: false, .. } => 0,
+            _ => self.take_while(|record| !matches!(record, Err(InputError::Read { .. }))).count() as u64,
+        }
     }
 }
 
@@ -109,12 +153,9 @@ impl Iterator for Records {
     type Item = Result<Record, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let template = self.template.clone();
         match &mut self.source {
-            Source::Values(values) => {
-                values.next().map(|value| Ok(Record { value: value.map(String::into_bytes), ..template }))
-            }
-            Source::Lines { input, line, form } => {
+            Source::Values(values) => values.next().map(Ok),
+            Source::Lines { input, line, form, .. } => {
                 let mut bytes = Vec::new();
                 *line += 1;
                 match input.read_until(b'\n', &mut bytes) {
@@ -128,23 +169,23 @@ impl Iterator for Records {
                         bytes.pop();
                     }
                 }
-                Some(record(bytes, *line, form, template))
+                Some(record(bytes, Place::Line(*line), form, self.template.clone()))
             }
         }
     }
 }
 
-fn record(bytes: Vec<u8>, line: u64, form: &Form, template: Record) -> Result<Record, InputError> {
+fn record(bytes: Vec<u8>, place: Place, form: &Form, template: Record) -> Result<Record, InputError> {
     match form {
         Form::Value => Ok(Record { value: Some(bytes), ..template }),
         Form::Delimited(delimiter) => {
             let at = bytes.windows(delimiter.len().max(1)).position(|window| window == delimiter.as_bytes());
-            let at = at.ok_or_else(|| InputError::NoDelimiter { line, delimiter: delimiter.clone() })?;
+            let at = at.ok_or_else(|| InputError::NoDelimiter { place, delimiter: delimiter.clone() })?;
             let value = bytes[at + delimiter.len()..].to_vec();
             Ok(Record { key: Some(bytes[..at].to_vec()), value: Some(value), ..template })
         }
         Form::Json => {
-            let no_record = |source| InputError::Json { line, source };
+            let no_record = |source| InputError::Json { place, source };
             let parsed: JsonLine = serde_json::from_slice(&bytes).map_err(no_record)?;
             let value = match parsed.value.get() {
                 "null" => None,
@@ -166,7 +207,7 @@ mod tests {
     fn read(form: Form, lines: &str) -> Vec<Result<Record, String>> {
         let template = Record { key: Some(b"k".to_vec()), ..Record::default() };
         let input: Box<dyn BufRead> = Box::new(std::io::Cursor::new(lines.to_owned()));
-        let records = Records { source: Source::Lines { input, line: 0, form }, template, rate: None };
+        let records = Records { source: Source::Lines { input, line: 0, form, is_file: false }, template, rate: None };
         records.map(|record| record.map_err(|error| error.to_string())).collect()
     }
 
@@ -184,6 +225,22 @@ mod tests {
         let read = read(Form::Delimited("::".into()), "BTC::1::2\nno\n");
         assert_eq!(read[0], Ok(plain("BTC", "1::2")));
         assert_eq!(read[1], Err("line 2 has no \"::\" between key and value".into()));
+    }
+
+    #[test]
+    fn splits_key_and_value_of_an_argument_too() {
+        let wanted = Wanted {
+            values: vec!["BTC:1".into(), "ETH:2".into()],
+            tombstone: false,
+            repeat: 2,
+            file: None,
+            form: Form::Delimited(":".into()),
+            template: Record::default(),
+            rate: None,
+        };
+        let records: Vec<_> = Records::open(wanted).unwrap().map(Result::unwrap).collect();
+        let once = [plain("BTC", "1"), plain("ETH", "2")];
+        assert_eq!(records, [&once[..], &once[..]].concat());
     }
 
     #[test]
