@@ -102,9 +102,8 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
         code = ExitCode::from(CROSSED);
     }
     for threshold in &args.fail_on {
-        let (crossed, value) = threshold.crossed(&value);
-        if crossed {
-            eprintln!("crossed: {threshold} (it is {value})");
+        if let Some(how) = threshold.crossed(&value) {
+            eprintln!("crossed: {threshold} ({how})");
             code = ExitCode::from(CROSSED);
         }
     }

@@ -94,9 +94,17 @@ impl fmt::Display for Threshold {
 }
 
 impl Threshold {
-    /// Whether the result crosses it, and the value it has.
-    pub(super) fn crossed(&self, report: &Value) -> (bool, f64) {
-        let value = self.field.split('.').try_fold(report, |value, part| value.get(part)).map_or(0.0, number);
+    /// How the result crosses it; none when it does not.
+    pub(super) fn crossed(&self, report: &Value) -> Option<String> {
+        let find = |path: &str| path.split('.').try_fold(report, |value, part| value.get(part));
+        // The figures of nothing are no figures: a test that measured nothing has not passed.
+        if let Some((measured, figure)) = self.field.rsplit_once('.')
+            && figure != "count"
+            && find(measured).is_some_and(|summary| summary.get("count") == Some(&0.into()))
+        {
+            return Some(format!("nothing was measured: {measured}.count is 0"));
+        }
+        let value = find(&self.field).map_or(0.0, number);
         let crossed = match self.operator {
             Operator::Less => value < self.value,
             Operator::LessOrEqual => value <= self.value,
@@ -105,7 +113,7 @@ impl Threshold {
             Operator::Equal => (value - self.value).abs() < f64::EPSILON,
             Operator::NotEqual => (value - self.value).abs() >= f64::EPSILON,
         };
-        (crossed, value)
+        crossed.then(|| format!("it is {value}"))
     }
 }
 
@@ -136,13 +144,17 @@ mod tests {
     use super::*;
 
     fn crossed(text: &str, report: &Report) -> bool {
-        text.parse::<Threshold>().unwrap().crossed(&serde_json::to_value(report).unwrap()).0
+        how(text, report).is_some()
+    }
+
+    fn how(text: &str, report: &Report) -> Option<String> {
+        text.parse::<Threshold>().unwrap().crossed(&serde_json::to_value(report).unwrap())
     }
 
     #[test]
     fn compares_fields_of_the_result() {
         let mut report = Report { failed: 3, interrupted: true, ..Report::default() };
-        report.latency_ms.delivery.p99 = 60.0;
+        (report.latency_ms.delivery.count, report.latency_ms.delivery.p99) = (1, 60.0);
         report.failures.insert("http_503_full".to_owned(), 2);
         for yes in [
             "failed>0",
@@ -164,6 +176,17 @@ mod tests {
         for no in ["failed>3", "failed<3", "failed!=3", "drops.eof_in_hold>0", "audit.lost>0", "publisher.failed>0"] {
             assert!(!crossed(no, &report), "{no}");
         }
+    }
+
+    #[test]
+    fn takes_a_figure_of_nothing_for_crossed() {
+        let report = Report::default();
+        for field in ["latency_ms.delivery.p99>1ms", "latency_ms.delivery.max<1s", "generator.late_ms.p50>9"] {
+            let how = how(field, &report).unwrap_or_else(|| panic!("{field} is not crossed"));
+            assert!(how.starts_with("nothing was measured: ") && how.ends_with(".count is 0"), "{how}");
+        }
+        assert_eq!(how("latency_ms.delivery.count<1", &report).unwrap(), "it is 0");
+        assert!(!crossed("latency_ms.delivery.count>0", &report));
     }
 
     #[test]
