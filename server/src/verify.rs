@@ -44,7 +44,7 @@ pub struct Args {
     /// The manifest: what is expected of shards, capacity and topics
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Output of `wscluster local --output json`: its first line has all addresses
+    /// Output of `wscluster local --output json`: its first line, which is waited for, has all addresses
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
     /// Admin address of a gateway or of `wscluster local`

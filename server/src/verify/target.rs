@@ -1,6 +1,8 @@
 //! What is verified and what is expected of it, from the command line, the manifest and the ready line of a local run.
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -56,7 +58,8 @@ pub enum TargetError {
     Manifest(#[from] wscluster_api::manifest::ManifestError),
     /// The file of a local run.
     #[error(
-        "failed to read {path}, which should begin with the line that `wscluster local --output json` prints: {reason}"
+        "failed to read {path}, which should begin with the line that `wscluster local --output json` prints when it is \
+         ready: {reason}"
     )]
     Local {
         /// The file.
@@ -72,6 +75,24 @@ pub enum TargetError {
         "--topic {0:?} is not in the manifest, so its channel is not known; give --channel too, e.g. \"{{key}}.trade\""
     )]
     NoChannel(String),
+    /// A channel that the record published here never goes to.
+    #[error(
+        "--topic {topic:?} has the channel {channel:?}, which takes a header that the record published here has not; name \
+         another topic, or leave --topic away for the first one without a header"
+    )]
+    Header {
+        /// The topic.
+        topic: String,
+        /// Its channel.
+        channel: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FirstLine {
+    Ready(LocalRun),
+    Failed { error: String },
 }
 
 #[derive(Deserialize)]
@@ -85,7 +106,7 @@ impl Target {
     /// From the command line.
     pub fn new(args: &Args) -> Result<Self, TargetError> {
         let cluster = args.file.as_deref().map(wscluster_api::manifest::read).transpose()?;
-        let local = args.local.as_deref().map(read_local).transpose()?;
+        let local = args.local.as_deref().map(|path| read_local(path, args.timeout.0)).transpose()?;
         let admin = match (&args.admin, &local) {
             (Some(admin), _) => admin_address("admin", admin)?,
             (None, Some(local)) => local.admin.clone(),
@@ -118,7 +139,8 @@ fn source(args: &Args, cluster: Option<&WsCluster>, local: Option<&LocalRun>) ->
     if kafka.brokers.is_empty() {
         return Ok(None);
     }
-    let usable = |topic: &&Topic| !topic.name.is_empty() && !topic.channel.contains("{header:");
+    let needs_header = |channel: &str| channel.contains("{header:");
+    let usable = |topic: &&Topic| !topic.name.is_empty() && !needs_header(&topic.channel);
     let found = match &args.topic {
         Some(name) => kafka.topics.iter().find(|topic| topic.name == *name),
         None => kafka.topics.iter().find(usable),
@@ -126,17 +148,38 @@ fn source(args: &Args, cluster: Option<&WsCluster>, local: Option<&LocalRun>) ->
     let topic = args.topic.clone().or(found.map(|topic| topic.name.clone()));
     let channel = args.channel.clone().or(found.map(|topic| topic.channel.clone()));
     match (topic, channel) {
+        (Some(topic), Some(channel)) if needs_header(&channel) => Err(TargetError::Header { topic, channel }),
         (Some(topic), Some(channel)) => Ok(Some(Source { kafka, topic, channel })),
         (Some(topic), None) => Err(TargetError::NoChannel(topic)),
         (None, _) => Ok(None),
     }
 }
 
-fn read_local(path: &Path) -> Result<LocalRun, TargetError> {
+/// Waits for the first line: `local` prints it when all of it serves, and whoever started it in the background is here before.
+fn read_local(path: &Path, within: Duration) -> Result<LocalRun, TargetError> {
+    const AGAIN: Duration = Duration::from_millis(50);
     let failed = |reason: String| TargetError::Local { path: path.display().to_string(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let line = text.lines().next().ok_or_else(|| failed("it is empty".into()))?;
-    serde_json::from_str(line).map_err(|error| failed(error.to_string()))
+    let begun = Instant::now();
+    let line = loop {
+        let missing = match std::fs::read_to_string(path) {
+            Ok(text) => match text.split_once('\n') {
+                Some((line, _)) => break line.to_owned(),
+                None => "it has no line".to_owned(),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => error.to_string(),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        if begun.elapsed() >= within {
+            let remedy = "wait until that run is ready, or give more --timeout";
+            return Err(failed(format!("{missing} after {within:?}; {remedy}")));
+        }
+        std::thread::sleep(AGAIN);
+    };
+    match serde_json::from_str(&line) {
+        Ok(FirstLine::Ready(run)) => Ok(run),
+        Ok(FirstLine::Failed { error }) => Err(failed(format!("that run did not start: {error}"))),
+        Err(_) => Err(failed(format!("its first line is {line:?}"))),
+    }
 }
 
 /// `host:port` of the admin address `text` that `option` was given.
@@ -216,6 +259,41 @@ mod tests {
         std::fs::write(&run, "not ready\n").unwrap();
         let error = parse(&["--local", run.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("`wscluster local --output json`"), "{error}");
+    }
+
+    #[test]
+    fn waits_for_the_line_of_a_run_that_is_still_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run.json");
+        let path = run.to_str().unwrap();
+        let error = parse(&["--local", path, "--timeout", "1ms"]).unwrap_err().to_string();
+        assert!(error.contains("No such file") && error.contains("give more --timeout"), "{error}");
+        // Half a line is none yet.
+        std::fs::write(&run, "{\"gateway\":\"127.0.0.1:1\",").unwrap();
+        let error = parse(&["--local", path, "--timeout", "1ms"]).unwrap_err().to_string();
+        assert!(error.contains("it has no line after 1ms; wait until that run is ready"), "{error}");
+
+        let late = std::thread::spawn({
+            let (path, run) = (path.to_owned(), run.clone());
+            move || {
+                let target = parse(&["--local", &path, "--timeout", "1m"]);
+                assert_eq!(target.unwrap().admin, "127.0.0.1:2", "{}", run.display());
+            }
+        });
+        let line = "{\"gateway\":\"127.0.0.1:1\",\"admin\":\"127.0.0.1:2\",\"kafka\":\"127.0.0.1:3\"}\n";
+        std::fs::write(&run, line).unwrap();
+        late.join().unwrap();
+
+        std::fs::write(&run, "{\"event\":\"failed\",\"error\":\"port 1 is taken\"}\n").unwrap();
+        let error = parse(&["--local", path]).unwrap_err().to_string();
+        assert!(error.ends_with("that run did not start: port 1 is taken"), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_topic_whose_channel_takes_a_header() {
+        let line = ["--admin", "a:1", "--kafka", "b:2", "--topic", "news", "--channel", "{header:h}.news"];
+        let error = parse(&line).unwrap_err().to_string();
+        assert!(error.starts_with("--topic \"news\" has the channel \"{header:h}.news\""), "{error}");
     }
 
     #[test]
