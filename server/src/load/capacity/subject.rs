@@ -66,12 +66,22 @@ pub(super) struct Subject {
     cpu: Cpu,
 }
 
+/// A file that goes when this does, however a step ends.
+struct OwnFile(PathBuf);
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // It is in the directory for temporary files.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A shard of ours, with what it needs.
 struct Own {
     running: Running,
     _broker: Embedded,
     reports: JoinHandle<()>,
-    manifest: PathBuf,
+    _manifest: OwnFile,
 }
 
 /// CPU and memory, once the hold has begun.
@@ -106,6 +116,7 @@ impl Subject {
         step.kafka = vec![broker.bootstrap().to_owned()];
         let write = |source| SubjectError::Write { path: path.clone(), source };
         let text = serde_json::to_string(&cluster).map_err(|error| write(error.into()))?;
+        let own_file = OwnFile(path.clone());
         std::fs::write(&path, text).map_err(write)?;
 
         let mut args: Vec<OsString> =
@@ -140,7 +151,7 @@ impl Subject {
         }
         step.shard = vec![addresses.ws.to_string()];
         let cpu = Cpu::Process { pid: running.pid, begin: None, seen: Seen::default() };
-        Ok(Self { own: Some(Own { running, _broker: broker, reports, manifest: path }), cpu })
+        Ok(Self { own: Some(Own { running, _broker: broker, reports, _manifest: own_file }), cpu })
     }
 
     /// Begins or ends to look at its CPU.
@@ -167,8 +178,6 @@ impl Subject {
             own.running.signal(rustix::process::Signal::TERM);
             let _ = tokio::time::timeout(START_TIME, own.running.ended()).await;
             own.reports.abort();
-            // It is in the directory for temporary files.
-            let _ = std::fs::remove_file(&own.manifest);
         }
         match self.cpu {
             Cpu::Unseen => Seen::default(),
@@ -211,4 +220,27 @@ fn watch_health(admin: String) -> Cpu {
         }
     });
     Cpu::Health { samples, poll }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn leaves_no_manifest_behind_when_the_shard_does_not_start() {
+        let mut args = Line::parse_from(["load", "--find-capacity"]).args;
+        // The program here is that of the tests, which knows no shard.
+        let error = Subject::start(&mut args, 1).await.err().unwrap();
+        assert!(matches!(error, SubjectError::NotReady { .. }), "{error}");
+        let name = format!("wscluster-capacity-{}.yaml", std::process::id());
+        assert!(!std::env::temp_dir().join(name).exists());
+    }
 }
