@@ -8,7 +8,7 @@ use crate::validate::Violation;
 
 /// librdkafka properties that a shard sets itself or that this manifest has fields for, and what to do instead. A name that ends in a
 /// dot stands for all that begin with it.
-const DENIED: [(&str, &str); 25] = [
+const DENIED: [(&str, &str); 26] = [
     ("bootstrap.servers", "use source.kafka.brokers"),
     ("metadata.broker.list", "use source.kafka.brokers"),
     ("client.id", "use source.kafka.clientId"),
@@ -30,8 +30,12 @@ const DENIED: [(&str, &str); 25] = [
     ("enable.auto.offset.store", "remove it: shards keep no offsets in Kafka"),
     ("offset.store.", "remove it: shards keep no offsets in Kafka"),
     ("auto.offset.reset", "remove it: source.kafka.history says how far back a shard reads"),
-    ("enable.partition.eof", "remove it: shards need it to know when their history is complete"),
-    ("statistics.interval.ms", "remove it: shards report their lag from it"),
+    ("isolation.level", "remove it: shards read committed records only, so that every client gets the same"),
+    (
+        "enable.partition.eof",
+        "remove it: shards know where a log ends without it, and would take each end for an error",
+    ),
+    ("statistics.interval.ms", "remove it: nothing reads them; a shard's lag is in its /health and /metrics"),
     ("plugin.library.paths", "remove it: shards load no foreign code"),
     ("test.mock.", "remove it: leave source.kafka.brokers empty for the embedded broker"),
 ];
@@ -226,9 +230,15 @@ mod tests {
 
     #[test]
     fn denies_by_name_and_by_beginning() {
-        for name in
-            ["group.id", "group.instance.id", "ssl.ca.location", "sasl.password", "enable.auto.commit", "client.id"]
-        {
+        for name in [
+            "group.id",
+            "group.instance.id",
+            "ssl.ca.location",
+            "sasl.password",
+            "enable.auto.commit",
+            "client.id",
+            "isolation.level",
+        ] {
             assert!(denied(name).is_some(), "{name}");
         }
         for name in ["fetch.wait.max.ms", "debug", "client.dns.lookup", "groups", "socket.timeout.ms"] {
