@@ -364,9 +364,9 @@ mod tests {
         let mut shard = pod(&json!({ "type": "Ready", "status": "True" }), "2026-01-01T00:00:00Z");
         shard.health = said("draining", 7);
         shard.leaving = Some(Duration::from_secs(119));
-        assert_eq!(shard.connections(Duration::from_secs(120)), 7);
-        shard.leaving = Some(Duration::from_secs(120));
-        assert_eq!(shard.connections(Duration::from_secs(120)), 0);
+        assert_eq!(shard.connections(Duration::from_mins(2)), 7);
+        shard.leaving = Some(Duration::from_mins(2));
+        assert_eq!(shard.connections(Duration::from_mins(2)), 0);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
 /// Reads a rate that may be 0: never.
 pub fn rate_or_never(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate == 0.0 => Ok(0.0),
+        Ok(0.0) => Ok(0.0),
         _ => rate(text).map_err(|_| format!("write a number a second, {LEAST_RATE} or more, or 0 for never")),
     }
 }

@@ -80,7 +80,9 @@ impl Spool {
             waiting.dropped += 1;
             return;
         }
-        parts.iter().for_each(|part| waiting.lines.extend_from_slice(part));
+        for part in parts {
+            waiting.lines.extend_from_slice(part);
+        }
         drop(waiting);
         self.0.filled.notify_one();
     }
@@ -163,7 +165,7 @@ impl Shared {
                 Err(_) => break,
             }
         }
-        lines.iter().filter(|byte| **byte == b'\n').count() as u64
+        lines.split_inclusive(|byte| *byte == b'\n').count() as u64
     }
 }
 

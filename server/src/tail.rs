@@ -136,7 +136,7 @@ async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Res
         }
     };
     let why = tokio::select! {
-        followed = &mut end => return Ok(followed.unwrap_or_else(|_| Err(follow::FollowError::Fault))),
+        followed = &mut end => return Ok(followed.unwrap_or(Err(follow::FollowError::Fault))),
         () = time_up => Stop::TimeUp,
         _ = crate::process::stop_requested(false) => Stop::Signal,
     };

@@ -141,7 +141,7 @@ mod tests {
         let mut returning = Returning::new(Duration::from_secs(15));
         let mut seen = observed(&[3_000, 3_000, 500]);
         for second in 0..60 {
-            let up_or_down = |at: u64| 4 * u32::from((second + at) % 2 == 0);
+            let up_or_down = |at: u64| 4 * u32::from((second + at).is_multiple_of(2));
             for (at, shard) in (0..).zip(&mut seen.shards) {
                 shard.connections = [3_000, 3_000, 500][at as usize] + up_or_down(at);
             }

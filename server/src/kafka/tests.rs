@@ -296,7 +296,7 @@ fn serves_without_records_that_it_may_not_read_until_it_may() {
     let mut rig = Rig::with(topics(), PATIENCE, |broker, producer| {
         send_to(producer, 1, "1");
         producer.flush(DEADLINE).unwrap();
-        broker.fail_next(RDKafkaApiKey::Fetch, &[E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 10_000]);
+        broker.fail_next(RDKafkaApiKey::Fetch, &vec![E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 10_000]);
     });
     assert_eq!(rig.until_filled(), (vec![], 2));
     rig.wait_for("named", |status| {
@@ -310,7 +310,7 @@ fn serves_without_records_that_it_may_not_read_until_it_may() {
 
 #[test]
 fn reads_every_topic_although_one_could_not_be_located_at_first() {
-    let topics = ["a", "b"].map(|name| Topic { partitions: 1, ..Topic::named(name, &format!("{name}.{{key}}")) });
+    let topics = ["a", "b"].map(|name| Topic { partitions: 1, ..Topic::named(name, format!("{name}.{{key}}")) });
     let mut rig = Rig::with(topics.to_vec(), DEADLINE, |broker, producer| {
         for topic in ["a", "b"] {
             send(producer, topic, Some("k"), "1");

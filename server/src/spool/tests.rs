@@ -33,15 +33,12 @@ fn says_where_lines_are_missing_and_how_many() {
     let (mut next, mut missing) = (0, 0);
     while next < said {
         let line = lines.next().unwrap();
-        match line.strip_suffix(" lost") {
-            Some(lost) => {
-                let lost: usize = lost.parse().unwrap();
-                (next, missing) = (next + lost, missing + lost);
-            }
-            None => {
-                assert_eq!(line, next.to_string(), "in order, and whole");
-                next += 1;
-            }
+        if let Some(lost) = line.strip_suffix(" lost") {
+            let lost: usize = lost.parse().unwrap();
+            (next, missing) = (next + lost, missing + lost);
+        } else {
+            assert_eq!(line, next.to_string(), "in order, and whole");
+            next += 1;
         }
     }
     assert_eq!(next, said);

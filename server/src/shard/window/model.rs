@@ -256,8 +256,8 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
         Some(start) => place(case, &log, joined, joined * start / 100, &channel),
         None => BTreeMap::new(),
     };
-    let came = log[joined..left].iter().filter(of_channel);
-    seen.extend(came.map(|l| (l.record.position.partition, l.record.position.offset)));
+    let received = log[joined..left].iter().filter(of_channel);
+    seen.extend(received.map(|l| (l.record.position.partition, l.record.position.offset)));
     // All that a client can tell is its newest position: what the shard lost since may have been meant for it.
     let is_seen = |l: &Logged| seen.get(&l.record.position.partition) == Some(&l.record.position.offset);
     let told = log[..left].iter().rposition(is_seen).unwrap_or(0);
