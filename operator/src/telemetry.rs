@@ -34,7 +34,9 @@ pub(crate) fn init(args: &LogArgs) {
     // Every answer that is no success is an error to the client's own log; here it is one where it is handled.
     let quiet = ["kube_client=off", "tower=warn", "hyper_util=warn"].map(str::parse);
     let filter = quiet.into_iter().flatten().fold(filter, EnvFilter::add_directive);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Of a line that cannot be written it would tell on standard error too, and panic where nobody reads there any more.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match args.log_format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
