@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # What the end-to-end tests share. Sourced; run sets $namespace.
 
-set -euo pipefail
+# A pipe fails with any of its parts, so nothing in one may stop reading early (head, grep -q): who writes on is killed.
+set -Eeuo pipefail
+trap 'echo "failed: ${BASH_SOURCE[0]}:$LINENO: $BASH_COMMAND" >&2' ERR
 : "${namespace:?tests are run by tests/e2e/run}"
 
 k() { kubectl --namespace "$namespace" "$@"; }

@@ -74,7 +74,7 @@ tests/kafka/tool topics --create --topic real.trades --partitions 3 >/dev/null
 shards=2 manifest "$STAGE_DIR/plain.yaml" "\"${KAFKA_LINK_BROKERS//,/\",\"}\""
 start plain "$STAGE_DIR/plain.yaml"
 
-last_has() { timeout 10 "$WSCLUSTER" tail --url "$url" A.trade --latest --count 1 --output json 2>/dev/null | grep -q "$1"; }
+last_has() { timeout 10 "$WSCLUSTER" tail --url "$url" A.trade --latest --count 1 --output json 2>/dev/null | grep "$1" >/dev/null; }
 echo 'A:{"from":"kcat"}' | kcat -P -b "$KAFKA_BROKERS" -t real.trades -K:
 check "what kcat writes reaches a client" within 30 last_has kcat
 "$WSCLUSTER" publish --brokers "$KAFKA_BROKERS" real.trades --key A '{"from":"publish"}' >/dev/null
@@ -113,7 +113,7 @@ refused() {
     pid=$!
     pids+=("$pid")
     within 10 grep -q admin "$STAGE_DIR/$1.json" || return 1
-    says() { health "$(field admin "$STAGE_DIR/$1.json")" | grep -qiE "$2"; }
+    says() { health "$(field admin "$STAGE_DIR/$1.json")" | grep -iE "$2" >/dev/null; }
     within 20 says "$1" "$4" || { health "$(field admin "$STAGE_DIR/$1.json")" && return 1; }
     # Long enough for several attempts.
     sleep 4

@@ -52,7 +52,7 @@ spec:
       securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: [ALL] } }
 END
 }
-phase_of() { k get pod "$1" -o jsonpath='{.status.phase}' | grep -qE "$2"; }
+phase_of() { k get pod "$1" -o jsonpath='{.status.phase}' | grep -E "$2" >/dev/null; }
 
 # wsc NAME [JSON]: applies a WsCluster of three small shards and two gateways, with JSON merged into its spec.
 wsc() {
@@ -126,7 +126,7 @@ serving() {
 }
 
 pods() { k get pods -l "app.kubernetes.io/instance=$1,app.kubernetes.io/component=$2" "${@:3}"; }
-pod_of() { pods "$1" "$2" -o name | head -n 1 | cut -d/ -f2; }
+pod_of() { pods "$1" "$2" -o name | sed -n "1s#.*/##p"; }
 uid_of() { k get pod "$1" -o jsonpath='{.metadata.uid}' 2>/dev/null || true; }
 # uids NAME PART: of its pods, sorted.
 uids() { pods "$1" "$2" -o jsonpath='{range .items[*]}{.metadata.uid}{"\n"}{end}' | sort; }
@@ -146,7 +146,7 @@ events() {
     k get events --field-selector "involvedObject.kind=WsCluster,involvedObject.name=$1" -o json |
         jq -r '.items | sort_by(.lastTimestamp // .eventTime)[] | "\(.reason): \(.message // .note)"'
 }
-told() { events "$1" | grep -qiE "$2"; }
+told() { events "$1" | grep -iE "$2" >/dev/null; }
 
 # skip WHY: this cluster cannot show it.
 skip() { echo "skipped: $*" && exit 77; }

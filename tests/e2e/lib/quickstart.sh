@@ -4,7 +4,7 @@
 # nothing_of_ours: the cluster has neither operator nor definition.
 nothing_of_ours() {
     in_use() { kubectl get wsclusters.wscluster.dev --all-namespaces -o jsonpath='{range .items[*]}{.metadata.namespace}{"\n"}{end}' 2>/dev/null; }
-    if in_use | grep -qv ^e2e-; then skip "there are WsClusters, and this test removes their definition"; fi
+    if in_use | grep -v ^e2e- >/dev/null; then skip "there are WsClusters, and this test removes their definition"; fi
     # Those of earlier tests go with their namespaces.
     unused() { [[ -z $(in_use) ]]; }
     wait_for 120 "the end of the WsClusters of other tests" unused
@@ -21,7 +21,7 @@ first_message() {
     echo "Ready after $(since "$begin" 1) s"
     k exec kafka-0 -- /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 --create --topic odin.trades --partitions 3
     k exec client -- /wscluster publish --brokers kafka:9092 odin.trades --key BTC '{"price":64000}'
-    received() { k logs client | grep -q 64000; }
+    received() { k logs client | grep 64000 >/dev/null; }
     wait_for 60 "the message at the client" received
     took=$(since "$begin" 1)
     report figures.md "From an empty cluster (images on the node) to the first message at a client, by $1: $took s"

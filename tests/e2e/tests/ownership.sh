@@ -59,7 +59,7 @@ jq -n --argjson orphan "$adopted" '
         {apiVersion: "policy/v1", kind: "PodDisruptionBudget", spec: $old}, {apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", spec: {podSelector: $old.selector}}
     ] | {apiVersion: "v1", kind: "List", items: map(. * $orphan * {metadata: {name: "prices-old"}})}' | k create -f - >/dev/null
 jq -n --argjson orphan "$orphan" '{apiVersion: "v1", kind: "ConfigMap"} * $orphan * {metadata: {name: "prices-mine"}}' | k create -f - >/dev/null
-cleared() { ! owned | grep -q 'prices-old$'; }
+cleared() { local left && left=$(owned) && ! grep -q 'prices-old$' <<<"$left"; }
 wait_for 30 "the end of orphans" cleared
 k get configmap prices-mine -o name >/dev/null || fail "a ConfigMap without an owner was removed"
 k delete configmap prices-mine >/dev/null

@@ -9,7 +9,7 @@ kafka
 
 phase() { k get wsc "$1" --no-headers -o custom-columns=P:.status.phase; }
 phase_is() { [[ $(phase "$1") == "$2" ]]; }
-described() { k describe wsc "$1" | grep -qiE "$2"; }
+described() { k describe wsc "$1" | grep -iE "$2" >/dev/null; }
 expect() { # SECONDS NAME TYPE REGEX
     local end=$((SECONDS + $1))
     until says "$2" "$3" "$4"; do
