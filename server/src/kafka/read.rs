@@ -4,6 +4,8 @@
 //! more. It keeps the next offset of every partition itself and reads nothing twice; it never goes on in a topic that was
 //! recreated until the watch has said so.
 
+mod filling;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -15,6 +17,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::Sender;
 
+use self::filling::Filling;
 use super::encode::{Mold, Raw, Skip};
 use super::metrics::Reason;
 use super::names::Names;
@@ -61,39 +64,6 @@ struct Track {
     partition: Partition,
     begun: i64,
     next: Arc<AtomicI64>,
-}
-
-struct Filling {
-    topic: Arc<str>,
-    number: i32,
-    until: i64,
-    next: Arc<AtomicI64>,
-    /// What `next` was when it last grew, and when that was; time in which no broker answered does not count.
-    reached: i64,
-    since: Instant,
-}
-
-impl Filling {
-    fn new(start: &Start) -> Self {
-        let Start { topic, partition, from, until, next, .. } = start;
-        Self {
-            topic: Arc::clone(topic),
-            number: partition.number,
-            until: *until,
-            next: Arc::clone(next),
-            reached: *from,
-            since: Instant::now(),
-        }
-    }
-
-    /// Whether its records came within `patience`, or may come when the brokers are back.
-    fn waits(&mut self, now: Instant, brokers_answer: bool, patience: Duration) -> bool {
-        let next = self.next.load(Ordering::Relaxed);
-        if next > self.reached || !brokers_answer {
-            (self.reached, self.since) = (next, now);
-        }
-        now.duration_since(self.since) < patience
-    }
 }
 
 impl Reader {
