@@ -6,11 +6,11 @@ use std::thread;
 
 /// Held by what is vital; calls its function when a panic drops it.
 #[derive(Debug)]
-pub struct Alarm<F: Fn()>(F);
+struct Alarm<F: Fn()>(F);
 
 impl<F: Fn()> Alarm<F> {
     /// Calls `tell` at a panic.
-    pub const fn new(tell: F) -> Self {
+    const fn new(tell: F) -> Self {
         Self(tell)
     }
 }
@@ -33,6 +33,12 @@ pub fn vital(
         let _alarm = Alarm::new(tell);
         work();
     })
+}
+
+/// Does `work` as a task, and calls `tell` if that panics.
+pub async fn vital_task(tell: impl Fn(), work: impl Future<Output = ()>) {
+    let _alarm = Alarm::new(tell);
+    work.await;
 }
 
 #[cfg(test)]
@@ -61,18 +67,17 @@ mod tests {
     async fn tells_of_a_task_that_panics_and_not_of_one_that_is_aborted() {
         let told = Arc::new(AtomicU32::new(0));
         for (panics, times) in [(false, 0), (true, 1)] {
-            let alarm = Alarm::new({
+            let tell = {
                 let told = Arc::clone(&told);
                 move || {
                     told.fetch_add(1, SeqCst);
                 }
-            });
-            let task = tokio::spawn(async move {
-                let _alarm = alarm;
+            };
+            let task = tokio::spawn(vital_task(tell, async move {
                 tokio::task::yield_now().await;
                 assert!(!panics, "as it should");
                 std::future::pending::<()>().await;
-            });
+            }));
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             task.abort();

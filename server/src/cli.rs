@@ -119,6 +119,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The arguments of a part from a command line that begins with its name.
+#[cfg(test)]
+pub fn parsed<A: clap::Args>(line: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<A, clap::Error> {
+    A::from_arg_matches(&A::augment_args(Command::new("part")).try_get_matches_from(line)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

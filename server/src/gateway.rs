@@ -16,7 +16,7 @@ use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
-use crate::alarm::Alarm;
+use crate::alarm::vital_task;
 use crate::cli::USAGE;
 use crate::drain::routes::routes;
 use crate::drain::{Drains, STEP};
@@ -193,12 +193,7 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = shards.len(),
         open_files_limit = gateway.fds.limit(), "gateway listens");
 
-    let failing = Arc::clone(&gateway);
-    let alarm = Alarm::new(move || failing.fail());
-    runtime.spawn(async move {
-        let _alarm = alarm;
-        draining.await;
-    });
+    runtime.spawn(vital_task(gateway.failing(), draining));
     runtime.block_on(until_drained(&gateway, &drains, args.exit_with_parent, announce))?;
     gateway.enter(Stage::Closing);
     if gateway.has_failed() {

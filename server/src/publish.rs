@@ -183,17 +183,10 @@ fn records(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
+    use crate::cli::parsed;
     use crate::kafka::embedded::Embedded;
     use wscluster_api::spec::Topic;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
 
     #[test]
     fn counts_everything_from_a_bad_line_on_and_says_what_is_wrong_with_it() {
@@ -202,7 +195,7 @@ mod tests {
         let file = folder.path().join("lines");
         std::fs::write(&file, "a:1\nb:2\nbad\nc:3\nd:4\n").unwrap();
         let line = ["publish", "--brokers", broker.bootstrap(), "trades", "--key-delimiter", ":", "--file"];
-        let args = Line::parse_from(line.into_iter().chain([file.to_str().unwrap()])).args;
+        let args = parsed(line.into_iter().chain([file.to_str().unwrap()])).unwrap();
         let Outcome { published, failed, error } = publish(args).unwrap();
         assert_eq!((published, failed), (2, 3));
         let error = error.unwrap();
@@ -213,7 +206,7 @@ mod tests {
     fn refuses_what_it_would_have_to_ignore() {
         let refusal = |more: &[&str]| {
             let line = [&["publish", "--brokers", "127.0.0.1:1", "trades"], more].concat();
-            let error = publish(Line::parse_from(line).args).unwrap_err();
+            let error = publish(parsed(line).unwrap()).unwrap_err();
             assert!(error.is_usage(), "{error}");
             error.to_string()
         };

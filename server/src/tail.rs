@@ -158,22 +158,15 @@ fn backoff(attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::parsed;
 
     #[test]
     fn finds_a_position_of_a_channel_that_is_not_asked_for() {
-        let args = Line::parse_from(["tail", "K.a", "b=c", "--since", "b=c=1-0-5", "--since", "Z.a=1-0-5"]).args;
+        let args = parsed(["tail", "K.a", "b=c", "--since", "b=c=1-0-5", "--since", "Z.a=1-0-5"]).unwrap();
         assert_eq!(stranger(&args), Some("Z.a"));
         assert_eq!(run(&args), ExitCode::from(USAGE));
-        let args = Line::parse_from(["tail", "K.a", "--since", "K.a=1-0-5"]).args;
+        let args = parsed(["tail", "K.a", "--since", "K.a=1-0-5"]).unwrap();
         assert_eq!(stranger(&args), None);
     }
 }

@@ -30,7 +30,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where one stands in a channel, as `since` and `pos` hold it: a token, or a list of them where several partitions feed
+    /// Where one stands in a channel, as `since` and `positions` hold it: a token, or a list of them where several partitions feed
     /// the channel, one for each.
     pub fn to_json(positions: &[Self]) -> Value {
         match positions {

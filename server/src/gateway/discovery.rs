@@ -177,8 +177,7 @@ pub fn start(gateway: Arc<Gateway>, discovery: Arc<Discovery>) -> Result<(), Dis
         config.proxy_url = None;
         Ok::<_, DiscoveryError>(Client::try_from(config)?)
     })?;
-    let failing = Arc::clone(&gateway);
-    vital("discovery", move || failing.fail(), move || runtime.block_on(run(gateway, discovery, client)))?;
+    vital("discovery", gateway.failing(), move || runtime.block_on(run(gateway, discovery, client)))?;
     Ok(())
 }
 

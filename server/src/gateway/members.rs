@@ -74,31 +74,26 @@ pub fn unique(members: &[Member]) -> Result<(), MembersError> {
 pub fn follow(gateway: Arc<Gateway>, path: PathBuf, listed: Listed) -> io::Result<()> {
     let mut text = listed.text;
     let mut failed = false;
-    let failing = Arc::clone(&gateway);
-    vital(
-        "members",
-        move || failing.fail(),
-        move || {
-            while gateway.stage() < Stage::Closing {
-                thread::sleep(EVERY);
-                match read(&path) {
-                    Ok(listed) => {
-                        failed = false;
-                        if listed.text != text {
-                            gateway.set_members(&listed.members);
-                            gateway.offer_slots();
-                            text = listed.text;
-                        }
+    vital("members", gateway.failing(), move || {
+        while gateway.stage() < Stage::Closing {
+            thread::sleep(EVERY);
+            match read(&path) {
+                Ok(listed) => {
+                    failed = false;
+                    if listed.text != text {
+                        gateway.set_members(&listed.members);
+                        gateway.offer_slots();
+                        text = listed.text;
                     }
-                    Err(error) if !failed => {
-                        failed = true;
-                        tracing::warn!(%error, "members stay as they are");
-                    }
-                    Err(_) => {}
                 }
+                Err(error) if !failed => {
+                    failed = true;
+                    tracing::warn!(%error, "members stay as they are");
+                }
+                Err(_) => {}
             }
-        },
-    )?;
+        }
+    })?;
     Ok(())
 }
 

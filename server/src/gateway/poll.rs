@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::state::{Gateway, Order, Stage};
 use super::table::{GONE_MS, Shard, ShardId};
 use crate::admin::GATEWAY;
-use crate::alarm::{Alarm, vital};
+use crate::alarm::{vital, vital_task};
 use crate::health::ShardHealth;
 
 /// Between two polls of one shard, give or take a fifth so that gateways do not poll in step.
@@ -38,8 +38,7 @@ const MAX_BODY: usize = 64 << 10;
 /// Starts polling; ends with the process.
 pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failing = Arc::clone(&gateway);
-    vital("poll", move || failing.fail(), move || runtime.block_on(run(gateway)))?;
+    vital("poll", gateway.failing(), move || runtime.block_on(run(gateway)))?;
     Ok(())
 }
 
@@ -57,12 +56,8 @@ pub async fn run(gateway: Arc<Gateway>) {
         });
         for shard in shards.iter() {
             polled.entry(shard.id()).or_insert_with(|| {
-                let (failing, polling) = (Arc::clone(&gateway), follow(Arc::clone(&gateway), Arc::clone(shard)));
-                let alarm = Alarm::new(move || failing.fail());
-                tokio::spawn(async move {
-                    let _alarm = alarm;
-                    polling.await;
-                })
+                let polling = follow(Arc::clone(&gateway), Arc::clone(shard));
+                tokio::spawn(vital_task(gateway.failing(), polling))
             });
         }
         // A penalty may have run out since somebody began to wait.

@@ -209,6 +209,12 @@ impl Gateway {
         self.stage.send_replace(stage);
     }
 
+    /// Calls [`Self::fail`]: for the alarm of a vital part.
+    pub fn failing(self: &Arc<Self>) -> impl Fn() + Send + 'static + use<> {
+        let gateway = Arc::clone(self);
+        move || gateway.fail()
+    }
+
     /// A part without which the process is of no use has ended: so does the process, for half a gateway would look whole from
     /// outside.
     pub fn fail(&self) {

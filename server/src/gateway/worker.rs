@@ -44,21 +44,17 @@ pub fn start(
     index: usize,
 ) -> io::Result<thread::JoinHandle<()>> {
     let post = gateway.enlist();
-    let (failing, failed) = (Arc::clone(&gateway), Arc::clone(&gateway));
-    vital(
-        &format!("gateway-{index}"),
-        move || failing.fail(),
-        move || {
-            let served = Builder::new_current_thread()
-                .enable_all()
-                .build_local(LocalOptions::default())
-                .and_then(|runtime| runtime.block_on(run(gateway, listener, post)));
-            if let Err(error) = served {
-                tracing::error!(%error, worker = index, "worker ended");
-                failed.fail();
-            }
-        },
-    )
+    let failed = gateway.failing();
+    vital(&format!("gateway-{index}"), gateway.failing(), move || {
+        let served = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .and_then(|runtime| runtime.block_on(run(gateway, listener, post)));
+        if let Err(error) = served {
+            tracing::error!(%error, worker = index, "worker ended");
+            failed();
+        }
+    })
 }
 
 /// The event loop; for tests also on a thread that has one already.

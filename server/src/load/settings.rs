@@ -204,18 +204,11 @@ fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> 
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::parsed;
 
     fn planned(files: u64, more: &[&str]) -> Result<u32, String> {
-        let args = Line::parse_from([&["load", "ws://127.0.0.1:9/ws"], more].concat()).args;
+        let args = parsed([&["load", "ws://127.0.0.1:9/ws"], more].concat()).unwrap();
         run(&args, files).map(|run| run.processes).map_err(|error| error.to_string())
     }
 
@@ -223,7 +216,7 @@ mod tests {
     fn refuses_a_rate_of_which_no_instant_can_be_told() {
         for option in ["--rate", "--churn", "--publish-rate", "--message-rates"] {
             let line = ["load", "--kafka", "b:1", "--topic", "t", option, "1e-20"];
-            let error = Line::try_parse_from(line).err().unwrap();
+            let error = parsed::<Args>(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             let error = error.to_string();
             assert!(error.contains(&format!("'1e-20' for '{option} ")) && error.contains("0.001 or more"), "{error}");

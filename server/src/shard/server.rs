@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::slots::SlotMetrics;
 use super::worker::{self, Start};
-use crate::alarm::Alarm;
+use crate::alarm::vital_task;
 use crate::feed::Update;
 use crate::net::{ListenError, Share, ensure_free, listen};
 
@@ -79,14 +79,8 @@ impl Server {
         }
         let workers = Workers { shared: Arc::clone(&shared), orders: server_orders.clone() };
         let (drains, draining) = Drains::new(Arc::new(workers), drain);
-        let alarm = Alarm::new({
-            let shared = Arc::clone(&shared);
-            move || shared.set_broken()
-        });
-        tokio::spawn(async move {
-            let _alarm = alarm;
-            draining.await;
-        });
+        let failing = Arc::clone(&shared);
+        tokio::spawn(vital_task(move || failing.set_broken(), draining));
         Ok(Self { shared, addr, drains, feeds, orders: server_orders, threads })
     }
 }

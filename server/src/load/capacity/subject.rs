@@ -224,19 +224,12 @@ fn watch_health(admin: String) -> Cpu {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::parsed;
 
     #[tokio::test]
     async fn leaves_no_manifest_behind_when_the_shard_does_not_start() {
-        let mut args = Line::parse_from(["load", "--find-capacity"]).args;
+        let mut args: Args = parsed(["load", "--find-capacity"]).unwrap();
         // The program here is that of the tests, which knows no shard.
         let error = Subject::start(&mut args, 1).await.err().unwrap();
         assert!(matches!(error, SubjectError::NotReady { .. }), "{error}");

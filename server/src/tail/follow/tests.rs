@@ -1,17 +1,11 @@
 //! Against servers that say one thing and end.
 
 use super::*;
-use clap::Parser;
+use crate::cli::parsed;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    args: Args,
-}
 
 #[allow(clippy::result_large_err, reason = "the signature is the library's")]
 async fn accept(listener: &tokio::net::TcpListener) -> WebSocketStream<tokio::net::TcpStream> {
@@ -23,22 +17,33 @@ async fn accept(listener: &tokio::net::TcpListener) -> WebSocketStream<tokio::ne
     tokio_tungstenite::accept_hdr_async(stream, speak).await.unwrap()
 }
 
+/// Where it is to connect, and the arguments for that.
+async fn listening(more: &[&str]) -> (tokio::net::TcpListener, Args) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+    let args = parsed([&["tail", "a", "--url", &url], more].concat()).unwrap();
+    (listener, args)
+}
+
+/// The positions that it comes with.
+async fn since(socket: &mut WebSocketStream<tokio::net::TcpStream>) -> Value {
+    let WsMessage::Text(subscribe) = socket.next().await.unwrap().unwrap() else { panic!("no subscribe") };
+    serde_json::from_str::<Value>(&subscribe).unwrap()["data"]["since"].clone()
+}
+
 fn message(pos: &str, prev: &str) -> WsMessage {
     WsMessage::text(json!({ "type": "t", "channel": "a", "pos": pos, "prev": prev, "data": 1 }).to_string())
 }
 
 #[tokio::test]
 async fn comes_back_with_what_it_saw_last() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--count", "2", "--url", &url]).args;
+    let (listener, args) = listening(&["--count", "2"]).await;
     let contact = Contact::default();
     let server = async {
         let mut asked = Vec::new();
         for round in 0..2 {
             let mut socket = accept(&listener).await;
-            let WsMessage::Text(subscribe) = socket.next().await.unwrap().unwrap() else { panic!("no subscribe") };
-            asked.push(serde_json::from_str::<Value>(&subscribe).unwrap()["data"]["since"].clone());
+            asked.push(since(&mut socket).await);
             let (pos, prev) = if round == 0 { ("1-0-5", "1-0-4") } else { ("1-0-6", "1-0-5") };
             socket.send(message(pos, prev)).await.unwrap();
             let reason = r#"{"retry_after_ms":1}"#.into();
@@ -53,9 +58,7 @@ async fn comes_back_with_what_it_saw_last() {
 
 #[tokio::test]
 async fn comes_back_with_what_it_was_told_where_nothing_came() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--count", "1", "--url", &url]).args;
+    let (listener, args) = listening(&["--count", "1"]).await;
     let contact = Contact::default();
     let server = async {
         let mut asked = Vec::new();
@@ -68,8 +71,7 @@ async fn comes_back_with_what_it_was_told_where_nothing_came() {
         ];
         for said in said {
             let mut socket = accept(&listener).await;
-            let WsMessage::Text(subscribe) = socket.next().await.unwrap().unwrap() else { panic!("no subscribe") };
-            asked.push(serde_json::from_str::<Value>(&subscribe).unwrap()["data"]["since"].clone());
+            asked.push(since(&mut socket).await);
             socket.send(WsMessage::text(said.to_string())).await.unwrap();
             let reason = r#"{"retry_after_ms":1}"#.into();
             let _ = socket.close(Some(CloseFrame { code: CloseCode::Restart, reason })).await;
@@ -84,9 +86,7 @@ async fn comes_back_with_what_it_was_told_where_nothing_came() {
 
 #[tokio::test]
 async fn begins_to_wait_anew_after_a_message() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+    let (listener, args) = listening(&[]).await;
     let contact = Contact::default();
     let server = async {
         let mut failures = Vec::new();
@@ -111,9 +111,7 @@ async fn begins_to_wait_anew_after_a_message() {
 
 #[tokio::test]
 async fn comes_back_from_a_link_that_died_without_a_word() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--count", "2", "--url", &url]).args;
+    let (listener, args) = listening(&["--count", "2"]).await;
     let contact = Contact::default();
     let server = async {
         let mut dead = accept(&listener).await;
@@ -122,9 +120,9 @@ async fn comes_back_from_a_link_that_died_without_a_word() {
         dead.send(message("1-0-5", "1-0-4")).await.unwrap();
         // From here on it neither says anything nor ends.
         let mut socket = accept(&listener).await;
-        let WsMessage::Text(subscribe) = socket.next().await.unwrap().unwrap() else { panic!("no subscribe") };
+        let since = since(&mut socket).await;
         socket.send(message("1-0-6", "1-0-5")).await.unwrap();
-        (dead, socket, serde_json::from_str::<Value>(&subscribe).unwrap()["data"]["since"].clone())
+        (dead, socket, since)
     };
     let both = async { tokio::join!(follow(&args, &contact), server) };
     let (followed, (_dead, _socket, since)) = timeout(Duration::from_secs(30), both).await.expect("it comes back");
@@ -134,7 +132,7 @@ async fn comes_back_from_a_link_that_died_without_a_word() {
 
 #[test]
 fn takes_a_message_with_a_number_that_no_type_holds() {
-    let args = Line::parse_from(["tail", "a"]).args;
+    let args = parsed::<Args>(["tail", "a"]).unwrap();
     let (mut progress, mut ping) = (Progress::default(), PING);
     let text = r#"{"type":"t","channel":"a","pos":"1-0-5","prev":"1-0-4","data":1e999}"#;
     assert!(hear(&args, &Contact::default(), &mut progress, &mut ping, text).unwrap());
@@ -144,18 +142,14 @@ fn takes_a_message_with_a_number_that_no_type_holds() {
 #[tokio::test(start_paused = true)]
 async fn does_not_wait_for_ever_for_an_answer_to_the_upgrade() {
     // The kernel accepts, and nobody reads.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--no-reconnect", "--url", &url]).args;
+    let (_listener, args) = listening(&["--no-reconnect"]).await;
     let ended = follow(&args, &Contact::default()).await.unwrap_err().to_string();
     assert_eq!(ended, "connection ended: the server did not answer within 10s");
 }
 
 #[tokio::test]
 async fn does_not_come_back_where_it_must_not() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+    let (listener, args) = listening(&[]).await;
     let contact = Contact::default();
     let server = async {
         let mut socket = accept(&listener).await;
@@ -168,9 +162,7 @@ async fn does_not_come_back_where_it_must_not() {
 
 #[tokio::test]
 async fn ends_when_the_subscription_is_refused() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+    let (listener, args) = listening(&[]).await;
     let contact = Contact::default();
     let server = async {
         let mut socket = accept(&listener).await;
@@ -184,9 +176,7 @@ async fn ends_when_the_subscription_is_refused() {
 
 #[tokio::test]
 async fn says_what_a_wrong_port_or_path_means() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-    let args = Line::parse_from(["tail", "a", "--url", &url]).args;
+    let (listener, args) = listening(&[]).await;
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();
@@ -202,7 +192,7 @@ async fn says_what_a_wrong_port_or_path_means() {
 
 #[test]
 fn names_what_is_wrong_with_the_url() {
-    let refusal = |url: &str| request(&Line::parse_from(["tail", "a", "--url", url]).args).unwrap_err().to_string();
+    let refusal = |url: &str| request(&parsed::<Args>(["tail", "a", "--url", url]).unwrap()).unwrap_err().to_string();
     assert!(refusal("wss://x/ws").contains("plain ws:// only"));
     assert!(refusal("http://x/ws").contains("plain ws:// only"));
     assert!(refusal("not a url").contains("failed to read --url not a url"));
