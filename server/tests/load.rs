@@ -2,39 +2,18 @@
 
 #![allow(clippy::unwrap_used)] // a test, also in its fixtures
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 
-use wscluster::ws::upgrade::{HeadLimits, accept_key, parse_request};
+use served::{server, upgrade};
 
-/// A server that upgrades everybody and then only listens.
-fn server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || serve(stream.unwrap()));
-        }
-    });
-    addr
-}
+mod served;
 
+/// Upgrades, and then only listens.
 fn serve(mut stream: TcpStream) -> Option<()> {
-    let mut head = Vec::new();
+    upgrade(&mut stream, "")?;
     let mut buf = [0; 1_024];
-    let key = loop {
-        let n = stream.read(&mut buf).ok().filter(|n| *n > 0)?;
-        head.extend_from_slice(&buf[..n]);
-        if let Some(request) = parse_request(&head, HeadLimits::default()).ok()? {
-            break request.key.to_owned();
-        }
-    };
-    let accept = accept_key(&key);
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    stream.write_all(answer.as_bytes()).ok()?;
     while stream.read(&mut buf).ok()? > 0 {}
     Some(())
 }
@@ -53,7 +32,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn merges_what_member_processes_did() {
-    let url = format!("ws://{}/ws", server());
+    let url = format!("ws://{}/ws", server(serve));
     let args =
         [&url, "-c", "30", "--rate", "1000", "--hold", "1ms", "--settle", "10ms", "--processes", "3", "-o", "json"];
     let (code, out, err) = run(&args);
@@ -69,7 +48,7 @@ fn merges_what_member_processes_did() {
 
 #[test]
 fn ends_with_1_when_a_threshold_is_crossed() {
-    let url = format!("ws://{}/ws", server());
+    let url = format!("ws://{}/ws", server(serve));
     let quick = ["-c", "1", "--hold", "1ms", "--settle", "1ms", "-q"];
     let with = |threshold| [&[url.as_str()], &quick[..], &["--fail-on", threshold]].concat();
     assert_eq!(run(&with("failed>0")).0, Some(0));
@@ -114,7 +93,7 @@ fn ends_with_2_and_a_remedy_when_the_command_line_is_wrong() {
 
 #[test]
 fn shows_its_result_when_interrupted() {
-    let url = format!("ws://{}/ws", server());
+    let url = format!("ws://{}/ws", server(serve));
     let child = load(&[&url, "-c", "2", "--hold", "1h", "--settle", "1ms", "--processes", "2", "-o", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -3,46 +3,23 @@
 #![allow(clippy::unwrap_used)] // a test, also in its fixtures
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use wscluster::ws::upgrade::{HeadLimits, accept_key, parse_request};
+use served::{server, upgrade};
+
+mod served;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Bytes that a pipe holds at least with the lines of [`flood`]: nothing more fits then.
 const FULL: u64 = 60_000;
 
-/// A server that sends messages to whoever comes, for as long as they take them.
-fn server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || flood(stream.unwrap()));
-        }
-    });
-    addr
-}
-
+/// Sends messages for as long as they are taken.
 fn flood(mut stream: TcpStream) -> Option<()> {
-    let mut head = Vec::new();
-    let mut buf = [0; 1_024];
-    let key = loop {
-        let n = stream.read(&mut buf).ok().filter(|n| *n > 0)?;
-        head.extend_from_slice(&buf[..n]);
-        if let Some(request) = parse_request(&head, HeadLimits::default()).ok()? {
-            break request.key.to_owned();
-        }
-    };
-    let accept = accept_key(&key);
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\
-         Sec-WebSocket-Protocol: wscluster.v1\r\n\r\n"
-    );
-    stream.write_all(answer.as_bytes()).ok()?;
+    upgrade(&mut stream, "Sec-WebSocket-Protocol: wscluster.v1\r\n")?;
     let data = "x".repeat(900);
     for n in 1_u64.. {
         let text = format!(r#"{{"type":"t","channel":"a","pos":"1-0-{n}","prev":"1-0-{}","data":"{data}"}}"#, n - 1);
@@ -53,7 +30,7 @@ fn flood(mut stream: TcpStream) -> Option<()> {
 }
 
 fn tail(more: &[&str]) -> Child {
-    let url = format!("ws://{}/ws", server());
+    let url = format!("ws://{}/ws", server(flood));
     let mut command = Command::new(env!("CARGO_BIN_EXE_wscluster"));
     command.args(["tail", "a", "--output", "json", "--url", &url]).args(more);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
