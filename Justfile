@@ -1,4 +1,4 @@
-# Everything a developer runs. `just` alone lists it; `pip install rust-just` or `cargo install just` brings it.
+# Tasks for developers. `just` alone lists them; `pip install rust-just` or `cargo install just` installs it.
 
 # List the recipes.
 default:
@@ -12,7 +12,7 @@ build *args:
 test *args:
     cargo test --workspace {{ args }}
 
-# What the compiler and clippy have to say, as errors; and the shell scripts.
+# Run clippy with warnings as errors, and shellcheck on the scripts.
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
     tests/stages/10-scripts.sh
@@ -21,19 +21,19 @@ lint:
 fmt:
     cargo fmt --all
 
-# Write the generated files anew.
+# Regenerate the CRD and docs/fields.md.
 generate:
     tests/generate
 
-# Write manifests/operator.yaml and the table of rights anew, from the chart (needs Go, for Helm).
+# Regenerate manifests/operator.yaml and the table of rights from the chart (needs Go, to build Helm).
 render:
     tests/chart/render
 
-# Check licences, banned crates and sources of all dependencies, offline.
+# Check licenses, banned crates and sources of all dependencies, offline.
 deny:
     tests/run-all --only deny
 
-# Everything that must be green: format, lints, generated files, dependencies, tests, stages.
+# Run everything that CI runs: format, lints, generated files, dependencies, tests, stages.
 ci *args:
     tests/run-all {{ args }}
 
@@ -42,15 +42,15 @@ cluster-up: images
     tests/cluster/up
     tests/cluster/load-image target/images/wscluster.tar target/images/wscluster-operator.tar
 
-# Take it down, whatever state it is in.
+# Stop it, whatever state it is in.
 cluster-down:
     tests/cluster/down
 
-# Build the images without an engine: target/images/*.tar.
+# Build the images without a container engine: target/images/*.tar.
 images *args:
     tests/images/build {{ args }}
 
-# Run the end-to-end tests in the cluster of KUBECONFIG; without one in kind's, where kind-up made it, or in cluster-up's.
+# Run the end-to-end tests in the cluster of KUBECONFIG, else in that of kind-up, else in that of cluster-up.
 e2e *args:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -59,7 +59,7 @@ e2e *args:
     fi
     KUBECONFIG=${KUBECONFIG:-{{ kind }}} exec tests/e2e/run {{ args }}
 
-# Run them in a cluster of this machine (Linux, root) and write docs/kubernetes-measured.md (20 min).
+# Run the end-to-end tests in a cluster on this machine (Linux, root) and write docs/kubernetes-measured.md (20 min).
 measure-kubernetes: cluster-up
     tests/kafka/image target/images/kafka.tar
     tests/cluster/load-image target/images/kafka.tar
@@ -67,12 +67,12 @@ measure-kubernetes: cluster-up
 
 kind := "target/kind.kubeconfig"
 
-# Start a cluster with kind (Docker or Podman), beside whatever your kubectl talks to.
+# Start a cluster with kind (Docker or Podman), without changing your kubectl configuration.
 kind-up:
     mkdir -p target
     kind create cluster --config kind-config.yaml --kubeconfig {{ kind }} --wait 3m
 
-# Build the images with Docker and give them to kind.
+# Build the images with Docker and load them into kind.
 kind-load:
     docker build --file server/Dockerfile --tag localhost/wscluster:dev .
     docker build --file operator/Dockerfile --tag localhost/wscluster-operator:dev .
@@ -83,18 +83,18 @@ kind-down:
     kind delete cluster --name wscluster --kubeconfig {{ kind }}
     rm -f {{ kind }}
 
-# Build what the benches run, optimised.
+# Build the benchmarks and their subjects, optimized.
 [private]
 bench-build:
     cargo build --release --workspace --bins
 
-# Play a thousand shards and a million clients in virtual time, and write docs/simulation.md (2 min).
+# Simulate a thousand shards and a million clients in virtual time, and write docs/simulation.md (2 min).
 simulate:
     cargo build --quiet --workspace --bins
     target/debug/wscluster-simulation scale > target/simulation.md
     mv target/simulation.md docs/simulation.md
 
-# Benches print the machine, the peers and whether each goal is met (exit code 3: one is not), and write
+# Benchmarks print the machine, the peers and whether each goal is met (exit code 3: one is not), and write
 # target/bench/NAME.json. Run them on an idle machine. Peers: apt-get install -y --no-install-recommends haproxy nginx-light
 
 # One gateway worker against HAProxy and nginx: CPU and memory (5 min).
@@ -105,15 +105,15 @@ bench-gateway *args: bench-build
 bench-fanout *args: bench-build
     target/release/wscluster-bench fanout {{ args }}
 
-# 12,000 clients at 100/s, the same at once, and one client more than there are slots (5 min).
+# 12,000 clients at 100/s, the same at once, and one client more than slots exist (5 min).
 bench-12k *args: bench-build
     target/release/wscluster-bench 12k {{ args }}
 
-# Shards killed by SIGKILL under load: nothing lost, nothing twice (1 min).
+# Shards killed by SIGKILL under load: no message lost or duplicated (1 min).
 bench-kill9 *args: bench-build
     target/release/wscluster-bench kill9 {{ args }}
 
-# Scaling, rollouts, edits, accidents, each under load on `wscluster local`: nothing refused, nothing lost, nothing twice (5 min).
+# Scaling, rollouts, edits and failures under load on `wscluster local`: nothing refused, lost or duplicated (5 min).
 bench-changes *args: bench-build
     target/release/wscluster-bench changes {{ args }}
 
@@ -121,26 +121,27 @@ bench-changes *args: bench-build
 bench-slow *args: bench-build
     target/release/wscluster-bench slow {{ args }}
 
-# A shard offered more records than it can fan out: lag, handshakes meanwhile, and what arrives in the end (2 min).
+# A shard offered more records than it can fan out: lag, handshakes meanwhile, and the deliveries in the end (2 min).
 bench-overload *args: bench-build
     target/release/wscluster-bench overload {{ args }}
 
-# Why half of the ancestor's handshakes failed, with a switch, and ours under the same load (4 min).
+# The replaced system's guard, on and off, and wscluster under the same load (4 min).
 bench-ancestor *args: bench-build
     target/release/wscluster-bench ancestor {{ args }}
 
-# Three real Kafka brokers, 2,000 clients, and everything that can break (7 min; --short: 2 min). Needs root, Java, Maven.
+# Three real Kafka brokers, 2,000 clients, and failures of every part (7 min; --short: 2 min). Needs root, Java, Maven.
 bench-audit *args: bench-build
     tests/audit/run {{ args }}
 
-# A shard that starts a million records behind its window, beside one that does not, with real Kafka (2 min). Java, Maven.
+# Start-up time of a shard behind a million old records, with real Kafka (2 min). Needs Java, Maven.
 bench-catch-up *args: bench-build
     taskset -c 1 tests/kafka/run taskset -c 0,1 target/release/wscluster-bench catch-up {{ args }}
 
-# A shard beside a server on Centrifugo's engine, with real Kafka (8 min). Java, Maven, Go; CENTRIFUGO=PATH takes a whole server.
+# CENTRIFUGO=PATH uses a whole Centrifugo server as the peer.
+# A shard against a server built on Centrifugo's library, with real Kafka (8 min). Needs Java, Maven, Go.
 bench-centrifuge *args: bench-build
     taskset -c 1 tests/kafka/run taskset -c 0,1 target/release/wscluster-bench centrifuge {{ args }}
 
-# Put the reports of the last runs into docs/benchmarks.md.
+# Write the reports of the last runs into docs/benchmarks.md and docs/audit.md.
 bench-docs: bench-build
     target/release/wscluster-bench docs
