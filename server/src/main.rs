@@ -1,5 +1,7 @@
 //! `wscluster`: one binary, one subcommand a part of the system.
 
+mod cli;
+
 use std::process::ExitCode;
 
 /// Small aligned blocks of many sizes, one set per connection: glibc spends 1.30 KiB on an idle tunnel, this 0.8.
@@ -7,5 +9,5 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    wscluster::cli::run()
+    cli::run()
 }

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-use wscluster::kafka::embedded::Embedded;
 use wscluster_api::spec::Topic;
+use wscluster_kafka::embedded::Embedded;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

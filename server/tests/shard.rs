@@ -192,7 +192,7 @@ fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
     assert_eq!((&health["status"], &health["state"]), (&"degraded".into(), &"full".into()), "{answer}");
     assert!(health["reason"].as_str().unwrap().contains("ulimit -n"), "{answer}");
     drop(silent);
-    let ping = wscluster::ws::frame::client_frame(wscluster::ws::frame::Opcode::Ping, b"", [0; 4]);
+    let ping = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Ping, b"", [0; 4]);
     for socket in &mut open {
         socket.write_all(&ping).unwrap();
         let mut answer = [0; 2];
@@ -233,7 +233,11 @@ fn says_what_is_wrong_when_it_cannot_start() {
 
 #[test]
 fn refuses_a_port_that_another_program_offers_to_share() {
-    let other = wscluster::net::listen("127.0.0.1:0".parse().unwrap(), wscluster::net::Share::ReusePort).unwrap();
+    let other = wscluster_runtime::sockets::listen(
+        "127.0.0.1:0".parse().unwrap(),
+        wscluster_runtime::sockets::Share::ReusePort,
+    )
+    .unwrap();
     let taken = other.local_addr().unwrap();
     for workers in [1, 2] {
         // Without a parent it ends at once, and well, where it does not refuse.

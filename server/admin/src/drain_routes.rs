@@ -8,8 +8,7 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use wscluster_api::spec::{Drain, RetryAfter};
-
-use super::{Drains, Evict, Holds};
+use wscluster_runtime::drain::{Drains, Evict, Holds};
 
 /// The most that a manifest may ask for too. So far above, the time between two evictions would be none at all.
 const MAX_EVICT_RATE: u32 = 1_000_000;

@@ -4,8 +4,6 @@
 //! connects and says nothing, or only half of something, is let go after a while: descriptors are for clients. Where that thread
 //! ends, nobody answers any more, which whoever supervises the process takes for its end.
 
-pub mod client;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
@@ -41,7 +39,7 @@ pub const GATEWAY: &str = "wscluster-gateway";
 pub enum AdminError {
     /// The port.
     #[error(transparent)]
-    Listen(#[from] crate::net::ListenError),
+    Listen(#[from] wscluster_runtime::sockets::ListenError),
     /// The runtime or thread.
     #[error("failed to start the admin server: {0}")]
     Start(#[from] std::io::Error),
@@ -71,7 +69,7 @@ pub fn start(
     registry: Arc<Registry>,
     more: Router,
 ) -> Result<SocketAddr, AdminError> {
-    let listener = crate::net::listen(addr, crate::net::Share::Exclusive)?;
+    let listener = wscluster_runtime::sockets::listen(addr, wscluster_runtime::sockets::Share::Exclusive)?;
     let bound = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let router = routes(part, registry).merge(more);

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use wscluster_ws::upgrade::{Refusal, accept_key, parse_request};
 
 use super::forward;
 use super::outcome::{Outcome, Phase};
 use super::socket::{Socket as _, has_hung_up};
 use super::state::Settings;
 use super::tunnel::with_scratch;
-use crate::ws::upgrade::{Refusal, accept_key, parse_request};
 
 /// How long, and how much, a refused client may go on sending, so that our answer is not lost to a reset.
 const FAREWELL: Duration = Duration::from_secs(1);

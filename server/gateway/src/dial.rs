@@ -9,14 +9,14 @@ use std::net::SocketAddr;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use tokio::net::TcpStream;
+use wscluster_admin::health::State;
+use wscluster_routing::table::Load;
+use wscluster_ws::upgrade::{Answer, Head, HeadLimits, parse_response};
 
 use super::forward;
 use super::outcome::Retry;
 use super::socket::Socket as _;
-use super::table::Load;
 use super::tunnel::with_scratch;
-use crate::health::State;
-use crate::ws::upgrade::{Answer, Head, HeadLimits, parse_response};
 
 /// The most of a refusal's body that is relayed.
 const MAX_BODY: usize = 64 << 10;

@@ -14,12 +14,12 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Config};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wscluster_admin::health::Discovery as Told;
+use wscluster_runtime::critical_task::vital;
 
 use self::roster::Roster;
 use self::slices::Listing;
 use super::state::{Gateway, Stage};
-use crate::alarm::vital;
-use crate::health::Discovery as Told;
 
 mod api;
 pub mod roster;

@@ -6,16 +6,11 @@
 
 use std::net::IpAddr;
 
-use crate::ws::upgrade::{Head, HeadLimits, Header, Headers, UpgradeRequest};
+use wscluster_protocol::hop::FORWARDED_FOR;
+use wscluster_ws::upgrade::{Head, Header, Headers, UpgradeRequest};
 
 /// Prefix of the fields between gateway and shard.
 const OURS: &str = "x-wscluster-";
-
-/// What a request grows by on the way to the shard, at most: one field, with the longest address.
-pub const ADDED: HeadLimits = HeadLimits { max_bytes: FORWARDED_FOR.len() + LONGEST_ADDRESS.len() + 2, max_headers: 1 };
-// RFC 7239 §7.1 keeps the older field for this use; proxies around us all read it.
-const FORWARDED_FOR: &str = "X-Forwarded-For: ";
-const LONGEST_ADDRESS: &str = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
 
 /// The request as the shard gets it.
 pub fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
@@ -114,8 +109,9 @@ fn starts_with(name: &str, prefix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_ws::upgrade::{Answer, HeadLimits, parse_request, parse_response};
+
     use super::*;
-    use crate::ws::upgrade::{Answer, parse_request, parse_response};
 
     fn forwarded(fields: &str) -> String {
         let head = format!(
@@ -157,11 +153,11 @@ mod tests {
             (5..max_headers - 1).for_each(|_| head += "a:\r\n");
             let pad = max_bytes as usize - head.len() - "a:\r\n\r\n".len();
             head += &format!("a:{}\r\n\r\n", "a".repeat(pad));
-            let ours = crate::gateway::state::Settings::new(&spec, std::time::Duration::ZERO, false).head;
+            let ours = crate::state::Settings::new(&spec, std::time::Duration::ZERO, false).head;
             assert_eq!(ours, HeadLimits { max_bytes: head.len(), max_headers: head.matches(':').count() });
             let parsed = parse_request(head.as_bytes(), ours).unwrap().unwrap();
-            let sent = request(&parsed, LONGEST_ADDRESS.parse().unwrap());
-            let shard = crate::shard::settings::Settings::new("t", &spec).head;
+            let sent = request(&parsed, wscluster_protocol::hop::LONGEST_ADDRESS.parse().unwrap());
+            let shard = wscluster_protocol::hop::shard_head_limits(&spec.gateway.limits);
             assert!(parse_request(&sent, shard).unwrap().is_some());
             assert_eq!(sent.len(), shard.max_bytes, "no more room than is needed");
         }

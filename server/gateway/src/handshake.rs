@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
+use wscluster_routing::table::{Lease, ShardId};
+use wscluster_runtime::fds::Permit;
 
 use super::client::{Asked, Client};
 use super::dial::{self, Reply};
@@ -20,10 +22,8 @@ use super::queue::Ticket;
 use super::record::Record;
 use super::socket::Socket as _;
 use super::state::{Gateway, Stage};
-use super::table::{Lease, ShardId};
 use super::tunnel::{First, Tunnel};
 use super::worker::Worker;
-use crate::fds::Permit;
 
 /// Serves one client; ends when its tunnel is open or its refusal was sent.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
@@ -276,7 +276,7 @@ impl<'a> Admission<'a> {
             biased;
             connected = dial::connect(lease.shard().member().ws, &asked.head) => match connected {
                 // Our own want, and no fault of the shard.
-                Err(error) if crate::net::is_shortage(&error) => {
+                Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
                     return Err(Outcome::Unavailable(Unavailable::FdLimit).into());
                 }
                 connected => connected.map_err(|_| Retry::Dial),

@@ -7,27 +7,25 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
+use wscluster_admin::drain_routes::routes;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
-
-use crate::alarm::vital_task;
-use crate::cli::USAGE;
-use crate::drain::routes::routes;
-use crate::drain::{Drains, STEP};
-use crate::fds::{Budget, explain};
-use crate::net::{ListenError, Share};
-use crate::process::Stop;
-use crate::{admin, net, passing, process, telemetry};
+use wscluster_routing::table::Member;
+use wscluster_runtime::args::USAGE;
+use wscluster_runtime::critical_task::vital_task;
+use wscluster_runtime::drain::{Drains, STEP};
+use wscluster_runtime::fds::{Budget, explain};
+use wscluster_runtime::process::Stop;
+use wscluster_runtime::sockets::{ListenError, Share};
+use wscluster_runtime::{logs, process, socket_activation, sockets};
 
 use self::discovery::{Discovery, DiscoveryError, Service};
 use self::state::{Gateway, Settings, Stage};
-use self::table::Member;
 
 pub mod client;
 pub mod dial;
@@ -39,16 +37,13 @@ pub mod master;
 pub mod members;
 pub mod metrics;
 pub mod outcome;
-pub mod pick;
 pub mod poll;
 pub mod queue;
 pub mod record;
 pub mod registry;
-pub mod shard;
 pub mod socket;
 pub mod state;
 pub mod status;
-pub mod table;
 pub mod tunnel;
 pub mod worker;
 
@@ -104,21 +99,6 @@ pub struct Args {
     exit_with_parent: bool,
 }
 
-impl FromStr for Member {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || format!("{text:?} is not a shard; write NAME=HOST:PORT,HOST:PORT (WebSocket, then admin)");
-        let (name, addresses) = text.split_once('=').ok_or_else(wanted)?;
-        let (ws, admin) = addresses.split_once(',').ok_or_else(wanted)?;
-        let address = |text: &str| text.trim().parse().map_err(|_| wanted());
-        match name.trim() {
-            "" => Err(wanted()),
-            name => Ok(Self { name: name.to_owned(), ws: address(ws)?, admin: address(admin)? }),
-        }
-    }
-}
-
 /// Why a gateway cannot run.
 #[derive(Debug, thiserror::Error)]
 enum GatewayError {
@@ -127,7 +107,7 @@ enum GatewayError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
-    Admin(#[from] admin::AdminError),
+    Admin(#[from] wscluster_admin::AdminError),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
     #[error("failed to start: {0}")]
@@ -144,7 +124,7 @@ pub fn run(args: Args) -> ExitCode {
     match serve(&args) {
         Ok(code) => code,
         Err(error) => {
-            telemetry::stderr().line(&format!("error: {}", explain(&error)));
+            logs::stderr().line(&format!("error: {}", explain(&error)));
             let is_usage = matches!(error, GatewayError::Manifest(_) | GatewayError::Members(_));
             if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
@@ -169,7 +149,7 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     let part = Arc::new(status::AdminPart::new(Arc::clone(&gateway)));
     let (drains, draining) = Drains::new(Arc::clone(&gateway), gateway.settings.drain.clone());
     let more = routes(drains.clone());
-    let admin = admin::start(args.admin, part, Arc::new(registry), more)?;
+    let admin = wscluster_admin::start(args.admin, part, Arc::new(registry), more)?;
 
     // A worker's event loop has three descriptors, and each may be replaced while it is open.
     let discovering = if args.discover.is_some() { discovery::DESCRIPTORS } else { 0 };
@@ -208,18 +188,18 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
 
 /// One for each worker: those that this process was started with, or its own.
 fn listeners(args: &Args, settings: &Settings) -> Result<Vec<TcpListener>, GatewayError> {
-    let inherited = passing::inherited()?;
+    let inherited = socket_activation::inherited()?;
     if !inherited.is_empty() {
         return Ok(inherited);
     }
-    let is_shared = net::is_shared(args.listen);
-    let first = net::listen(args.listen, Share::ReusePort)?;
+    let is_shared = sockets::is_shared(args.listen);
+    let first = sockets::listen(args.listen, Share::ReusePort)?;
     if is_shared {
         tracing::info!(ws = %args.listen, "another gateway listens on this port too: each gets a share of the clients");
     }
     // With port 0 the kernel has chosen one, and the other workers share it.
     let bound = first.local_addr()?;
-    let more = (1..workers(args, settings)).map(|_| net::listen(bound, Share::ReusePort));
+    let more = (1..workers(args, settings)).map(|_| sockets::listen(bound, Share::ReusePort));
     Ok(std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?)
 }
 

@@ -1,4 +1,4 @@
-//! A parent process that only keeps the listening sockets ([`crate::passing`]) for the gateway, its child.
+//! A parent process that only keeps the listening sockets ([`wscluster_runtime::socket_activation`]) for the gateway, its child.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::process::{Child, ChildStdin, Command};
-
-use crate::backoff::{self, Backoff};
-use crate::passing::Passed;
-use crate::process::{Stop, signal_child, stop_requested};
+use wscluster_runtime::backoff::{self, Backoff};
+use wscluster_runtime::process::{Stop, signal_child, stop_requested};
+use wscluster_runtime::socket_activation::Passed;
 
 /// Time to end at once in.
 const DEAF: Duration = Duration::from_secs(2);

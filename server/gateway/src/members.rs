@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
+use wscluster_routing::table::Member;
+use wscluster_runtime::critical_task::vital;
+
 use super::state::{Gateway, Stage};
-use super::table::Member;
-use crate::alarm::vital;
 
 /// Between two looks at the file.
 const EVERY: Duration = Duration::from_millis(100);

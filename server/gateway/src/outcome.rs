@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt as _};
 use wscluster_api::spec::RetryAfter;
-
-use crate::ws::upgrade::{AnswerError, Refusal, write_answer};
+use wscluster_ws::upgrade::{AnswerError, Refusal, write_answer};
 
 /// The end of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

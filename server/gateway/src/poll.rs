@@ -17,12 +17,12 @@ use rand::RngExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use wscluster_admin::GATEWAY;
+use wscluster_admin::health::ShardHealth;
+use wscluster_routing::table::{GONE_MS, Shard, ShardId};
+use wscluster_runtime::critical_task::{vital, vital_task};
 
 use super::state::{Gateway, Order, Stage};
-use super::table::{GONE_MS, Shard, ShardId};
-use crate::admin::GATEWAY;
-use crate::alarm::{vital, vital_task};
-use crate::health::ShardHealth;
 
 /// Between two polls of one shard, give or take a fifth so that gateways do not poll in step.
 const EVERY: Duration = Duration::from_millis(500);
@@ -91,7 +91,7 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>) {
                 heard(&gateway, &shard, health, &mut silence);
             }
             // Our own want says nothing about the shard.
-            Ok(Err(PollError::Connect(error))) if crate::net::is_shortage(&error) => silence.failed = 0,
+            Ok(Err(PollError::Connect(error))) if wscluster_runtime::sockets::is_shortage(&error) => silence.failed = 0,
             Ok(Err(error)) => {
                 silence.failed += 1;
                 tracing::debug!(shard = shard.member().name, %error, "health poll failed");

@@ -7,43 +7,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Waker};
 
 use rand::seq::IteratorRandom as _;
 use slab::Slab;
 use wscluster_api::spec::RetryAfter;
+use wscluster_routing::flow::FlowBytes;
+use wscluster_routing::table::{Shard, ShardId};
+use wscluster_runtime::drain::hint_ms;
+use wscluster_runtime::fds::Permit;
 
 use super::metrics::Metrics;
 use super::state::Gateway;
-use super::table::{Shard, ShardId};
-use crate::drain::hint_ms;
-use crate::fds::Permit;
-
-/// A byte count that one thread writes and others read.
-#[derive(Debug, Default)]
-pub struct Bytes(AtomicU64);
-
-impl Bytes {
-    /// Adds `n`; only ever called on the owning thread, so that no locked instruction is needed.
-    pub fn add(&self, n: usize) {
-        self.0.store(self.0.load(Relaxed) + n as u64, Relaxed);
-    }
-
-    /// The count so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// Bytes relayed between the clients of one worker and one shard.
-#[derive(Debug, Default)]
-pub struct FlowBytes {
-    /// Client to shard.
-    pub up: Bytes,
-    /// Shard to client.
-    pub down: Bytes,
-}
 
 /// What a tunnel is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

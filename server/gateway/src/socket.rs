@@ -46,7 +46,7 @@ impl Socket for TcpStream {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        crate::net::send(self, bytes)
+        wscluster_runtime::sockets::send(self, bytes)
     }
 
     fn finish(&self) {

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use wscluster_api::WsClusterSpec;
 use wscluster_api::spec::{Drain, RetryAfter};
+use wscluster_protocol::hop;
+use wscluster_routing::table::{Member, ShardId, Table};
+use wscluster_runtime::drain::{Holds, Phase};
+use wscluster_runtime::fds::{Budget, Permit};
+use wscluster_ws::upgrade::HeadLimits;
 
 use super::discovery::Discovery;
 use super::metrics::Metrics;
 use super::queue::Queue;
-use super::table::{Member, ShardId, Table};
-use crate::drain::{Holds, Phase};
-use crate::fds::{Budget, Permit};
-use crate::ws::upgrade::HeadLimits;
 
 /// All that a gateway knows of the manifest, and what its command line asks for.
 #[derive(Clone, Debug)]
@@ -48,10 +49,7 @@ impl Settings {
     pub fn new(spec: &WsClusterSpec, drain_lag: Duration, log_handshakes: bool) -> Self {
         let (limits, queue) = (&spec.gateway.limits, &spec.gateway.queue);
         Self {
-            head: HeadLimits {
-                max_bytes: usize::try_from(limits.max_head_bytes.0).unwrap_or(usize::MAX),
-                max_headers: limits.max_headers as usize,
-            },
+            head: hop::gateway_head_limits(limits),
             head_timeout: limits.head_timeout.0,
             handshake_timeout: limits.handshake_timeout.0,
             shard_timeout: limits.shard_timeout.0,

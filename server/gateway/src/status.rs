@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
-use super::state::{Gateway, Stage};
-use crate::admin::Part;
-use crate::health::{
+use wscluster_admin::Part;
+use wscluster_admin::health::{
     CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, State, Status,
     percent,
 };
-use crate::process::{CpuMeter, memory_limit_bytes, usage};
+use wscluster_runtime::process::{CpuMeter, memory_limit_bytes, usage};
+
+use super::state::{Gateway, Stage};
 
 /// The gateway as its admin server sees it.
 pub struct AdminPart {

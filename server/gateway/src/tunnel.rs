@@ -17,11 +17,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Sleep;
+use wscluster_routing::flow::Bytes;
+use wscluster_ws::boundary::Frames;
 
 use self::leave::Leaving;
-use super::registry::{Bytes, Parting, Seat};
+use super::registry::{Parting, Seat};
 use super::socket::Socket;
-use crate::ws::boundary::Frames;
 
 mod leave;
 

@@ -11,14 +11,14 @@ use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
+use wscluster_runtime::critical_task::vital;
+use wscluster_runtime::fds::{Budget, Permit};
 
 use super::handshake;
 use super::outcome::{Outcome, Unavailable};
 use super::record::Record;
 use super::registry::Registry;
 use super::state::{Gateway, Order, Post, Stage};
-use crate::alarm::vital;
-use crate::fds::{Budget, Permit};
 
 /// After a failed accept the loop rests, because the reason (no descriptors) does not pass by trying again.
 const REST: Duration = Duration::from_millis(100);
@@ -123,7 +123,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening
         };
         match accepted {
             Ok((stream, peer)) => welcome(&worker, stream, peer),
-            Err(error) if crate::net::is_shortage(&error) => {
+            Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
                 complain(&gateway, &error);
                 tokio::time::sleep(REST).await;
             }
@@ -132,7 +132,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening
         }
     }
     // Those whom the kernel has accepted for us already, or begun to, would be reset with the listener.
-    crate::net::refuse_new(&listener);
+    wscluster_runtime::sockets::refuse_new(&listener);
     let settled = tokio::time::Instant::now() + SETTLE;
     while let Ok(Ok((stream, peer))) = tokio::time::timeout_at(settled, listener.accept()).await {
         welcome(&worker, stream, peer);
@@ -141,7 +141,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening
         welcome(&worker, stream, peer);
     }
     // A parent may hold the socket too, and nobody would accept.
-    crate::net::stop_listening(&listener);
+    wscluster_runtime::sockets::stop_listening(&listener);
 }
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use wscluster_protocol::{Epoch, Partition};
+
 use super::encode::Mold;
-use crate::feed::{Epoch, Partition};
 
 /// Partitions to begin with; the first order of a source is its history.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use tokio::sync::{SetOnce, oneshot};
+use wscluster_protocol::{Epoch, Partition, Position, Record};
 
 use super::Shared;
 use super::encode::Mold;
 use super::security::TokenSource;
-use crate::feed::{Epoch, Partition, Position, Record};
 
 /// What one request, and all together, may take.
 #[derive(Clone, Copy, Debug)]

@@ -103,7 +103,7 @@ impl Connect<'_> {
     }
 
     /// For a producer that keeps order and writes each record once (KIP-98).
-    pub(crate) fn producer(&self) -> Result<(ClientConfig, Context), ConfigError> {
+    pub fn producer(&self) -> Result<(ClientConfig, Context), ConfigError> {
         let (mut config, context) = self.base()?;
         config
             .set("enable.idempotence", "true")
@@ -126,9 +126,10 @@ impl Connect<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::kafka::check;
     use wscluster_api::spec::Rack;
+
+    use super::*;
+    use crate::check;
 
     #[test]
     fn check_finds_what_librdkafka_refuses() {

@@ -136,7 +136,7 @@ impl Mold {
         }
     }
 
-    /// Writes the value of `raw` into `data`, as the members that [`crate::feed::Draft`] takes.
+    /// Writes the value of `raw` into `data`, as the members that [`wscluster_protocol::Draft`] takes.
     pub(super) fn data<H>(&self, raw: Raw<'_, H>, data: &mut Vec<u8>) -> Result<(), Skip> {
         data.clear();
         let Some(value) = raw.value else {

@@ -3,13 +3,9 @@
 //! A source encodes each record once. Every worker gets the same [`Update`]s in the same order and keeps its own
 //! window of them, so that what a worker has applied and what its window holds are always the same thing.
 
-mod position;
-mod record;
-
 use std::sync::Arc;
 
-pub use position::{Epoch, Partition, Position, PositionError};
-pub use record::{Draft, Record};
+use wscluster_protocol::{Partition, Record};
 
 /// What a source tells every worker, in order.
 #[derive(Clone, Debug)]

@@ -16,20 +16,20 @@ use rdkafka::error::RDKafkaErrorCode;
 
 /// What Kafka says about a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Described {
+pub struct Described {
     /// Its id as librdkafka writes it (base64); none from brokers older than 2.8, which have none.
-    pub(crate) id: Option<String>,
+    pub id: Option<String>,
     /// Number of partitions.
-    pub(crate) partitions: i32,
+    pub partitions: i32,
     /// Those without a leader now, by number: nobody answers for them.
-    pub(crate) leaderless: Vec<i32>,
+    pub leaderless: Vec<i32>,
     /// Whether this user may read it (KIP-430); yes with brokers older than 2.3, which do not tell.
-    pub(crate) readable: bool,
+    pub readable: bool,
 }
 
 /// Why topics could not be described.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DescribeError {
+pub enum DescribeError {
     /// A name that Kafka cannot know.
     #[error("failed to describe topics: a name holds a zero byte")]
     Name,
@@ -57,7 +57,7 @@ impl<T> Drop for Owned<T> {
 }
 
 /// Asks broker `broker` to describe `topics`; for each in turn what Kafka says, or why it says nothing.
-pub(crate) fn describe<C: ClientContext>(
+pub fn describe<C: ClientContext>(
     client: &Client<C>,
     broker: i32,
     topics: &[&str],

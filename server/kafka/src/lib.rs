@@ -4,25 +4,25 @@
 //! exactly once and in order, and tells every worker the same [`Update`]s. A slow worker makes the source wait, so lag
 //! grows and is seen; nothing is dropped. A broker that goes away costs time only: reading goes on where it stopped.
 
-mod behind;
+mod assignment;
+pub mod backfill;
 mod config;
 mod context;
 pub mod embedded;
 mod encode;
-pub(crate) mod identity;
+pub mod feed;
+pub mod identity;
+mod lag_age;
 mod metrics;
 mod names;
 mod offsets;
-pub mod past;
 mod read;
-#[cfg(test)]
-mod real;
 mod security;
-#[cfg(test)]
-mod tests;
-mod track;
 mod trouble;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -34,16 +34,16 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::SetOnce;
 use tokio::sync::mpsc::Sender;
+use wscluster_admin::health::KafkaCheck;
 use wscluster_api::spec::Kafka;
+use wscluster_runtime::critical_task::vital;
 
+use self::backfill::Past;
 pub use self::config::{ConfigError, Connect};
 pub use self::context::Context;
 use self::metrics::Metrics;
-use self::past::Past;
 use self::trouble::Troubles;
-use crate::alarm::vital;
 use crate::feed::Update;
-use crate::health::KafkaCheck;
 
 /// What a source needs beside the manifest.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ struct Shared {
     pending: AtomicU64,
     /// A partition asked for an offset that Kafka does not have.
     out_of_range: AtomicBool,
-    lives: past::Lives,
+    lives: backfill::Lives,
 }
 
 impl Shared {
@@ -190,7 +190,7 @@ pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> R
     let connect = Connect { spec, brokers: &options.brokers, client: &options.client };
     let (config, context) = connect.consumer()?;
     let shared = Arc::new(Shared::default());
-    let past = Past::start(&config, context.tokens(), &shared, past::Limits::default(), &options.broken)?;
+    let past = Past::start(&config, context.tokens(), &shared, backfill::Limits::default(), &options.broken)?;
     let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
     let (orders, inbox) = mpsc::channel();
     let (wake, woken) = mpsc::sync_channel(1);

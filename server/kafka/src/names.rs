@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::feed::{Partition, Position};
+use wscluster_protocol::{Partition, Position};
 
 /// The channels seen lately, in two generations: the older one goes when the younger one is full.
 #[derive(Debug)]
@@ -56,8 +56,9 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_protocol::Epoch;
+
     use super::*;
-    use crate::feed::Epoch;
 
     fn at(number: i32, offset: i64) -> Position {
         Position { partition: Partition { epoch: Epoch(1), number }, offset }

@@ -16,15 +16,16 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::Sender;
+use wscluster_protocol::{Draft, Partition, Position, Record};
 
 use self::filling::Filling;
+use super::assignment::{Order, Start};
 use super::encode::{Mold, Raw, Skip};
 use super::metrics::Reason;
 use super::names::Names;
-use super::track::{Order, Start};
 use super::trouble::Kind;
 use super::{Context, Shared};
-use crate::feed::{Draft, Partition, Position, Record, Update};
+use crate::feed::Update;
 
 /// The reader of one source. See the module's documentation.
 pub(super) struct Reader {

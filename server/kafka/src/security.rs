@@ -146,8 +146,9 @@ fn claims(token: &str) -> Option<serde_json::Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use wscluster_api::spec::{Sasl, Tls};
+
+    use super::*;
 
     fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> Credential {
         let path = dir.path().join(name);

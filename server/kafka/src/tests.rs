@@ -1,5 +1,7 @@
 //! The source against the embedded broker, also while that one fails.
 
+mod broker;
+
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -8,10 +10,11 @@ use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 use tokio::sync::mpsc;
 use wscluster_api::spec::{Kafka, Topic};
+use wscluster_protocol::Record;
 
 use super::embedded::Embedded;
 use super::{Options, Source, part, start};
-use crate::feed::{Record, Update};
+use crate::feed::Update;
 
 type Producer = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
 
@@ -91,7 +94,7 @@ impl Rig {
         }
     }
 
-    fn wait_for(&self, what: &str, condition: impl Fn(&super::KafkaCheck) -> bool) {
+    fn wait_for(&self, what: &str, condition: impl Fn(&crate::KafkaCheck) -> bool) {
         let end = std::time::Instant::now() + DEADLINE;
         while !condition(&self.source.status()) {
             assert!(std::time::Instant::now() < end, "{what}: {:?}", self.source.status());

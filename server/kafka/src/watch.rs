@@ -16,15 +16,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataBroker;
 use regex::Regex;
 use wscluster_api::spec::{Kafka, Topic, TopicSelector};
+use wscluster_protocol::Epoch;
 
-use super::behind::Behind;
+use super::assignment::{Order, Start};
 use super::encode::Mold;
 use super::identity::{DescribeError, Described, describe};
+use super::lag_age::Behind;
 use super::offsets::{Ask, OffsetsError, ask};
-use super::track::{Order, Start};
 use super::trouble::Kind;
 use super::{Context, Options, Shared, SourceError};
-use crate::feed::Epoch;
 
 /// Why a look at the cluster failed.
 #[derive(Debug, thiserror::Error)]

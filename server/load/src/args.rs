@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 use wscluster_api::units::{Size, Span};
+use wscluster_runtime::args::{Output, name_value, rate, rate_or_never};
 
 use super::capacity::Limits;
 use super::schedule::Rate;
 use super::threshold::Threshold;
-use crate::cli::{Output, name_value, rate, rate_or_never};
 
 const EXAMPLES: &str = "\
 Examples:

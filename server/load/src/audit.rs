@@ -3,8 +3,7 @@
 //! holes. Costs a few words per client while all is well.
 
 use serde::{Deserialize, Serialize};
-
-use crate::feed::{Epoch, Partition};
+use wscluster_protocol::{Epoch, Partition};
 
 /// What a message was, compared with those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,14 +16,14 @@ use evidence::{Evidence, Holds, Row};
 pub(super) use limits::Limits;
 use search::Search;
 use subject::{Subject, SubjectError};
+use wscluster_runtime::args::Output;
 
 use super::args::Args;
-use super::conductor::{Run, RunError, conduct};
+use super::coordinator::{Run, RunError, conduct};
 use super::report::Report;
 use super::schedule::Rate;
 use super::settings::{self, UsageError, range};
 use super::{COULD_NOT_RUN, USAGE, fail};
-use crate::cli::Output;
 
 /// Channels of a run that names none.
 const CHANNELS: &str = "K{0..9}.trade";

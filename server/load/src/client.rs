@@ -8,11 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::dial::{Times, dial};
 use super::failure::{Failure, Phase};
+use super::ground_truth::ClientLog;
 use super::inbox::Inbox;
-use super::order::Sending;
 use super::session::{End, Session};
-use super::truth::ClientLog;
 use super::worker::Worker;
+use super::worker_plan::Sending;
 
 /// Lives client `k`, which is due at `due`. A closed loop's `permit` is given back after the first handshake.
 pub(super) async fn live(worker: Rc<Worker>, k: u32, mut due: Instant, mut permit: Option<OwnedSemaphorePermit>) {

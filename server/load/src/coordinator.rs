@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::interval;
+use wscluster_runtime::args::Output;
 
 use super::fleet::{Fleet, FleetError};
-use super::order::{Control, Order, unix_now};
+use super::ground_truth::{Findings, Truth};
 use super::progress::Progress;
 use super::report::{AuditReport, BUSY_PERCENT, GeneratorReport, Report};
 use super::stats::ThreadTime;
 use super::topic::{Follower, Publisher, Topic, TopicError};
-use super::truth::{Findings, Truth};
 use super::worker::{Outcome, Snapshot};
-use crate::cli::Output;
+use super::worker_plan::{Control, Order, unix_now};
 
 /// A checked run.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
             () = signals.next() => {
                 if control.stop {
                     // The second signal: at once, without a result.
-                    crate::telemetry::flush();
+                    wscluster_runtime::logs::flush();
                     std::process::exit(3);
                 }
                 control.stop = true;

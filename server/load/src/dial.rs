@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use wscluster_ws::upgrade::{Answer, AnswerError, Head, HeadLimits, accept_key, parse_response};
 
 use super::backoff::{Advice, hint_of};
 use super::failure::{Failure, Phase};
-use super::order::Order;
 use super::source;
-use crate::ws::upgrade::{Answer, AnswerError, Head, HeadLimits, accept_key, parse_response};
+use super::worker_plan::Order;
 
 /// Receive buffer of slow clients, so that what they do not read piles up at the server.
 const SLOW_RECEIVE_BUFFER: usize = 4_096;

@@ -13,8 +13,8 @@ use tokio::process::Command;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::order::{Control, Order};
 use super::worker::{self, Outcome, Snapshot, WorkerError};
+use super::worker_plan::{Control, Order};
 
 /// Why a fleet cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +165,7 @@ pub(super) fn be_member() -> Result<(), FleetError> {
     std::io::stdin().lock().read_line(&mut first).map_err(|e| FleetError::Order(e.to_string()))?;
     let order: Order = serde_json::from_str(&first)
         .map_err(|e| FleetError::Order(format!("{e}; --member is for processes started by a load run")))?;
-    crate::net::raise_open_files();
+    wscluster_runtime::sockets::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Runtime)?;
     runtime.block_on(async {
         // Ctrl-C reaches the whole process group: the parent decides when members stop.

@@ -176,10 +176,10 @@ fn compare_track(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use wscluster_protocol::{Epoch, Partition};
 
     use super::super::audit::Verdict;
     use super::*;
-    use crate::feed::{Epoch, Partition};
 
     const TAIL: Duration = Duration::from_nanos(10);
     const PARTITION: Partition = Partition { epoch: Epoch(3), number: 0 };

@@ -4,16 +4,17 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use wscluster_protocol::Position;
+use wscluster_ws::decode::{Event, Flow};
+use wscluster_ws::frame::{Opcode, client_frame};
+
 use super::audit::{Track, Verdict};
 use super::backoff::Advice;
 use super::failure::{Failure, Phase};
+use super::ground_truth::{ClientLog, Nanos};
 use super::message::{Delivery, Message, Reader};
-use super::order::unix_now;
 use super::stats::{Stats, count};
-use super::truth::{ClientLog, Nanos};
-use crate::feed::Position;
-use crate::ws::decode::{Event, Flow};
-use crate::ws::frame::{Opcode, client_frame};
+use super::worker_plan::unix_now;
 
 /// One client's side of one connection.
 #[derive(Debug)]
@@ -222,8 +223,9 @@ pub(super) fn subscription(log: &ClientLog, channels: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_protocol::{Epoch, Partition};
+
     use super::*;
-    use crate::feed::{Epoch, Partition};
 
     #[test]
     fn says_what_it_last_saw_of_the_present_life_of_a_topic() {

@@ -10,14 +10,14 @@ mod backoff;
 mod capacity;
 mod channels;
 mod client;
-mod conductor;
+mod coordinator;
 mod dial;
 mod failure;
 mod fleet;
+mod ground_truth;
 mod inbox;
 mod latency;
 mod message;
-mod order;
 mod progress;
 mod report;
 mod schedule;
@@ -31,15 +31,14 @@ mod target;
 mod tests;
 mod threshold;
 mod topic;
-mod truth;
 mod worker;
+mod worker_plan;
 
 use std::process::ExitCode;
 
 pub use args::Args;
 use report::Report;
-
-use crate::cli::{Output, USAGE};
+use wscluster_runtime::args::{Output, USAGE};
 
 /// A threshold was crossed, or, where none was given, nobody connected.
 const CROSSED: u8 = 1;
@@ -55,7 +54,7 @@ pub fn run(args: Args) -> ExitCode {
             Err(error) => fail(COULD_NOT_RUN, &error),
         };
     }
-    let files = crate::net::raise_open_files();
+    let files = wscluster_runtime::sockets::raise_open_files();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(COULD_NOT_RUN, &format!("failed to start an event loop: {error}")),
@@ -70,7 +69,7 @@ pub fn run(args: Args) -> ExitCode {
     if run.processes > 1 && args.processes == 0 && !args.quiet {
         eprintln!("{} clients need more than one process: using {}", args.connections, run.processes);
     }
-    match runtime.block_on(conductor::conduct(&run, |_| {})) {
+    match runtime.block_on(coordinator::conduct(&run, |_| {})) {
         Ok(report) => finish(&args, &report),
         Err(error) => fail(COULD_NOT_RUN, &error),
     }

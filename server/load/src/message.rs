@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use wscluster_protocol::Position;
 
-use super::truth::Nanos;
-use crate::feed::Position;
+use super::ground_truth::Nanos;
 
 /// A message of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,8 +216,9 @@ fn slot(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_protocol::{Draft, Epoch, Partition, Record};
+
     use super::*;
-    use crate::feed::{Draft, Epoch, Partition, Record};
 
     fn position(offset: i64) -> Position {
         Position { partition: Partition { epoch: Epoch(7), number: 1 }, offset }

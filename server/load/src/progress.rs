@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use wscluster_runtime::args::Output;
 
 use super::worker::Snapshot;
-use crate::cli::Output;
 
 /// Between two plain lines.
 const PLAIN: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ground_truth::Findings;
 use super::latency::Summary;
 use super::stats::{Chain, Latencies, Messages, Stats, ThreadTime};
 use super::topic::PublisherReport;
-use super::truth::Findings;
 
 /// The result.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -26,7 +26,7 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, RateError> {
         match text {
             "max" => Ok(Self::Max),
-            text => crate::cli::rate(text).map(Self::PerSecond).map_err(RateError),
+            text => wscluster_runtime::args::rate(text).map(Self::PerSecond).map_err(RateError),
         }
     }
 }

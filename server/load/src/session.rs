@@ -13,15 +13,15 @@ use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
+use wscluster_ws::close::CloseCode;
+use wscluster_ws::decode::{Decoder, Role};
+use wscluster_ws::frame::{Opcode, client_frame, close_payload};
 
 use super::failure::{Failure, Phase};
+use super::ground_truth::ClientLog;
 use super::inbox::{Inbox, subscription};
-use super::order::{Control, Sending};
-use super::truth::ClientLog;
 use super::worker::Worker;
-use crate::ws::close::CloseCode;
-use crate::ws::decode::{Decoder, Role};
-use crate::ws::frame::{Opcode, client_frame, close_payload};
+use super::worker_plan::{Control, Sending};
 
 /// Largest message accepted.
 const MAX_MESSAGE: u32 = 16 << 20;

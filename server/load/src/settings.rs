@@ -3,12 +3,12 @@
 use super::args::Args;
 use super::backoff::Backoff;
 use super::channels::{ChannelError, Template, expand};
-use super::conductor::Run;
-use super::order::{Order, Sending};
+use super::coordinator::Run;
 use super::schedule::{Rate, Schedule};
 use super::source;
 use super::target::{Target, TargetError};
 use super::topic::Topic;
+use super::worker_plan::{Order, Sending};
 
 /// Most processes of a run.
 const MAX_PROCESSES: u32 = 256;
@@ -204,8 +204,9 @@ fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> 
 
 #[cfg(test)]
 mod tests {
+    use wscluster_runtime::args::parsed;
+
     use super::*;
-    use crate::cli::parsed;
 
     fn planned(files: u64, more: &[&str]) -> Result<u32, String> {
         let args = parsed([&["load", "ws://127.0.0.1:9/ws"], more].concat()).unwrap();

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use wscluster_ws::decode::{Decoder, Event, Flow};
+use wscluster_ws::frame::{Opcode, server_frame};
+use wscluster_ws::upgrade::{HeadLimits, accept_key, parse_request};
 
 use super::channels::Template;
-use super::conductor::{Mark, Run, conduct};
-use super::order::{Order, tests::order};
+use super::coordinator::{Mark, Run, conduct};
 use super::report::Report;
 use super::topic::Topic;
-use crate::ws::decode::{Decoder, Event, Flow};
-use crate::ws::frame::{Opcode, server_frame};
-use crate::ws::upgrade::{HeadLimits, accept_key, parse_request};
+use super::worker_plan::{Order, tests::order};
 
 /// A server that does `serve` with each connection, in a thread of its own.
 fn server(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {

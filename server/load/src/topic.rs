@@ -9,17 +9,16 @@ mod real;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use follower::Follower;
+pub(super) use publisher::{Publisher, PublisherReport};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use wscluster_kafka::Context;
 
 use super::channels::Template;
-use super::truth::Nanos;
-use crate::kafka::Context;
-
-pub(super) use follower::Follower;
-pub(super) use publisher::{Publisher, PublisherReport};
+use super::ground_truth::Nanos;
 
 /// Limit of a question to the broker.
 const ANSWER_TIME: Duration = Duration::from_secs(10);

@@ -12,11 +12,11 @@ use tokio::time::{interval, sleep_until};
 
 use super::client::{early, live};
 use super::failure::Failure;
+use super::ground_truth::ClientLog;
 use super::message::Reader;
-use super::order::{Clock, Control, Order};
 use super::session::Session;
 use super::stats::{Chain, Counts, Messages, Stats, ThreadTime, count};
-use super::truth::ClientLog;
+use super::worker_plan::{Clock, Control, Order};
 
 /// How often a worker shows where it stands.
 const SNAPSHOT: Duration = Duration::from_millis(200);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use super::ground_truth::Nanos;
 use super::schedule::Schedule;
 use super::target::Target;
-use super::truth::Nanos;
 
 /// What clients send by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

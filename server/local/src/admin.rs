@@ -10,10 +10,10 @@ use axum::routing::get;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use wscluster_admin::health::Status;
+use wscluster_admin::{self, AdminError, Part};
 
 use super::watch::{Shared, with};
-use crate::admin::{self, AdminError, Part};
-use crate::health::Status;
 
 /// The page; it stands on its own and is the one of the docs.
 const PAGE: &str = include_str!("../../../docs/demo.html");
@@ -51,7 +51,7 @@ pub fn start(addr: SocketAddr, board: Shared, page: &PageLink) -> Result<(Socket
         }
     };
     let more = Router::new().route("/", get(home));
-    Ok((admin::start(addr, Arc::new(Run(board)), Arc::new(registry), more)?, restarts))
+    Ok((wscluster_admin::start(addr, Arc::new(Run(board)), Arc::new(registry), more)?, restarts))
 }
 
 /// What the page connects to when nothing else is asked.

@@ -14,12 +14,12 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot};
+use wscluster_runtime::args;
+use wscluster_runtime::socket_activation::Passed;
+use wscluster_runtime::sockets::ListenError;
 
-use super::held::Front;
+use super::listen_sockets::Front;
 use super::supervise::Report;
-use crate::cli;
-use crate::net::ListenError;
-use crate::passing::Passed;
 
 /// Lines kept for an error report.
 const TAIL: usize = 20;
@@ -111,7 +111,7 @@ impl Running {
     ) -> Result<(Self, oneshot::Receiver<Addresses>), SpawnError> {
         let mut command = tokio::process::Command::new(&program.path);
         // Meant for another process: a child has all of its arguments from this one, or from the manifest.
-        for name in cli::variables() {
+        for name in args::VARIABLES {
             command.env_remove(name);
         }
         command
@@ -150,7 +150,7 @@ impl Running {
     /// Sends `signal` if it still runs.
     pub fn signal(&self, signal: rustix::process::Signal) {
         // It may be gone already: then there is nothing to tell.
-        let _ = crate::process::signal_child(&self.child, signal);
+        let _ = wscluster_runtime::process::signal_child(&self.child, signal);
     }
 }
 

@@ -108,7 +108,7 @@ pub enum Event {
     /// Something needs attention: a part is not ready, or ready again.
     Status {
         /// `healthy`, `degraded` or `unhealthy`.
-        status: crate::health::Status,
+        status: wscluster_admin::health::Status,
         /// What is wrong; empty when healthy.
         reasons: Vec<String>,
     },
@@ -235,7 +235,7 @@ impl fmt::Display for Event {
             Self::Applied { took_ms } => {
                 write!(f, "all is as the manifest says, after {}", seconds(*took_ms))
             }
-            Self::Status { status: crate::health::Status::Healthy, .. } => f.write_str("all parts are ready"),
+            Self::Status { status: wscluster_admin::health::Status::Healthy, .. } => f.write_str("all parts are ready"),
             Self::Status { reasons, .. } => write!(f, "not all is well: {}", reasons.join("; ")),
             Self::Stopping { connections, grace_ms, .. } => write!(
                 f,

@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use wscluster_admin::health::Status;
+use wscluster_runtime::fds::explain;
+use wscluster_runtime::process::is_traced;
 
-use super::course::Course;
-use super::edit::Edit;
+use super::admin::Restarts;
 use super::event::{Event, millis};
 use super::fleet::{After, Fleet, Left};
-use super::front::Restarts;
+use super::manifest_watcher::Edit;
 use super::ready::Ready;
+use super::reconciler::Course;
 use super::run::{Ended, RunError};
 use super::screen::Screen;
 use super::stop::{self, Signals};
 use super::supervise::{Order, Report};
 use super::traffic::Rates;
 use super::watch::{self, Shared, with};
-use crate::fds::explain;
-use crate::health::Status;
-use crate::process::is_traced;
 
 /// Time after which a start that takes long is explained, and again.
 const EXPLAIN: Duration = Duration::from_secs(10);

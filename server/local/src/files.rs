@@ -10,9 +10,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use wscluster_routing::table::Member;
 
-use super::version::Version;
-use crate::gateway::table::Member;
+use super::revision::Version;
 
 /// The folder; removed with the run.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ mod tests {
         };
         for members in [vec![], vec![member("prices-0", 10)], vec![member("prices-0", 10), member("prices-1", 20)]] {
             files.set_members(&members).unwrap();
-            assert_eq!(crate::gateway::members::read(&files.members()).unwrap().members, members);
+            assert_eq!(wscluster_gateway::members::read(&files.members()).unwrap().members, members);
         }
     }
 

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use wscluster_routing::table::Member;
+use wscluster_runtime::sockets::ListenError;
 
+use super::admin::Restarts;
 use super::child::Program;
 use super::files::{Files, FilesError};
-use super::front::Restarts;
 use super::ports::Reserved;
 use super::program::{At, Kind, Setting, Written};
+use super::revision::Version;
 use super::supervise::{Hung, Order, Report, Wanted, keep};
-use super::version::Version;
 use super::watch::{Shared, with};
-use crate::gateway::table::Member;
-use crate::net::ListenError;
 
 /// A child that was told to end at once and has not after this long is killed.
 const HANGS: Duration = Duration::from_secs(1);

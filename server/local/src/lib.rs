@@ -1,34 +1,34 @@
 //! `wscluster local`: the manifest that Kubernetes takes, as processes of this machine.
 //!
 //! One process a shard and a gateway, as in Kubernetes, all children of this one and of its own executable; an embedded broker
-//! where the manifest names none. [`run`](run::run) sets a run up and [`drive`] drives it; [`course`] says where it goes when the
-//! manifest is edited and [`fleet`] carries that out; [`supervise`] keeps one child running; [`board`] holds what is known of them;
+//! where the manifest names none. [`run`](run::run) sets a run up and [`event_loop`] drives it; [`reconciler`] says where it goes when the
+//! manifest is edited and [`fleet`] carries that out; [`supervise`] keeps one child running; [`state`] holds what is known of them;
 //! [`screen`] is all output.
 
-pub mod board;
+pub mod admin;
 pub mod change;
 pub mod child;
-pub mod course;
 pub mod demo;
-pub mod drive;
-pub mod edit;
 pub mod event;
+pub mod event_loop;
 pub mod files;
 pub mod fleet;
-pub mod front;
-pub mod held;
+pub mod listen_sockets;
+pub mod manifest_watcher;
 pub mod observe;
 pub mod ports;
 pub mod program;
 pub mod ready;
+pub mod reconciler;
+pub mod revision;
 pub mod rollout;
 pub mod run;
 pub mod sample;
 pub mod screen;
+pub mod state;
 pub mod stop;
 pub mod supervise;
 pub mod traffic;
-pub mod version;
 pub mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -40,14 +40,14 @@ use clap::builder::NonEmptyStringValueParser;
 use wscluster_api::WsCluster;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
+use wscluster_runtime::args::{Output, USAGE};
+use wscluster_runtime::fds;
+use wscluster_runtime::logs::{self, LogArgs};
 
 use self::change::Given;
 use self::event::Event;
 use self::run::{Ended, Job, RunError};
 use self::screen::Screen;
-use crate::cli::{Output, USAGE};
-use crate::fds;
-use crate::telemetry::{self, LogArgs};
 
 /// Exit code after a second Ctrl-C: 128 + SIGINT, as shells count.
 const INTERRUPTED: u8 = 130;
@@ -105,7 +105,7 @@ pub fn run(args: Args, log: &LogArgs) -> ExitCode {
     let mut screen = match Screen::new(args.output, log.log_format) {
         Ok(screen) => screen,
         Err(error) => {
-            telemetry::stderr().line(&format!("wscluster local: failed to start: {error}"));
+            logs::stderr().line(&format!("wscluster local: failed to start: {error}"));
             return ExitCode::FAILURE;
         }
     };

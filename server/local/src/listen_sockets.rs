@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use crate::net::{self, ListenError, Share};
+use wscluster_runtime::sockets::{self, ListenError, Share};
 
 /// What a child is given to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Held {
     /// Those for the next life. New ones get no client before the child listens on them.
     pub fn sockets(&mut self, front: Option<Front>) -> Result<&[TcpListener], ListenError> {
         if let (Some(front), true) = (front, self.0.is_empty()) {
-            let sockets = (0..front.sockets).map(|_| net::bind(front.addr, Share::ReusePort));
+            let sockets = (0..front.sockets).map(|_| sockets::bind(front.addr, Share::ReusePort));
             self.0 = sockets.collect::<Result<_, _>>()?;
         }
         Ok(&self.0)
@@ -30,7 +30,7 @@ impl Held {
 
     /// Whether somebody who connects now may wait for the next life.
     pub fn listen(&self) -> bool {
-        self.0.iter().all(net::listens)
+        self.0.iter().all(sockets::listens)
     }
 
     /// Nobody is to wait for the next life: others at the same address serve.

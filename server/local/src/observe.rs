@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use wscluster_admin::health::{self, ShardHealth};
 use wscluster_plan::{Observed, Shard, State, Timestamp};
 
-use super::board::{Board, Row};
 use super::fleet::Part;
-use crate::health::{self, ShardHealth};
+use super::state::{Board, Row};
 
 /// A shard that was ready and has not answered for this long is silent; until then what it said last holds.
 const SILENT: Duration = Duration::from_secs(3);

@@ -8,8 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::net::{self, ListenError};
+use wscluster_runtime::sockets::{self, ListenError};
 
 /// A port held for children.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub struct Reserved {
 impl Reserved {
     /// Holds `addr`; port 0 picks a free one.
     pub fn take(addr: SocketAddr) -> Result<Self, ListenError> {
-        net::ensure_free(addr)?;
+        sockets::ensure_free(addr)?;
         let bind = || {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
@@ -43,8 +42,9 @@ impl Reserved {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
+    use wscluster_runtime::sockets::Share;
+
     use super::*;
-    use crate::net::Share;
 
     fn any() -> SocketAddr {
         "127.0.0.1:0".parse().unwrap()
@@ -54,7 +54,7 @@ mod tests {
     fn child_listens_on_a_reserved_port_again_and_again() {
         let reserved = Reserved::take(any()).unwrap();
         for share in [Share::Exclusive, Share::ReusePort, Share::Exclusive] {
-            let listener = net::listen(reserved.addr(), share).unwrap();
+            let listener = sockets::listen(reserved.addr(), share).unwrap();
             TcpStream::connect(reserved.addr()).unwrap();
             drop(listener);
             let refused = TcpStream::connect(reserved.addr()).unwrap_err();
@@ -65,18 +65,18 @@ mod tests {
     #[test]
     fn several_gateways_listen_on_one_reserved_port() {
         let reserved = Reserved::take(any()).unwrap();
-        let both = [(); 2].map(|()| net::listen(reserved.addr(), Share::ReusePort).unwrap());
+        let both = [(); 2].map(|()| sockets::listen(reserved.addr(), Share::ReusePort).unwrap());
         assert_eq!(both.map(|l| l.local_addr().unwrap()), [reserved.addr(); 2]);
     }
 
     #[test]
     fn gateway_knows_whether_it_shares_its_port() {
         let reserved = Reserved::take(any()).unwrap();
-        assert!(!net::is_shared(reserved.addr()), "who holds a port without listening gets no client");
-        let other = net::listen(reserved.addr(), Share::ReusePort).unwrap();
-        assert!(net::is_shared(reserved.addr()));
+        assert!(!sockets::is_shared(reserved.addr()), "who holds a port without listening gets no client");
+        let other = sockets::listen(reserved.addr(), Share::ReusePort).unwrap();
+        assert!(sockets::is_shared(reserved.addr()));
         drop(other);
-        assert!(!net::is_shared(reserved.addr()));
+        assert!(!sockets::is_shared(reserved.addr()));
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn refuses_a_port_where_another_run_listens() {
-        let other = net::listen(any(), Share::ReusePort).unwrap();
+        let other = sockets::listen(any(), Share::ReusePort).unwrap();
         let error = Reserved::take(other.local_addr().unwrap()).unwrap_err();
         assert!(error.to_string().contains("another process holds the port"), "{error}");
     }

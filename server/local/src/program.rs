@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 pub use wscluster_api::Part as Kind;
 
 use super::child::Program;
-use super::held::Front;
-use super::version::Version;
+use super::listen_sockets::Front;
+use super::revision::Version;
 
 /// What stays the same for every child.
 #[derive(Debug)]

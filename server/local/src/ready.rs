@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::board::Board;
 use super::sample::Sample;
+use super::state::Board;
 
 /// Addresses of a run that is ready. Members are part of the documented output: `docs/local.md`.
 #[derive(Clone, Debug, Serialize)]

@@ -8,27 +8,27 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::task::JoinSet;
+use wscluster_admin::client::{self, CallError};
+use wscluster_admin::health;
 use wscluster_api::WsCluster;
 use wscluster_api::spec::{Drain, TopicSelector};
 use wscluster_api::units::Span;
+use wscluster_kafka::embedded::{Embedded, EmbeddedError};
+use wscluster_kafka::{self, SourceError};
 use wscluster_plan::{
     Action, Autoscaler, Desired, Observed, Plan, Reason, Returning, Rounds, State, Timestamp, Why, plan,
 };
+use wscluster_runtime::drain::Evict;
 
 use super::change::{FixedField, Given, applicable, changes};
-use super::edit::Edit;
 use super::event::{Event, millis};
 use super::fleet::{Fleet, FleetError, Part};
+use super::manifest_watcher::Edit;
 use super::observe::observed;
 use super::program::Kind;
+use super::revision::Version;
 use super::rollout::{self, Seen};
-use super::version::Version;
 use super::watch::{Shared, with};
-use crate::admin::client::{self, CallError};
-use crate::drain::Evict;
-use crate::health;
-use crate::kafka::embedded::{Embedded, EmbeddedError};
-use crate::kafka::{self, SourceError};
 
 /// Time a shard has to take an order.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -156,7 +156,7 @@ impl Course {
     fn adopt(&mut self, edit: Edit) -> Result<Vec<String>, RefusedEdit> {
         let cluster = edit?;
         applicable(&self.cluster, &cluster, self.given)?;
-        kafka::check(&cluster.spec.source.kafka)?;
+        wscluster_kafka::check(&cluster.spec.source.kafka)?;
         if let Some(broker) = &self.broker {
             for topic in &cluster.spec.source.kafka.topics {
                 if let TopicSelector::Name(name) = topic.selector()

@@ -44,9 +44,10 @@ mod tests {
 
     use serde_json::{Value, json};
     use wscluster_api::WsClusterSpec;
+    use wscluster_gateway as gateway;
+    use wscluster_shard as shard;
 
     use super::*;
-    use crate::{gateway, shard};
 
     fn cluster(edit: impl FnOnce(&mut Value)) -> WsCluster {
         let mut cluster = json!({

@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use wscluster_admin::AdminError;
 use wscluster_api::WsCluster;
+use wscluster_kafka::SourceError;
+use wscluster_kafka::embedded::{Embedded, EmbeddedError};
+use wscluster_runtime::sockets::ListenError;
 
-use super::board::Board;
+use super::admin::{self, PageLink};
 use super::change::Given;
-use super::course::Course;
 use super::demo::{Demo, DemoError};
-use super::drive::Drive;
-use super::edit;
+use super::event_loop::Drive;
 use super::fleet::{Fleet, FleetError};
-use super::front::{self, PageLink};
+use super::manifest_watcher;
 use super::ports::Reserved;
 use super::program::Setting;
 use super::ready::{About, Ready};
+use super::reconciler::Course;
 use super::sample::{Sample, sample};
 use super::screen::Screen;
+use super::state::Board;
 use super::stop::Signals;
 use super::watch::{Shared, ticker, with};
-use crate::admin::AdminError;
-use crate::kafka::SourceError;
-use crate::kafka::embedded::{Embedded, EmbeddedError};
-use crate::net::ListenError;
 
 /// What to run.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ pub async fn run(job: Job, screen: &mut Screen) -> Result<Ended, RunError> {
         (true, true, None) => return Err(RunError::NoDemoTopic),
         _ => {}
     }
-    crate::kafka::check(kafka)?;
+    wscluster_kafka::check(kafka)?;
     let front = Reserved::take(SocketAddr::new(job.host, job.port))?;
     let broker = if named.is_empty() { Some(Embedded::start(&kafka.topics)?) } else { None };
     let bootstrap = broker.as_ref().map_or_else(|| named.join(","), |broker| broker.bootstrap().to_owned());
@@ -142,7 +142,7 @@ pub async fn run(job: Job, screen: &mut Screen) -> Result<Ended, RunError> {
         ws: format!("ws://{gateway}/ws"),
         channels: sample.as_ref().map_or_else(Vec::new, |sample| sample.channels.clone()),
     };
-    let (admin, restarts) = front::start(SocketAddr::new(job.host, job.admin_port), Arc::clone(&board), &page)?;
+    let (admin, restarts) = admin::start(SocketAddr::new(job.host, job.admin_port), Arc::clone(&board), &page)?;
     let addresses = Addresses { gateway, admin: reachable(admin), kafka: bootstrap };
 
     let (reports, receiver) = mpsc::channel(1_024);
@@ -151,7 +151,7 @@ pub async fn run(job: Job, screen: &mut Screen) -> Result<Ended, RunError> {
     let embedded = broker.is_some();
     let course = Course::new(job.cluster.clone(), job.given, broker, Arc::clone(&board));
     course.begin(&mut fleet)?;
-    let edits = edit::follow(job.file.clone(), job.text.clone())?;
+    let edits = manifest_watcher::follow(job.file.clone(), job.text.clone())?;
     let ticks = ticker(Arc::clone(&board));
     let mut drive = Drive { screen, board, fleet, course, edits, reports: receiver, restarts, ticks, is_ready: false };
     match serve(&mut drive, &job, addresses, embedded, sample, &mut signals).await {

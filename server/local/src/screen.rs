@@ -1,7 +1,7 @@
 //! All output of a run. Standard output gets results: for people the addresses and what happens, for programs one JSON object
 //! a line. Standard error gets the log lines of all children and, on a terminal, the live line below them.
 //!
-//! Nothing here waits for a reader ([`crate::spool`]): a terminal that stands still stops neither the run nor Ctrl-C. What a program
+//! Nothing here waits for a reader ([`wscluster_runtime::nonblocking_writer`]): a terminal that stands still stops neither the run nor Ctrl-C. What a program
 //! reads too slowly waits for it; only beyond [`RESULTS`] something is dropped, and an event says so.
 
 use std::io::{self, IsTerminal as _};
@@ -9,14 +9,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use wscluster_runtime::args::Output;
+use wscluster_runtime::logs::{self, LogFormat};
+use wscluster_runtime::nonblocking_writer::{Raw, Spool};
 
-use super::board::Board;
 use super::event::{Event, Timed};
 use super::ready::Ready;
+use super::state::Board;
 use super::traffic::Rates;
-use crate::cli::Output;
-use crate::spool::{Raw, Spool};
-use crate::telemetry::{self, LogFormat};
 
 /// Without a terminal the state is told at most this often, and only when it changed.
 const QUIET: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub struct Screen {
 impl Screen {
     /// Output in the given forms.
     pub fn new(output: Output, logs: LogFormat) -> io::Result<Self> {
-        let err = telemetry::stderr().clone();
+        let err = logs::stderr().clone();
         let live = output == Output::Text && is_one_terminal();
         // One order for all that one terminal shows.
         let out = if live { err.clone() } else { results(output, Raw(rustix::stdio::stdout()), RESULTS)? };
@@ -72,7 +72,7 @@ impl Screen {
     /// A child logged `line`.
     pub fn log(&self, name: &str, line: &str, dropped: u64) {
         if dropped > 0 {
-            self.log(name, &telemetry::dropped(self.logs, dropped), 0);
+            self.log(name, &logs::dropped(self.logs, dropped), 0);
         }
         match self.logs {
             LogFormat::Json => self.above(&self.err, line),
@@ -130,7 +130,7 @@ impl Screen {
 fn written(output: Output, event: &Event) -> String {
     match output {
         Output::Text => event.to_string(),
-        Output::Json => json(&Timed { time: telemetry::time(), event }),
+        Output::Json => json(&Timed { time: logs::time(), event }),
     }
 }
 

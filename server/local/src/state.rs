@@ -1,17 +1,18 @@
 //! What is known of the children right now: the truth behind `/health`, the live line, "ready" and every plan. Does no I/O.
 //!
-//! [`verdict`] says what it means.
+//! [`health`] says what it means.
 
-mod verdict;
+mod health;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wscluster_admin::health::{GatewayHealth, ShardHealth, State};
+
 use super::event::Listening;
 use super::program::{At, Kind};
 use super::supervise::Hung;
-use crate::health::{GatewayHealth, ShardHealth, State};
 
 /// The children and what they last said.
 #[derive(Debug)]

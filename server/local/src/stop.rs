@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use wscluster_admin::client;
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
 use super::watch::{self, Shared, with};
-use crate::admin::client;
 
 /// Signals that end a run. Listened to from the start, so that none is lost between two waits.
 #[derive(Debug)]

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
+use wscluster_runtime::backoff::Backoff;
+use wscluster_runtime::fds::explain;
 
 use super::child::{Addresses, Program, Running, SpawnError};
 use super::event::{Event, Listening, millis};
-use super::held::Held;
-use crate::backoff::Backoff;
-use crate::fds::explain;
+use super::listen_sockets::Held;
 
 /// What a supervised child does.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use wscluster_admin::client;
 
-use super::board::Board;
+use super::state::Board;
 use super::traffic::{Counters, Rates};
-use crate::admin::client;
 
 /// Time a child has for an answer.
 const WITHIN: Duration = Duration::from_secs(1);

@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use wscluster_ws::frame::{Opcode, put_server_header};
 
 use super::Position;
-use crate::ws::frame::{Opcode, put_server_header};
 
 /// One record, encoded.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ fn json(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::{Epoch, Partition};
+    use crate::{Epoch, Partition};
 
     fn record(data: &[u8]) -> Record {
         let at = |offset| Position { partition: Partition { epoch: Epoch(0xab), number: 2 }, offset };

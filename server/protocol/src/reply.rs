@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
+use wscluster_ws::frame::{Opcode, server_frame};
 
 use super::request::Rejection;
-use crate::feed::Position;
-use crate::ws::frame::{Opcode, server_frame};
+use crate::Position;
 
 /// Answer to `subscribe`.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct SubscriptionAck {
+pub struct SubscriptionAck {
     r#type: &'static str,
     subscribed: Vec<String>,
     count: usize,
@@ -30,12 +30,13 @@ pub(super) struct SubscriptionAck {
 }
 
 impl SubscriptionAck {
-    pub(super) fn new(id: Option<Value>, positions: BTreeMap<String, Value>) -> Self {
+    /// An answer without channels yet.
+    pub fn new(id: Option<Value>, positions: BTreeMap<String, Value>) -> Self {
         Self { r#type: "subscription_ack", r#ref: id, positions, ..Self::default() }
     }
 
     /// Adds a channel and how its recovery went, when one was asked for.
-    pub(super) fn add(&mut self, channel: String, recovered: Option<Result<(), &'static str>>) {
+    pub fn add(&mut self, channel: String, recovered: Option<Result<(), &'static str>>) {
         if let Some(result) = recovered {
             self.recovered.insert(channel.clone(), result.is_ok());
             if let Err(reason) = result {
@@ -45,24 +46,25 @@ impl SubscriptionAck {
         self.subscribed.push(channel);
     }
 
-    pub(super) fn frame(mut self, count: usize) -> Bytes {
+    /// The frame; `count` is the number of subscriptions after it.
+    pub fn frame(mut self, count: usize) -> Bytes {
         self.count = count;
         text(&serde_json::to_value(&self).unwrap_or_default(), None)
     }
 }
 
 /// Answer to `unsubscribe`.
-pub(super) fn unsubscription_ack(channels: &[String], count: usize, id: Option<Value>) -> Bytes {
+pub fn unsubscription_ack(channels: &[String], count: usize, id: Option<Value>) -> Bytes {
     text(&json!({ "type": "unsubscription_ack", "unsubscribed": channels, "count": count }), id)
 }
 
 /// Answer to `heartbeat`.
-pub(super) fn pong(now_ms: i64, id: Option<Value>) -> Bytes {
+pub fn pong(now_ms: i64, id: Option<Value>) -> Bytes {
     text(&json!({ "type": "pong", "ts": now_ms }), id)
 }
 
 /// Good end of an old `reconnect`.
-pub(super) fn reconnect_ack(replayed: usize, id: Option<Value>) -> Bytes {
+pub fn reconnect_ack(replayed: usize, id: Option<Value>) -> Bytes {
     let message = format!("{replayed} missed messages replayed");
     text(
         &json!({ "type": "reconnect_ack", "status": "completed", "messages_replayed": replayed, "message": message }),
@@ -71,17 +73,17 @@ pub(super) fn reconnect_ack(replayed: usize, id: Option<Value>) -> Bytes {
 }
 
 /// Honest end of an old `reconnect`.
-pub(super) fn reconnect_error(message: &str, id: Option<Value>) -> Bytes {
+pub fn reconnect_error(message: &str, id: Option<Value>) -> Bytes {
     text(&json!({ "type": "reconnect_error", "message": message }), id)
 }
 
 /// Greets a client of the subprotocol `wscluster.v1`.
-pub(super) fn hello(shard: &str, ping_ms: u128, session: &str) -> Bytes {
+pub fn hello(shard: &str, ping_ms: u128, session: &str) -> Bytes {
     text(&json!({ "type": "hello", "shard": shard, "ping_ms": ping_ms, "session": session }), None)
 }
 
 /// Tells subscribers that messages of `channel` were lost, and behind which positions it goes on.
-pub(super) fn gap(channel: &str, positions: &[Position]) -> Bytes {
+pub fn gap(channel: &str, positions: &[Position]) -> Bytes {
     let mut gap = json!({ "type": "gap", "channel": channel });
     if !positions.is_empty() {
         gap["positions"] = Position::to_json(positions);
@@ -90,7 +92,7 @@ pub(super) fn gap(channel: &str, positions: &[Position]) -> Bytes {
 }
 
 /// A rejected request.
-pub(super) fn error(rejection: &Rejection) -> Bytes {
+pub fn error(rejection: &Rejection) -> Bytes {
     let Rejection { id, code, message } = rejection;
     text(&json!({ "type": "error", "code": code, "message": message }), id.clone())
 }

@@ -4,25 +4,28 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use crate::feed::Position;
+use crate::Position;
 
 /// Bytes of the longest channel name.
 const MAX_CHANNEL: usize = 256;
 
 /// A request with the `id` that answers refer to.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Request {
-    pub(super) id: Option<Value>,
-    pub(super) ask: Ask,
+pub struct Request {
+    /// The `id` that the answer repeats as `ref`.
+    pub id: Option<Value>,
+    /// The request itself.
+    pub ask: Ask,
 }
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Ask {
+pub enum Ask {
     /// Channels, each once, with what the client last saw of it.
     Subscribe(Vec<(String, Since)>),
     /// Channels, each once.
     Unsubscribe(Vec<String>),
+    /// A sign of life.
     Heartbeat,
     /// The last offset a topic.
     Reconnect(HashMap<String, i64>),
@@ -30,7 +33,7 @@ pub(super) enum Ask {
 
 /// What a client last saw of a channel.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Since {
+pub enum Since {
     /// It does not say: live messages only.
     Now,
     /// Nothing yet: live messages only, and it keeps positions.
@@ -45,15 +48,17 @@ pub(super) enum Since {
 
 /// A rejected request, as the client is told.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rejection {
-    pub(super) id: Option<Value>,
+pub struct Rejection {
+    /// The `id` of the request.
+    pub id: Option<Value>,
     /// A word for machines, and a metric label.
-    pub(super) code: &'static str,
-    pub(super) message: String,
+    pub code: &'static str,
+    /// The remedy, for people.
+    pub message: String,
 }
 
 /// Reads a message of a client.
-pub(super) fn parse(text: &str) -> Result<Request, Rejection> {
+pub fn parse(text: &str) -> Result<Request, Rejection> {
     let reject =
         |id: &Option<Value>, code, message: &str| Rejection { id: id.clone(), code, message: message.to_owned() };
     let value: Value = serde_json::from_str(text)

@@ -4,10 +4,11 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wscluster_admin::health::{ShardHealth, ShardView, State, percent};
+
+use super::flow::FlowBytes;
 use super::pick::Candidate;
-use super::registry::FlowBytes;
 use super::table::Member;
-use crate::health::{ShardHealth, ShardView, State, percent};
 
 /// A belief older than this is doubtful: four missed polls.
 pub const STALE_MS: u64 = 2_000;

@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    /// Prints what `docs/handshake.md` quotes: `cargo test -p wscluster --lib pick -- --ignored --nocapture`.
+    /// Prints what `docs/handshake.md` quotes: `cargo test -p wscluster-routing pick -- --ignored --nocapture`.
     #[test]
     #[ignore = "prints figures, checks nothing"]
     fn figures() {

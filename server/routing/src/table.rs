@@ -5,14 +5,15 @@
 //! [`Table::set`]; an id is never used again.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rand::Rng;
 use tokio::time::Instant;
 
+pub use super::backend::{GONE_MS, Lease, Load, STALE_MS, Shard, ShardId, Standing};
 use super::pick::{Candidate, choose};
-pub use super::shard::{GONE_MS, Lease, Load, STALE_MS, Shard, ShardId, Standing};
 
 /// Where a shard is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,21 @@ pub struct Member {
     pub ws: SocketAddr,
     /// Admin port.
     pub admin: SocketAddr,
+}
+
+impl FromStr for Member {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || format!("{text:?} is not a shard; write NAME=HOST:PORT,HOST:PORT (WebSocket, then admin)");
+        let (name, addresses) = text.split_once('=').ok_or_else(wanted)?;
+        let (ws, admin) = addresses.split_once(',').ok_or_else(wanted)?;
+        let address = |text: &str| text.trim().parse().map_err(|_| wanted());
+        match name.trim() {
+            "" => Err(wanted()),
+            name => Ok(Self { name: name.to_owned(), ws: address(ws)?, admin: address(admin)? }),
+        }
+    }
 }
 
 /// Every shard of the cluster, as far as this gateway knows.

@@ -15,8 +15,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wscluster_api::spec::{Drain, RetryAfter};
 
-pub mod routes;
-
 #[cfg(test)]
 mod tests;
 

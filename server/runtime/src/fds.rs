@@ -56,7 +56,7 @@ impl Budget {
 
     /// From this process's own limit, raised as far as it may be.
     pub fn of_this_process() -> Arc<Self> {
-        Self::new(crate::net::raise_open_files(), open_files())
+        Self::new(crate::sockets::raise_open_files(), open_files())
     }
 
     /// Counts again when the process has opened nearly all that it needs for itself, with `more` to come. Best before
@@ -220,7 +220,7 @@ mod tests {
     fn explains_errors_for_want_of_descriptors_and_no_others() {
         let error = |code: Errno| {
             let source = io::Error::from_raw_os_error(code.raw_os_error());
-            explain(&crate::net::ListenError { addr: "127.0.0.1:1".parse().unwrap(), source })
+            explain(&crate::sockets::ListenError { addr: "127.0.0.1:1".parse().unwrap(), source })
         };
         let explained = error(Errno::MFILE);
         assert!(explained.contains("(os error 24); the limit of open files (") && explained.contains("ulimit -n"));

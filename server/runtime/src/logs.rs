@@ -1,6 +1,6 @@
 //! Logs: fields on standard error, as text for people or JSON for collectors. Standard output belongs to results.
 //!
-//! Whoever logs never waits and never fails, whatever becomes of the reader ([`crate::spool`]). [`Logs`] sees to it that what is
+//! Whoever logs never waits and never fails, whatever becomes of the reader ([`crate::nonblocking_writer`]). [`Logs`] sees to it that what is
 //! logged last is still written.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use crate::spool::{Raw, Spool};
+use crate::nonblocking_writer::{Raw, Spool};
 
 /// Bytes of log lines that may wait for the reader: several thousand lines.
 const WAITING: usize = 1 << 20;

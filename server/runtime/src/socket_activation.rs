@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use listenfd::ListenFd;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
-use crate::net;
+use crate::sockets;
 
 /// Where to look for descriptors in a row: few processes open so many by themselves.
 const FIRST: RawFd = 32;
@@ -20,7 +20,7 @@ const FIRST: RawFd = 32;
 pub fn inherited() -> io::Result<Vec<TcpListener>> {
     let mut passed = ListenFd::from_env();
     let listeners = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).transpose());
-    listeners.map(|listener| listener.and_then(|listener| net::listen_on(&listener).map(|()| listener))).collect()
+    listeners.map(|listener| listener.and_then(|listener| sockets::listen_on(&listener).map(|()| listener))).collect()
 }
 
 /// Descriptors in a row that every child inherits which is started while this lives.
@@ -60,12 +60,12 @@ impl Passed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Share;
+    use crate::sockets::Share;
 
     #[test]
     fn descriptors_are_in_a_row_whatever_is_open() {
         let any = "127.0.0.1:0".parse().unwrap();
-        let sockets = [(); 3].map(|()| net::bind(any, Share::ReusePort).unwrap());
+        let sockets = [(); 3].map(|()| sockets::bind(any, Share::ReusePort).unwrap());
         // Every second descriptor is taken.
         let taken = Passed::new(&[(); 8].map(|()| sockets[0].try_clone().unwrap())).unwrap();
         let taken: Vec<_> = taken.0.into_iter().step_by(2).collect();

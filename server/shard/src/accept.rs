@@ -25,12 +25,12 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
                 let room = Room::take(worker.borrow().shared.slots.fds());
                 tokio::task::spawn_local(handshake::run(Rc::clone(&worker), stream, peer, room));
             }
-            Err(error) if crate::net::is_shortage(&error) => {
+            Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
                 // The connections at hand are not touched; those in the backlog wait until some of them end.
                 worker.borrow().shared.metrics.accept_pauses.inc();
                 if logged.is_none_or(|at| at.elapsed() >= QUIET) {
                     logged = Some(Instant::now());
-                    let limit = crate::net::raise_open_files();
+                    let limit = wscluster_runtime::sockets::raise_open_files();
                     tracing::error!(
                         %error, open_files_limit = limit,
                         "cannot accept: raise the limit of open files (ulimit -n, LimitNOFILE) above capacity, or lower capacity"

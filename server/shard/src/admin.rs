@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use wscluster_admin::Part;
+use wscluster_admin::health::{
+    CapacityCheck, Checks, CpuCheck, KafkaCheck, MemoryCheck, ShardHealth, State, Status, percent,
+};
+use wscluster_runtime::process::{CpuMeter, memory_limit_bytes, usage};
 
-use super::routed::Gateways;
+use super::gateway_presence::Gateways;
 use super::shared::Shared;
-use crate::admin::Part;
-use crate::health::{CapacityCheck, Checks, CpuCheck, KafkaCheck, MemoryCheck, ShardHealth, State, Status, percent};
-use crate::process::{CpuMeter, memory_limit_bytes, usage};
 
 /// Tells how the source is.
 pub type SourceStatus = Box<dyn Fn() -> KafkaCheck + Send + Sync>;

@@ -9,11 +9,11 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
+use wscluster_kafka::backfill::{Found, Missing, Reason};
+use wscluster_protocol::{Position, Record};
 
 use super::window::{Hold, Recovery, Window};
 use super::worker::Worker;
-use crate::feed::{Position, Record};
-use crate::kafka::past::{Found, Missing, Reason};
 
 /// What a held request asked of the past.
 #[derive(Debug, Default)]
@@ -146,9 +146,10 @@ impl Worker {
 mod tests {
     use wscluster_api::spec::History;
     use wscluster_api::units::{Size, Span};
+    use wscluster_kafka::feed::Update;
+    use wscluster_protocol::{Draft, Epoch, Partition};
 
     use super::*;
-    use crate::feed::{Draft, Epoch, Partition, Update};
 
     fn at(number: i32, offset: i64) -> Position {
         Position { partition: Partition { epoch: Epoch(7), number }, offset }

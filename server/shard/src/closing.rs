@@ -2,13 +2,14 @@
 //! any more, our half is shut first and the peer's end awaited, or a reset would take our Close frame with it. All of it
 //! within [`LINGER`].
 
+use wscluster_ws::close::CloseCode;
+use wscluster_ws::decode::Violation;
+use wscluster_ws::frame::{Opcode, close_payload, server_frame};
+
 use super::connection::Phase;
 use super::outbox::Due;
 use super::settings::LINGER;
 use super::worker::Worker;
-use crate::ws::close::CloseCode;
-use crate::ws::decode::Violation;
-use crate::ws::frame::{Opcode, close_payload, server_frame};
 
 impl Worker {
     /// Closes a connection that is open. What is due goes first, but not to slow clients, who would wait for it.

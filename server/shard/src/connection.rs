@@ -14,13 +14,13 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use wscluster_ws::decode::Decoder;
 
 use super::channels::Membership;
 use super::outbox::Due;
 use super::slots::Slot;
 use super::wheel::Tick;
 use super::worker::Worker;
-use crate::ws::decode::Decoder;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -199,7 +199,7 @@ impl Worker {
         let mut written = 0;
         while written < bytes.len() {
             self.tally.writes += 1;
-            match crate::net::send(stream, &bytes[written..]) {
+            match wscluster_runtime::sockets::send(stream, &bytes[written..]) {
                 Ok(len) => written += len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

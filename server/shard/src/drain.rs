@@ -1,4 +1,4 @@
-//! Drains of a shard: the pace is [`crate::drain`]'s, here is who goes. A shard refuses upgrades from the beginning on,
+//! Drains of a shard: the pace is [`wscluster_runtime::drain`]'s, here is who goes. A shard refuses upgrades from the beginning on,
 //! because its gateways ask another one.
 
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use rand::RngExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wscluster_api::spec::{Drain, RetryAfter};
+use wscluster_runtime::drain::{self, Holds, STEP, hint_ms, reason};
+use wscluster_ws::close::CloseCode;
 
 use super::connection::Phase;
 use super::settings::LINGER;
 use super::shared::Shared;
 use super::worker::Worker;
-use crate::drain::{self, Holds, STEP, hint_ms, reason};
-use crate::ws::close::CloseCode;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]

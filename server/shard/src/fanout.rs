@@ -10,11 +10,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use wscluster_kafka::feed::Update;
+use wscluster_protocol::reply;
 
 use super::channels::ChannelId;
-use super::reply;
 use super::worker::{Worker, now_ms};
-use crate::feed::Update;
 
 /// A channel with more members on this worker is a big one.
 const SMALL: usize = 256;

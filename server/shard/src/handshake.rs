@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use wscluster_protocol::reply;
+use wscluster_runtime::fds::{Budget, Permit, RefusalPermit};
+use wscluster_ws::upgrade::{Refusal, UpgradeRequest, accept_key, parse_request};
 
 use self::attempt::Attempt;
 use super::connection::read;
-use super::reply;
 use super::shared::{FD_LIMIT, Shared};
 use super::slots::Slot;
 use super::worker::Worker;
-use crate::fds::{Budget, Permit, RefusalPermit};
-use crate::ws::upgrade::{Refusal, UpgradeRequest, accept_key, parse_request};
 
 /// The subprotocol whose clients are greeted.
 const PROTOCOL: &str = "wscluster.v1";

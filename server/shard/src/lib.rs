@@ -6,21 +6,19 @@
 
 mod accept;
 pub mod admin;
+mod backfill;
 mod channels;
 mod closing;
 mod connection;
 mod delivery;
 pub mod drain;
 mod fanout;
+mod gateway_presence;
 mod handshake;
-mod held;
 mod liveness;
 pub mod metrics;
 mod outbox;
-mod past;
-mod reply;
-mod request;
-mod routed;
+mod pending_subscribes;
 mod run;
 mod server;
 mod session;

@@ -3,10 +3,10 @@
 use rand::RngExt as _;
 use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
+use wscluster_ws::frame::{Opcode, server_frame};
 
 use super::connection::Phase;
 use super::worker::Worker;
-use crate::ws::frame::{Opcode, server_frame};
 
 impl Worker {
     /// Gives a new connection its first deadline, somewhere in the first interval: those that came together are not

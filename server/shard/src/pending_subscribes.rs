@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
+use wscluster_protocol::request::Since;
+use wscluster_protocol::{Partition, Position};
 
-use super::past::Asked;
-use super::request::Since;
+use super::backfill::Asked;
 use super::wheel::Tick;
-use crate::feed::{Partition, Position};
 
 /// Requests of one connection that may be held; further ones are answered at once.
 const OF_ONE: usize = 8;
@@ -112,8 +112,9 @@ impl HeldRequests {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_protocol::Epoch;
+
     use super::*;
-    use crate::feed::Epoch;
 
     fn at(offset: i64) -> Position {
         Position { partition: Partition { epoch: Epoch(7), number: 0 }, offset }

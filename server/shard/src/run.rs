@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use prometheus_client::registry::Registry;
+use wscluster_admin::drain_routes::{evict_route, routes};
 use wscluster_api::manifest::ManifestError;
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
+use wscluster_kafka::Options;
+use wscluster_runtime::args::USAGE;
+use wscluster_runtime::fds::explain;
+use wscluster_runtime::process::{Stop, announce_listening, default_workers, stop_requested};
 
 use super::admin::Admin;
 use super::server::Server;
 use super::settings::Settings;
 use super::source::NoSource;
 use super::{drain, source};
-use crate::cli::USAGE;
-use crate::drain::routes::{evict_route, routes};
-use crate::fds::explain;
-use crate::kafka::Options;
-use crate::process::{Stop, announce_listening, default_workers, stop_requested};
 
 /// Arguments of `wscluster shard`.
 #[derive(clap::Args, Debug)]
@@ -90,7 +90,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         settings.incarnation = incarnation;
     }
     let workers = args.workers.or(settings.workers).unwrap_or_else(default_workers).max(1);
-    let files = crate::net::raise_open_files();
+    let files = wscluster_runtime::sockets::raise_open_files();
     if files < u64::from(settings.capacity) + 64 {
         tracing::warn!(
             open_files_limit = files,
@@ -117,7 +117,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
-        let admin = crate::admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
+        let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
         // Event loops that are still starting, and connections to brokers.
         server.shared.slots.fds().settle(3 * workers as usize + 8);
         let announce = || {

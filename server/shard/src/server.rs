@@ -6,6 +6,9 @@ use std::thread::JoinHandle;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
+use wscluster_kafka::feed::Update;
+use wscluster_runtime::critical_task::vital_task;
+use wscluster_runtime::sockets::{ListenError, Share, ensure_free, listen};
 
 use super::drain::{Drains, Order, Workers};
 use super::metrics::Metrics;
@@ -13,9 +16,6 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::slots::SlotMetrics;
 use super::worker::{self, Start};
-use crate::alarm::vital_task;
-use crate::feed::Update;
-use crate::net::{ListenError, Share, ensure_free, listen};
 
 /// Updates that may wait for a worker; then the source waits.
 const FEED: usize = 64;

@@ -9,21 +9,21 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use wscluster_api::spec::SlowClient;
+use wscluster_protocol::reply::{self, SubscriptionAck};
+use wscluster_protocol::request::{self, Ask, Rejection, Request, Since};
+use wscluster_protocol::{Position, Record};
+use wscluster_ws::close::CloseCode;
+use wscluster_ws::decode::{Decoder, Event, Flow, Role};
+use wscluster_ws::frame::{Opcode, server_frame};
 
+use super::backfill::{Asked, Missed};
 use super::channels::{ChannelId, Membership};
 use super::connection::Phase;
-use super::held::{Held, Until};
 use super::metrics::Label;
-use super::past::{Asked, Missed};
-use super::reply::{self, SubscriptionAck};
-use super::request::{self, Ask, Rejection, Request, Since};
+use super::pending_subscribes::{Held, Until};
 use super::settings::{AHEAD_TIMEOUT, ECHO_MAX_MESSAGE};
 use super::window::Recovery;
 use super::worker::{Worker, now_ms};
-use crate::feed::{Position, Record};
-use crate::ws::close::CloseCode;
-use crate::ws::decode::{Decoder, Event, Flow, Role};
-use crate::ws::frame::{Opcode, server_frame};
 
 /// What a client missed, or why that is not known.
 type Recovered = Result<Vec<Arc<Record>>, &'static str>;

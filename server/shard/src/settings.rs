@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use wscluster_api::WsClusterSpec;
 use wscluster_api::spec::{Delivery, Drain, Kafka};
-
-use crate::gateway::forward::ADDED;
-use crate::ws::upgrade::HeadLimits;
+use wscluster_protocol::hop;
+use wscluster_ws::upgrade::HeadLimits;
 
 /// Settings of a shard.
 #[derive(Clone, Debug)]
@@ -61,11 +60,7 @@ impl Settings {
             source: spec.source.kafka.clone(),
             drain: spec.drain.clone(),
             allowed_origins: spec.gateway.allowed_origins.clone(),
-            head: HeadLimits {
-                max_bytes: usize::try_from(limits.max_head_bytes.0).unwrap_or(usize::MAX),
-                max_headers: limits.max_headers as usize,
-            }
-            .with_room(ADDED),
+            head: hop::shard_head_limits(limits),
             head_timeout: limits.head_timeout.0,
             workers: spec.template.shard.workers,
             echo: false,

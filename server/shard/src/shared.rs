@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::SetOnce;
+use wscluster_admin::health::State;
+use wscluster_kafka::backfill::Past;
+use wscluster_runtime::fds::{Budget, Permit};
 
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::slots::{Slot, Slots};
-use crate::fds::{Budget, Permit};
-use crate::health::State;
-use crate::kafka::past::Past;
 
 /// Why a client is refused for which there is a slot but no descriptor.
 pub(super) const FD_LIMIT: &str = "fd_limit";

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
-
-use crate::fds::{Budget, Permit};
+use wscluster_runtime::fds::{Budget, Permit};
 
 /// Slots of one shard.
 #[derive(Debug)]

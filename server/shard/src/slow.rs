@@ -3,10 +3,10 @@
 //! No policy cuts a frame, drops an answer to a request, or touches a client whose socket still takes bytes.
 
 use wscluster_api::spec::SlowClient;
+use wscluster_ws::close::CloseCode;
 
 use super::metrics::Label;
 use super::worker::Worker;
-use crate::ws::close::CloseCode;
 
 impl Worker {
     /// Whether more waits for a connection than may.

@@ -4,13 +4,13 @@ use std::sync::OnceLock;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
+use wscluster_admin::health::KafkaCheck;
 use wscluster_api::spec::Kafka;
+use wscluster_kafka::backfill::Past;
+use wscluster_kafka::feed::Update;
+use wscluster_kafka::{self, Options, SourceError};
 
 use super::admin::SourceStatus;
-use crate::feed::Update;
-use crate::health::KafkaCheck;
-use crate::kafka::past::Past;
-use crate::kafka::{self, Options, SourceError};
 
 /// Why there is nothing to read from.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub(super) fn start(
     past: &OnceLock<Past>,
 ) -> Result<SourceStatus, NoSource> {
     if !spec.brokers.is_empty() || !options.brokers.is_empty() {
-        let source = kafka::start(spec, options, workers)?;
+        let source = wscluster_kafka::start(spec, options, workers)?;
         source.register(registry);
         // Set once: a shard has one source.
         let _ = past.set(source.past());

@@ -24,10 +24,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use wscluster_kafka::feed::Update;
+use wscluster_protocol::{Draft, Epoch, Partition, Position, Record};
 
 use super::server::Server;
 use super::settings::Settings;
-use crate::feed::{Draft, Epoch, Partition, Position, Record, Update};
 
 /// Nothing here takes that long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,7 +67,7 @@ impl Rig {
         rig.feed(Update::Begin { partition: PARTITION, topic: "odin.trades".into(), from: 0, lost: false }).await;
         rig.feed(Update::Filled).await;
         let shared = Arc::clone(&rig.server.shared);
-        until("ready", || shared.state() != crate::health::State::Starting).await;
+        until("ready", || shared.state() != wscluster_admin::health::State::Starting).await;
         rig
     }
 

@@ -5,25 +5,24 @@
 //! costs what it holds. A channel that fell silent stays known by its last position (bounded), so that a client of a
 //! quiet channel is told that it missed nothing although the record it saw last is gone.
 
-#[cfg(test)]
-mod behaviour;
 mod evict;
 mod hold;
 mod lane;
-#[cfg(test)]
-mod model;
 mod recover;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use wscluster_api::spec::History;
+use wscluster_kafka::feed::Update;
+use wscluster_protocol::{Epoch, Partition, Record};
 
 pub use self::hold::Hold;
 pub use self::lane::Seq;
 use self::lane::{Evicted, Lanes};
 pub use self::recover::Recovery;
-use crate::feed::{Epoch, Partition, Record, Update};
 
 /// The records a worker can replay. See the module's documentation.
 #[derive(Debug)]

@@ -16,19 +16,19 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use wscluster_kafka::feed::Update;
 
 use super::channels::Channels;
 use super::connection::{Connection, Phase, Reading, Writing};
 use super::drain::Order;
-use super::held::HeldRequests;
 use super::metrics::{CloseLabel, Tally};
 use super::outbox::{Due, Outbox};
+use super::pending_subscribes::HeldRequests;
 use super::shared::Shared;
 use super::slots::Slot;
 use super::wheel::{TICK, Wheel};
 use super::window::Window;
 use super::{accept, fanout};
-use crate::feed::Update;
 
 /// Bytes one read takes at most; the buffer is shared by all connections of a worker.
 const SCRATCH: usize = 64 << 10;

@@ -2,8 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-use wscluster::admin::client::put_json;
+use wscluster_admin::client::put_json;
 
 use crate::run::{Client, DEADLINE, Run, kill, manifest, runs};
 
@@ -27,7 +26,7 @@ async fn shards(run: &Run) -> Vec<Value> {
     let mut said = Vec::new();
     for shard in processes.iter().filter(|process| process["part"] == "shard") {
         let admin = shard["admin"].as_str().unwrap();
-        said.push(wscluster::admin::client::get_json(admin, "/health", DEADLINE).await.unwrap());
+        said.push(wscluster_admin::client::get_json(admin, "/health", DEADLINE).await.unwrap());
     }
     said
 }

@@ -1,6 +1,6 @@
 //! What the shell has set for other processes than the children.
 
-use wscluster::admin::client::get_json;
+use wscluster_admin::client::get_json;
 
 use crate::run::{DEADLINE, Run, manifest, wscluster};
 

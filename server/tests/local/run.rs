@@ -143,7 +143,7 @@ impl Run {
 
     pub(crate) async fn health(&self) -> Value {
         let admin = self.ready["admin"].as_str().unwrap();
-        wscluster::admin::client::get_json(admin, "/health", DEADLINE).await.unwrap()
+        wscluster_admin::client::get_json(admin, "/health", DEADLINE).await.unwrap()
     }
 
     /// A client through the gateway.

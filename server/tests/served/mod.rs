@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use wscluster::ws::upgrade::{HeadLimits, accept_key, parse_request};
+use wscluster_ws::upgrade::{HeadLimits, accept_key, parse_request};
 
 /// Serves whoever comes, each on a thread of its own.
 pub(crate) fn server(serve: fn(TcpStream) -> Option<()>) -> SocketAddr {

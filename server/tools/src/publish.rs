@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use clap::builder::NonEmptyStringValueParser;
 use wscluster_api::spec::Kafka;
 use wscluster_api::units::Span;
+use wscluster_kafka::{ConfigError, Connect};
+use wscluster_runtime::args::{Output, USAGE, name_value, rate};
 
 use self::deliver::{DeliverError, Outcome, Outlet};
 use self::input::{InputError, Records};
-use crate::cli::{Output, USAGE, name_value, rate};
-use crate::kafka::{ConfigError, Connect};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -183,10 +183,11 @@ fn records(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cli::parsed;
-    use crate::kafka::embedded::Embedded;
     use wscluster_api::spec::Topic;
+    use wscluster_kafka::embedded::Embedded;
+    use wscluster_runtime::args::parsed;
+
+    use super::*;
 
     #[test]
     fn counts_everything_from_a_bad_line_on_and_says_what_is_wrong_with_it() {

@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wscluster_api::units::Span;
-
-use crate::cli::{Output, USAGE, name_value};
-use crate::feed::Position;
+use wscluster_protocol::Position;
+use wscluster_runtime::args::{Output, USAGE, name_value};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +64,7 @@ pub struct Args {
 fn since(text: &str) -> Result<(String, Position), String> {
     // A channel may hold the sign, a position does not.
     let (channel, position) = text.rsplit_once('=').ok_or("write it as CHANNEL=POSITION")?;
-    let position = position.parse().map_err(|error: crate::feed::PositionError| error.to_string())?;
+    let position = position.parse().map_err(|error: wscluster_protocol::PositionError| error.to_string())?;
     Ok((channel.to_owned(), position))
 }
 
@@ -138,7 +137,7 @@ async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Res
     let why = tokio::select! {
         followed = &mut end => return Ok(followed.unwrap_or(Err(follow::FollowError::Fault))),
         () = time_up => Stop::TimeUp,
-        _ = crate::process::stop_requested(false) => Stop::Signal,
+        _ = wscluster_runtime::process::stop_requested(false) => Stop::Signal,
     };
     let _ = stop.send(why);
     // Nobody reads: nothing more can be said to them.
@@ -158,8 +157,9 @@ fn backoff(attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_runtime::args::parsed;
+
     use super::*;
-    use crate::cli::parsed;
 
     #[test]
     fn finds_a_position_of_a_channel_that_is_not_asked_for() {

@@ -9,11 +9,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use wscluster_admin::client;
+use wscluster_admin::health::GatewayHealth;
 use wscluster_api::units::Span;
+use wscluster_runtime::args::{Output, USAGE};
 
-use crate::admin::client;
-use crate::cli::{Output, USAGE};
-use crate::health::GatewayHealth;
 use crate::verify::target::admin_address;
 
 const EXAMPLES: &str = "\

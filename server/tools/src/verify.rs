@@ -20,10 +20,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use wscluster_api::units::Span;
+use wscluster_runtime::args::{Output, USAGE};
 
 use self::report::Report;
 use self::target::Target;
-use crate::cli::{Output, USAGE};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     // --full holds many sockets.
-    crate::net::raise_open_files();
+    wscluster_runtime::sockets::raise_open_files();
     let started = Instant::now();
     let mut findings = Vec::new();
     runtime.block_on(checks::run(args, &target, &mut |finding| {

@@ -152,7 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ws::frame::{Opcode, client_frame, server_frame};
+    use crate::frame::{Opcode, client_frame, server_frame};
 
     /// Frames of every kind of length, masked or not, and where each ends.
     fn stream(frames: &[(usize, bool)]) -> (Vec<u8>, Vec<usize>) {

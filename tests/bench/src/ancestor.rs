@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
+use trial::{Trial, run_trial};
 
 use crate::broker::{Broker, Publisher};
 use crate::child::Child;
@@ -17,7 +18,6 @@ use crate::fleet::Door;
 use crate::ours::{self, Binary, Manifest, TOPIC};
 use crate::report::{Report, Target, round};
 use crate::{bail, cpu, fleet};
-use trial::{Trial, run_trial};
 
 /// Arguments. Scaled from the ancestor's last test (12,000 clients at 100/s, samples every 15 s) so that three runs take
 /// less than five minutes: half the clients at the same rate, and samples twice as often, so as many samples a ramp.

@@ -10,10 +10,13 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fault::Fault;
+use link::Link;
 use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
+use watch::Watch;
 
 use crate::bail;
 use crate::child::signal_pid;
@@ -24,9 +27,6 @@ use crate::local::{Load, Local, Verdict, folder};
 use crate::ours::{Binary, write_manifest};
 use crate::progress::{self, Seen};
 use crate::report::{Report, Target, round};
-use fault::Fault;
-use link::Link;
-use watch::Watch;
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]

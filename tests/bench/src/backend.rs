@@ -14,22 +14,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
+use send::send_all;
+pub use send::{Push, Sent};
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use wscluster::admin::{self, Part};
-use wscluster::health::{Checks, ShardHealth, State, Status};
-use wscluster::net::{Share, listen};
-use wscluster::ws::decode::{Decoder, Event, Flow, Role};
-use wscluster::ws::frame::{Opcode, server_frame};
-use wscluster::ws::upgrade::accept_key;
+use wscluster_admin::health::{Checks, ShardHealth, State, Status};
+use wscluster_admin::{self, Part};
+use wscluster_runtime::sockets::{Share, listen};
+use wscluster_ws::decode::{Decoder, Event, Flow, Role};
+use wscluster_ws::frame::{Opcode, server_frame};
+use wscluster_ws::upgrade::accept_key;
 
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::{block_on, detach};
 use crate::wire::receive;
-use send::send_all;
-pub use send::{Push, Sent};
 
 /// Slots each listener claims to have: more than any bench needs.
 const CAPACITY: u32 = 20_000;
@@ -61,7 +61,7 @@ type Streams = Rc<RefCell<Slab<Rc<TcpStream>>>>;
 
 /// Runs until standard input ends.
 pub fn run(args: Args) -> Result<()> {
-    wscluster::net::raise_open_files();
+    wscluster_runtime::sockets::raise_open_files();
     block_on(serve(args)).doing("run the backend")?
 }
 
@@ -75,7 +75,8 @@ async fn serve(args: Args) -> Result<()> {
         let unusable = |error: &dyn std::error::Error| Error::Unusable(error.to_string());
         let listener = listen(any, Share::Exclusive).map_err(|e| unusable(&e))?;
         let part = Arc::clone(&door) as Arc<dyn Part>;
-        let admin = admin::start(any, part, Arc::new(Registry::default()), axum_router()).map_err(|e| unusable(&e))?;
+        let admin = wscluster_admin::start(any, part, Arc::new(Registry::default()), axum_router())
+            .map_err(|e| unusable(&e))?;
         addresses.push(Address { ws: listener.local_addr().doing("read an address")?, admin });
         let listener = tokio::net::TcpListener::from_std(listener).doing("register a listener")?;
         let (streams, scratch) = (Rc::clone(&streams), Rc::clone(&scratch));
@@ -213,7 +214,7 @@ impl Part for Door {
             capacity: CAPACITY,
             available: CAPACITY - connections,
             gateways: 0,
-            utilization: wscluster::health::percent(connections, CAPACITY),
+            utilization: wscluster_admin::health::percent(connections, CAPACITY),
             checks: Checks::default(),
             uptime: self.began.elapsed().as_secs_f64(),
         })

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use subject::{KEY, Kind, Subject};
 use tokio::time::sleep;
 
 use crate::bail;
@@ -18,7 +19,6 @@ use crate::kafka::Kafka;
 use crate::ours::{Binary, TOPIC};
 use crate::report::{Report, Target, median, round, spread};
 use crate::{cpu, fleet};
-use subject::{KEY, Kind, Subject};
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]

@@ -10,7 +10,10 @@ mod ten_edits;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cause::Cause;
 use serde::Serialize;
+use slots::Slots;
+use stage::Stage;
 use tokio::time::{Instant, sleep};
 
 use crate::bail;
@@ -20,9 +23,6 @@ use crate::local::{Load, Verdict};
 use crate::ours::Binary;
 use crate::progress;
 use crate::report::Report;
-use cause::Cause;
-use slots::Slots;
-use stage::Stage;
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]

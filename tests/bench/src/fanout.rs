@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use subject::{Bare, Cost, Load, Shard};
 use tokio::time::sleep;
 
 use crate::error::{Doing as _, Result};
 use crate::ours::Binary;
 use crate::report::{Report, Target, median, round, spread};
 use crate::{cpu, fleet};
-use subject::{Bare, Cost, Load, Shard};
 
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]

@@ -10,17 +10,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::client;
 use rustix::net::SendFlags;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
-use wscluster::ws::frame::{Opcode, client_frame};
+use wscluster_ws::frame::{Opcode, client_frame};
 
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::wire::{self, Failure, Opened};
-use client::client;
 
 /// A handshake may take this long, from the connect on.
 const HANDSHAKE: Duration = Duration::from_secs(10);

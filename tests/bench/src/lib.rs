@@ -87,7 +87,7 @@ enum Command {
 
 /// Parses the command line, runs the bench it names, and says how that ended: 3 when a goal was missed.
 pub fn run() -> ExitCode {
-    wscluster::net::raise_open_files();
+    wscluster_runtime::sockets::raise_open_files();
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(&args),
         Command::Fanout(args) => fanout::run(&args),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wscluster::admin::client;
+use wscluster_admin::client;
 
 use crate::backend::Address;
 use crate::child::Child;

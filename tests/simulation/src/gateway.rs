@@ -4,12 +4,12 @@
 //! closed after 10 s, penalties for failures, other shards tried, a wait, and a last try of those not heard since.
 
 use rand::RngExt as _;
+use wscluster_routing::pick::{Candidate, choose};
 
 use crate::Ms;
 use crate::client::State;
 use crate::event::Event;
 use crate::mutant::Mutant;
-use crate::pick::{Candidate, choose};
 use crate::shard::Life;
 use crate::world::World;
 

@@ -15,9 +15,6 @@ pub mod kube;
 pub mod log;
 pub mod mutant;
 pub mod operator;
-/// The gateway's own file. By its path, as the gateway's crate takes minutes to compile, and this one has to run optimised.
-#[path = "../../../server/src/gateway/pick.rs"]
-pub mod pick;
 pub mod play;
 pub mod report;
 pub mod scale;

@@ -8,9 +8,9 @@ use std::collections::BinaryHeap;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
+use wscluster_routing::pick::{Candidate, choose};
 
 use crate::Ms;
-use crate::pick::{Candidate, choose};
 
 /// The size of it.
 #[derive(Clone, Copy, Debug)]

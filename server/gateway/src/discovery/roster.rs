@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wscluster_routing::table::Member;
 
 use super::slices::{Listing, Place};
-use crate::gateway::table::Member;
 
 /// How long a member stays that is listed no more.
 pub const HOLD: Duration = Duration::from_secs(1);

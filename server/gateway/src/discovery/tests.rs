@@ -5,14 +5,15 @@ mod fake;
 use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::Value;
+use wscluster_admin::Part as _;
+use wscluster_admin::health::State;
+use wscluster_routing::table::ShardId;
 
 use self::fake::{FakeApi, Gone};
 use super::slices::tests::{pod, slice};
 use super::*;
-use crate::gateway::status::AdminPart;
-use crate::gateway::tests::{FakeShard, Rig, Script, settings, until};
-use crate::health::State;
-use crate::{admin::Part as _, gateway::table::ShardId};
+use crate::status::AdminPart;
+use crate::tests::{FakeShard, Rig, Script, settings, until};
 
 /// A gateway that follows `api`, and what it tells about that.
 fn gateway(api: &FakeApi) -> (Rig, Arc<Discovery>) {

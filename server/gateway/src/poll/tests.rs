@@ -4,18 +4,17 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
+use wscluster_admin::health::State;
+use wscluster_routing::flow::FlowBytes;
+use wscluster_routing::table::{Member, Standing};
+use wscluster_runtime::fds::Budget;
 
 use super::*;
-use crate::admin;
-use crate::fds::Budget;
-use crate::gateway::registry::FlowBytes;
-use crate::gateway::table::{Member, Standing};
-use crate::gateway::tests::{ANY, budget, health, settings, until};
-use crate::health::State;
+use crate::tests::{ANY, budget, health, settings, until};
 
 struct FakeAdmin(Mutex<ShardHealth>);
 
-impl admin::Part for FakeAdmin {
+impl wscluster_admin::Part for FakeAdmin {
     fn health(&self) -> serde_json::Value {
         serde_json::to_value(&*self.0.lock().unwrap()).unwrap()
     }
@@ -34,8 +33,8 @@ fn gateway(admin: std::net::SocketAddr) -> Arc<Gateway> {
 #[tokio::test]
 async fn learns_loads_and_notices_a_replaced_shard() {
     let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
-    let served = Arc::clone(&part) as Arc<dyn admin::Part>;
-    let address = admin::start(ANY, served, Arc::default(), axum::Router::new()).unwrap();
+    let served = Arc::clone(&part) as Arc<dyn wscluster_admin::Part>;
+    let address = wscluster_admin::start(ANY, served, Arc::default(), axum::Router::new()).unwrap();
     let gateway = gateway(address);
     let mut orders = gateway.enlist().orders;
     let shard = Arc::clone(&gateway.table.shards()[0]);
@@ -53,7 +52,7 @@ async fn learns_loads_and_notices_a_replaced_shard() {
 #[tokio::test]
 async fn a_panic_over_one_shard_ends_the_gateway() {
     let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
-    let gateway = gateway(admin::start(ANY, part, Arc::default(), axum::Router::new()).unwrap());
+    let gateway = gateway(wscluster_admin::start(ANY, part, Arc::default(), axum::Router::new()).unwrap());
     let log = tracing_subscriber::fmt().with_writer(|| -> io::Stderr { panic!("as it should") }).finish();
     let _log = tracing::subscriber::set_default(log);
     let polling = tokio::spawn(run(Arc::clone(&gateway)));

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wscluster_admin::Part as _;
+use wscluster_admin::health::State;
 use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_api::units::Span;
+use wscluster_runtime::drain::{Drains, Holds as _};
 
 use super::rig::{FakeShard, Rig, Script, Wire, settings, until};
-use crate::admin::Part as _;
-use crate::drain::{Drains, Holds as _};
-use crate::gateway::metrics::Eviction;
-use crate::gateway::state::{Gateway, Settings, Stage};
-use crate::gateway::status::AdminPart;
-use crate::health::State;
+use crate::metrics::Eviction;
+use crate::state::{Gateway, Settings, Stage};
+use crate::status::AdminPart;
 
 fn drain(evict_rate: u32, deadline: Span) -> Drain {
     Drain { evict_rate, deadline, retry_after: RetryAfter { min: Span::millis(100), max: Span::millis(900) } }

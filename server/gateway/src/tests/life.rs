@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
+use wscluster_runtime::fds::Budget;
 
 use super::rig::{FakeShard, Rig, Script, settings, until};
-use crate::fds::Budget;
-use crate::gateway::state::{Order, Stage};
+use crate::state::{Order, Stage};
 
 #[tokio::test]
 async fn passes_a_half_close_and_the_answer_to_it() {

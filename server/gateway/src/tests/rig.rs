@@ -9,25 +9,25 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use wscluster_admin::health::{Checks, ShardHealth, State, Status};
 use wscluster_api::spec::Drain;
+use wscluster_routing::table::{Member, Shard};
+use wscluster_runtime::fds::Budget;
+use wscluster_runtime::sockets::{Share, listen};
+use wscluster_ws::upgrade::{HeadLimits, accept_key};
 
-use crate::fds::Budget;
-use crate::gateway::gauges::Gauges;
-use crate::gateway::state::{Gateway, Settings, Stage};
-use crate::gateway::table::{Member, Shard};
-use crate::gateway::worker;
-use crate::health::{Checks, ShardHealth, State, Status};
-use crate::net::{Share, listen};
-use crate::ws::upgrade::{HeadLimits, accept_key};
+use crate::gauges::Gauges;
+use crate::state::{Gateway, Settings, Stage};
+use crate::worker;
 
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-pub(in crate::gateway) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Long enough for a loaded machine, and only ever reached by a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` holds.
-pub(in crate::gateway) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -38,7 +38,7 @@ pub(in crate::gateway) async fn until(what: &str, mut condition: impl FnMut() ->
 
 /// What a fake shard does with an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::gateway) enum Script {
+pub(crate) enum Script {
     /// Grants a slot if one is free, then echoes bytes.
     Serve,
     /// Grants, and says "hi" in the same segment as the 101.
@@ -54,25 +54,25 @@ pub(in crate::gateway) enum Script {
 }
 
 #[derive(Debug)]
-pub(in crate::gateway) struct FakeShard {
-    pub(in crate::gateway) ws: SocketAddr,
-    pub(in crate::gateway) capacity: u32,
-    pub(in crate::gateway) script: Mutex<Script>,
+pub(crate) struct FakeShard {
+    pub(crate) ws: SocketAddr,
+    pub(crate) capacity: u32,
+    pub(crate) script: Mutex<Script>,
     /// Upgrades received.
-    pub(in crate::gateway) asked: AtomicU32,
+    pub(crate) asked: AtomicU32,
     /// Slots taken now, and the most ever.
-    pub(in crate::gateway) slots: AtomicU32,
-    pub(in crate::gateway) most: AtomicU32,
+    pub(crate) slots: AtomicU32,
+    pub(crate) most: AtomicU32,
     /// Connections open now, with or without a slot.
-    pub(in crate::gateway) open: AtomicU32,
+    pub(crate) open: AtomicU32,
     /// Bytes sent by [`Script::Flood`].
-    pub(in crate::gateway) flooded: AtomicU32,
+    pub(crate) flooded: AtomicU32,
     /// Everything received.
-    pub(in crate::gateway) received: Mutex<Vec<u8>>,
+    pub(crate) received: Mutex<Vec<u8>>,
 }
 
 impl FakeShard {
-    pub(in crate::gateway) async fn start(script: Script, capacity: u32) -> Arc<Self> {
+    pub(crate) async fn start(script: Script, capacity: u32) -> Arc<Self> {
         let listener = TcpListener::bind(ANY).await.unwrap();
         let shard = Arc::new(Self {
             ws: listener.local_addr().unwrap(),
@@ -176,11 +176,11 @@ impl FakeShard {
 }
 
 /// Descriptors enough.
-pub(in crate::gateway) fn budget() -> Arc<Budget> {
+pub(crate) fn budget() -> Arc<Budget> {
     Budget::new(20_000, 0)
 }
 
-pub(in crate::gateway) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         head: HeadLimits { max_bytes: 2_048, max_headers: 20 },
         head_timeout: Duration::from_secs(10),
@@ -196,19 +196,19 @@ pub(in crate::gateway) fn settings() -> Settings {
     }
 }
 
-pub(in crate::gateway) struct Rig {
-    pub(in crate::gateway) gateway: Arc<Gateway>,
-    pub(in crate::gateway) ws: SocketAddr,
+pub(crate) struct Rig {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) ws: SocketAddr,
     registry: Registry,
 }
 
 impl Rig {
     /// A gateway that was just told the health of `shards`.
-    pub(in crate::gateway) fn start(shards: &[&Arc<FakeShard>], settings: Settings) -> Self {
+    pub(crate) fn start(shards: &[&Arc<FakeShard>], settings: Settings) -> Self {
         Self::with_fds(shards, settings, budget())
     }
 
-    pub(in crate::gateway) fn with_fds(shards: &[&Arc<FakeShard>], settings: Settings, fds: Arc<Budget>) -> Self {
+    pub(crate) fn with_fds(shards: &[&Arc<FakeShard>], settings: Settings, fds: Arc<Budget>) -> Self {
         let gateway = Gateway::new(settings, fds);
         let members: Vec<_> = shards
             .iter()
@@ -229,25 +229,25 @@ impl Rig {
         rig
     }
 
-    pub(in crate::gateway) fn shard(&self, at: usize) -> Arc<Shard> {
+    pub(crate) fn shard(&self, at: usize) -> Arc<Shard> {
         Arc::clone(&self.gateway.table.shards()[at])
     }
 
     /// As if a health poll had brought this.
-    pub(in crate::gateway) fn tell(&self, at: usize, state: State, connections: u32, capacity: u32, incarnation: &str) {
+    pub(crate) fn tell(&self, at: usize, state: State, connections: u32, capacity: u32, incarnation: &str) {
         let health = health(state, connections, capacity, incarnation);
         self.shard(at).polled(health, self.gateway.table.now_ms());
         self.gateway.offer_slots();
     }
 
-    pub(in crate::gateway) fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
 
     /// Invariant A4, once nothing is on its way: the outcomes add up to the attempts.
-    pub(in crate::gateway) async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         until("every handshake has ended", || {
             let (attempts, ended) = self.gateway.metrics.totals();
             attempts == ended
@@ -262,19 +262,19 @@ impl Rig {
         assert_eq!(outcomes, sum("wscluster_gateway_handshake_attempts_total"), "{text}");
     }
 
-    pub(in crate::gateway) async fn connect(&self) -> Wire {
+    pub(crate) async fn connect(&self) -> Wire {
         Wire(TcpStream::connect(self.ws).await.unwrap())
     }
 
     /// A client that has sent a good upgrade.
-    pub(in crate::gateway) async fn ask(&self) -> Wire {
+    pub(crate) async fn ask(&self) -> Wire {
         let mut wire = self.connect().await;
         wire.send(&good("")).await;
         wire
     }
 
     /// A client with an open tunnel.
-    pub(in crate::gateway) async fn tunnel(&self) -> Wire {
+    pub(crate) async fn tunnel(&self) -> Wire {
         let mut wire = self.ask().await;
         let answer = wire.answer().await;
         assert_eq!(answer.status, 101, "{answer:?}");
@@ -288,7 +288,7 @@ impl Drop for Rig {
     }
 }
 
-pub(in crate::gateway) fn health(state: State, connections: u32, capacity: u32, incarnation: &str) -> ShardHealth {
+pub(crate) fn health(state: State, connections: u32, capacity: u32, incarnation: &str) -> ShardHealth {
     ShardHealth {
         status: Status::Healthy,
         healthy: true,
@@ -315,28 +315,28 @@ pub(super) fn good(more: &str) -> String {
 }
 
 /// A client's socket.
-pub(in crate::gateway) struct Wire(pub(in crate::gateway) TcpStream);
+pub(crate) struct Wire(pub(crate) TcpStream);
 
 #[derive(Debug)]
-pub(in crate::gateway) struct HttpAnswer {
-    pub(in crate::gateway) status: u16,
-    pub(in crate::gateway) head: String,
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
     /// What came behind the head so far.
-    pub(in crate::gateway) rest: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
 }
 
 impl HttpAnswer {
-    pub(in crate::gateway) fn has(&self, line: &str) -> bool {
+    pub(crate) fn has(&self, line: &str) -> bool {
         self.head.lines().any(|found| found == line)
     }
 }
 
 impl Wire {
-    pub(in crate::gateway) async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    pub(in crate::gateway) async fn answer(&mut self) -> HttpAnswer {
+    pub(crate) async fn answer(&mut self) -> HttpAnswer {
         let mut bytes = Vec::new();
         loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -352,21 +352,21 @@ impl Wire {
     }
 
     /// Reads exactly `len` bytes.
-    pub(in crate::gateway) async fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) async fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         tokio::time::timeout(PATIENCE, self.0.read_exact(&mut bytes)).await.expect("no bytes").unwrap();
         bytes
     }
 
     /// Whatever comes until the end of the connection.
-    pub(in crate::gateway) async fn until_end(&mut self) -> Vec<u8> {
+    pub(crate) async fn until_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await.expect("no end");
         bytes
     }
 
     /// The whole answer, then the end of the connection.
-    pub(in crate::gateway) async fn final_answer(&mut self) -> HttpAnswer {
+    pub(crate) async fn final_answer(&mut self) -> HttpAnswer {
         let mut answer = self.answer().await;
         answer.rest.extend(self.until_end().await);
         answer

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use wscluster_admin::health::State;
+
 use super::rig::{FakeShard, Rig, Script, settings};
-use crate::gateway::state::Settings;
-use crate::health::State;
+use crate::state::Settings;
 
 /// Everything a broken shard may say, and the cause under which it is counted.
 const BROKEN: [(Script, &str); 10] = [

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use wscluster_admin::health::State;
+
 use super::rig::{FakeShard, Rig, Script, settings, until};
-use crate::gateway::state::Settings;
-use crate::health::State;
+use crate::state::Settings;
 
 #[tokio::test]
 async fn never_holds_more_than_capacity_with_several_gateways() {

@@ -9,13 +9,14 @@
 use std::future::Future as _;
 use std::task::{Context, Poll, ready};
 
+use wscluster_runtime::drain::reason;
+use wscluster_ws::boundary::Frames;
+use wscluster_ws::close::CloseCode;
+use wscluster_ws::frame::{Opcode, close_payload, server_frame};
+
 use super::{All, End, Flow, Pass, State, TURN, Tunnel, with_scratch, would_block};
-use crate::drain::reason;
-use crate::gateway::metrics::Eviction;
-use crate::gateway::socket::Socket;
-use crate::ws::boundary::Frames;
-use crate::ws::close::CloseCode;
-use crate::ws::frame::{Opcode, close_payload, server_frame};
+use crate::metrics::Eviction;
+use crate::socket::Socket;
 
 /// Where a client that leaves stands.
 #[derive(Clone, Copy, Debug)]

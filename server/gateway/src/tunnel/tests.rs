@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::task::{Wake, Waker};
 
 use proptest::prelude::*;
+use wscluster_routing::table::Member;
+use wscluster_runtime::fds::{Budget, Permit};
 
 use super::*;
-use crate::fds::{Budget, Permit};
-use crate::gateway::registry::Registry;
-use crate::gateway::state::Gateway;
-use crate::gateway::table::Member;
-use crate::gateway::tests::settings;
+use crate::registry::Registry;
+use crate::state::Gateway;
+use crate::tests::settings;
 
 mod ending;
 mod leaving;

@@ -9,12 +9,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use wscluster_protocol::{Draft, Partition, Position, Record};
 
 use super::super::encode::{Raw, Skip};
 use super::super::security::TokenSource;
 use super::super::{Context, Shared};
 use super::{Found, Life, Limits, Missing, Reason, Request};
-use crate::feed::{Draft, Partition, Position, Record};
 
 /// A consumer that goes back. See the module's documentation.
 pub(super) struct Scanner {

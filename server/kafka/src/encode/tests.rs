@@ -1,8 +1,9 @@
 //! Records of every kind, good and bad.
 
-use super::*;
 use rdkafka::message::{Header, OwnedHeaders};
 use wscluster_api::spec::RecordOptions;
+
+use super::*;
 
 fn mold(channel: &str, record: RecordOptions) -> Mold {
     let entry = Topic { record, ..Topic::named("odin.trades", channel) };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::kafka::track::Start;
+use crate::assignment::Start;
 
 /// One partition.
 pub(super) struct Filling {

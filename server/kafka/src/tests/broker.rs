@@ -1,5 +1,5 @@
 //! The source against a real Kafka: what the embedded broker cannot do. Needs brokers and says so:
-//! `tests/kafka/run --secure cargo test -p wscluster --lib kafka::real -- --ignored`.
+//! `tests/kafka/run --secure cargo test -p wscluster-kafka --lib broker -- --ignored`.
 
 mod login;
 
@@ -13,9 +13,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use wscluster_api::spec::{Kafka, Topic};
 use wscluster_api::units::Span;
+use wscluster_protocol::Partition;
 
-use super::{KafkaCheck, Options, Source, start};
-use crate::feed::{Partition, Update};
+use crate::feed::Update;
+use crate::{KafkaCheck, Options, Source, start};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const NEEDS: &str = "run this by tests/kafka/run";

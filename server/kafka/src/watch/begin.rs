@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use wscluster_protocol::Partition;
+
+use super::super::assignment::{Start, epoch};
+use super::super::backfill::Life;
 use super::super::encode::Mold;
 use super::super::identity::Described;
 use super::super::offsets::{Ask, OffsetsError, ask};
-use super::super::past::Life;
-use super::super::track::{Start, epoch};
 use super::{Known, Watch};
-use crate::feed::Partition;
 
 impl Watch {
     /// What is new about a topic: all of it, more partitions, or another life.

@@ -8,7 +8,7 @@ use super::evidence::Row;
 
 /// Upper bounds; what is absent is not judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(in crate::load) struct Limits {
+pub(crate) struct Limits {
     /// Publish to receipt, 99th percentile, milliseconds.
     pub(super) p99: Option<f64>,
     /// CPU of the server, percent of one CPU for each worker.
@@ -22,7 +22,7 @@ pub(in crate::load) struct Limits {
 /// Why a limit makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no limit; write any of p99=50ms, cpu=90, loss=0, failed=0, with commas between")]
-pub(in crate::load) struct LimitError(String);
+pub(crate) struct LimitError(String);
 
 impl FromStr for Limits {
     type Err = LimitError;

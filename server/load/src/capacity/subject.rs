@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use wscluster_admin::client;
 use wscluster_api::manifest;
+use wscluster_kafka::embedded::{Embedded, EmbeddedError};
+use wscluster_local::child::{Program, Running, SpawnError};
 
 use super::super::args::Args;
-use super::super::conductor::Mark;
+use super::super::coordinator::Mark;
 use super::cpu::{Moment, Seen};
-use crate::admin::client;
-use crate::kafka::embedded::{Embedded, EmbeddedError};
-use crate::local::child::{Program, Running, SpawnError};
 
 /// Time for a shard to listen and to turn ready.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -224,8 +224,9 @@ fn watch_health(admin: String) -> Cpu {
 
 #[cfg(test)]
 mod tests {
+    use wscluster_runtime::args::parsed;
+
     use super::*;
-    use crate::cli::parsed;
 
     #[tokio::test]
     async fn leaves_no_manifest_behind_when_the_shard_does_not_start() {

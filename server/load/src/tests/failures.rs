@@ -17,7 +17,7 @@ fn names_a_connection_that_is_never_established() {
     listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
-    let fill: Vec<_> = (0..4).map(|_| crate::load::source::dial(addr, None, None).unwrap()).collect();
+    let fill: Vec<_> = (0..4).map(|_| crate::source::dial(addr, None, None).unwrap()).collect();
     assert_eq!(failure_of(short(order(addr, 1))), "timeout_in_connect");
     drop(fill);
 }

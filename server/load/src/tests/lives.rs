@@ -1,8 +1,9 @@
 //! What comes after the 101: closes, retries, storms, churn, echoes, slow readers.
 
-use super::super::order::Sending;
+use wscluster_ws::decode::Role;
+
+use super::super::worker_plan::Sending;
 use super::*;
-use crate::ws::decode::Role;
 
 /// A server for which connection number `i` may end after its 101 by `bytes(i)`; without them it stays.
 fn closing(bytes: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
@@ -201,7 +202,7 @@ fn learns_why_a_slow_client_was_ended() {
 #[test]
 fn runs_a_closed_loop_with_several_threads() {
     let mut order = order(closing(|_| None), 50);
-    order.schedule.rate = crate::load::schedule::Rate::Max;
+    order.schedule.rate = crate::schedule::Rate::Max;
     (order.threads, order.slots, order.in_flight) = (2, 2, 3);
     let report = run(order);
     assert_eq!((report.connected, report.failed, report.generator.threads), (50, 0, 2));

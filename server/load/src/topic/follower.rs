@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use wscluster_kafka::identity::describe;
 
 use super::{ANSWER_TIME, Said, Topic, TopicError, stamp};
-use crate::kafka::identity::describe;
-use crate::load::truth::Truth;
+use crate::ground_truth::Truth;
 
 /// What Kafka says of the topic.
 struct Listing {
@@ -22,14 +22,14 @@ struct Listing {
 }
 
 /// Reads the topic in its own thread.
-pub(in crate::load) struct Follower {
+pub(crate) struct Follower {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Truth, TopicError>>,
 }
 
 impl Follower {
     /// Reads up to what is now the end. Blocks.
-    pub(in crate::load) fn finish(self) -> Result<Truth, TopicError> {
+    pub(crate) fn finish(self) -> Result<Truth, TopicError> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or(Err(TopicError::Fault))
     }
@@ -37,7 +37,7 @@ impl Follower {
 
 impl Topic {
     /// Reads everything from now on, until told to stop at what is then the end.
-    pub(in crate::load) fn follow(&self) -> Result<Follower, TopicError> {
+    pub(crate) fn follow(&self) -> Result<Follower, TopicError> {
         let mut config = self.config();
         // A group is needed by librdkafka, not used: partitions are assigned by hand, nothing is committed.
         config.set("group.id", "wscluster-load").set("enable.auto.commit", "false");

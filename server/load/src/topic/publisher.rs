@@ -15,8 +15,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
 
 use super::{ANSWER_TIME, Said, Topic, TopicError, record};
-use crate::load::latency::Latency;
-use crate::load::order::unix_now;
+use crate::latency::Latency;
+use crate::worker_plan::unix_now;
 
 /// Delivery reports.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl ProducerContext for Acknowledged {
 }
 
 /// Publishes in its own thread.
-pub(in crate::load) struct Publisher {
+pub(crate) struct Publisher {
     begin: Sender<()>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Latency>,
@@ -64,34 +64,34 @@ pub(in crate::load) struct Publisher {
 
 /// What was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(in crate::load) struct PublisherReport {
+pub(crate) struct PublisherReport {
     /// Records acknowledged by the broker.
-    pub(in crate::load) published: u64,
+    pub(crate) published: u64,
     /// Records that were not.
-    pub(in crate::load) failed: u64,
+    pub(crate) failed: u64,
     /// How late records left this tester, milliseconds, 99th percentile.
     pub late_ms_p99: f64,
 }
 
 impl Publisher {
     /// The first record, now.
-    pub(in crate::load) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         // Its thread waits for this and for nothing else.
         let _ = self.begin.send(());
     }
 
     /// No further record.
-    pub(in crate::load) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Records acknowledged, and records that failed, so far.
-    pub(in crate::load) fn counts(&self) -> (u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64) {
         self.counts.read()
     }
 
     /// Stops and waits for what is under way. Blocks.
-    pub(in crate::load) fn finish(self) -> Result<PublisherReport, TopicError> {
+    pub(crate) fn finish(self) -> Result<PublisherReport, TopicError> {
         self.stop();
         let Self { begin, thread, counts, .. } = self;
         drop(begin);
@@ -104,7 +104,7 @@ impl Publisher {
 impl Topic {
     /// Gets ready to publish `rate` records a second of `payload` bytes, to all channels in turn, from
     /// [`Publisher::begin`] until told to stop.
-    pub(in crate::load) fn publish(&self, rate: f64, payload: usize) -> Result<Publisher, TopicError> {
+    pub(crate) fn publish(&self, rate: f64, payload: usize) -> Result<Publisher, TopicError> {
         let counts = Arc::<Published>::default();
         let mut config = self.config();
         // Not idempotent: its first record would wait half a second for a producer id. A record that a retry writes

@@ -1,5 +1,5 @@
 //! A topic that changes under the follower: what the embedded broker cannot do. Needs brokers and says so:
-//! `tests/kafka/run cargo test -p wscluster --lib load::topic::real -- --ignored`.
+//! `tests/kafka/run cargo test -p wscluster-load --lib topic::real -- --ignored`.
 
 use std::time::{Duration, Instant};
 

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
+use wscluster_admin::health::{GatewayHealth, ShardHealth, ShardView, State, Status, percent};
 
 use super::{Board, Row};
-use crate::health::{GatewayHealth, ShardHealth, ShardView, State, Status, percent};
 
 /// The JSON of `GET /health` of a run: that of a gateway over all gateways, and the processes behind it.
 #[derive(Debug, Serialize)]
@@ -109,7 +109,7 @@ impl Board {
     pub fn health(&self) -> LocalHealth {
         let shards: Vec<ShardView> = self.shards.iter().map(|row| self.view(row)).collect();
         let known = || self.shards.iter().filter_map(|row| row.health.as_ref());
-        let mut checks = crate::health::Checks::default();
+        let mut checks = wscluster_admin::health::Checks::default();
         for shard in known() {
             checks.cpu.percentage += shard.checks.cpu.percentage;
             checks.memory.bytes += shard.checks.memory.bytes;

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
+use wscluster_admin::health::{ShardHealth, Status};
 
 use super::*;
-use crate::health::{ShardHealth, Status};
 
 fn board() -> Board {
     let at = At { ws: "127.0.0.1:1".parse().unwrap(), admin: "127.0.0.1:1".parse().unwrap() };
@@ -44,7 +44,7 @@ fn gateway(states: [&str; 2]) -> GatewayHealth {
     let mut health = json!({ "status": "healthy", "healthy": true, "incarnation": "1", "tunnels": 3, "queued": 1,
         "imbalance_percent": 0.0, "uptime": 1.0 });
     health["shards"] = shards.into();
-    health["checks"] = serde_json::to_value(crate::health::Checks::default()).unwrap();
+    health["checks"] = serde_json::to_value(wscluster_admin::health::Checks::default()).unwrap();
     serde_json::from_value(health).unwrap()
 }
 

@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Hung, Order, Report, Wanted, keep};
-use crate::local::child::Program;
-use crate::local::event::{Event, Exit};
+use crate::child::Program;
+use crate::event::{Event, Exit};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const ANNOUNCE: &str = r#"echo '{"listening":{"ws":"127.0.0.1:1","admin":"127.0.0.1:2"}}'; "#;
@@ -54,7 +54,7 @@ impl Kept {
 }
 
 fn runs(pid: u32) -> bool {
-    crate::process::usage(&pid.to_string()).is_some()
+    wscluster_runtime::process::usage(&pid.to_string()).is_some()
 }
 
 #[tokio::test]

@@ -4,13 +4,13 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, LocalOptions};
+use wscluster_protocol::{Draft, Epoch, Partition, Position, Record};
+use wscluster_runtime::fds::Permit;
 
 use super::*;
-use crate::fds::Permit;
-use crate::feed::{Draft, Epoch, Partition, Position, Record};
-use crate::shard::metrics::Metrics;
-use crate::shard::settings::Settings;
-use crate::shard::shared::Shared;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::shared::Shared;
 
 struct Rig {
     worker: Rc<RefCell<Worker>>,
@@ -51,7 +51,7 @@ impl Rig {
             let slot = slots.grant(&mut slots.fds().take(Permit::CONNECTION)).unwrap();
             let key = worker.connections.vacant_key() as u32;
             worker.add(stream, slot, false, &[], None);
-            let membership = worker.channels.join(channel, key, crate::shard::window::Seq::default());
+            let membership = worker.channels.join(channel, key, crate::window::Seq::default());
             worker.connections[key as usize].subscriptions.push(membership);
             worker.subscriptions += 1;
             keys.push(key);
@@ -101,7 +101,7 @@ fn a_member_of_both_moves_up_and_is_written_to_once() {
     with_worker(async |mut rig| {
         let big = rig.join("big", SMALL + 300).await;
         let last = *big.last().unwrap();
-        let membership = rig.worker.borrow_mut().channels.join("small", last, crate::shard::window::Seq::default());
+        let membership = rig.worker.borrow_mut().channels.join("small", last, crate::window::Seq::default());
         rig.worker.borrow_mut().connections[last as usize].subscriptions.push(membership);
         rig.worker.borrow_mut().subscriptions += 1;
         rig.publish(&["big", "small"]);
@@ -136,7 +136,7 @@ fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
         let slow = rig.join("a", 1).await[0];
         let other = rig.join("c", 1).await[0];
         let mut worker = rig.worker.borrow_mut();
-        let membership = worker.channels.join("b", slow, crate::shard::window::Seq::default());
+        let membership = worker.channels.join("b", slow, crate::window::Seq::default());
         worker.connections[slow as usize].subscriptions.push(membership);
         worker.subscriptions += 1;
         // Its socket takes no more, and a few bytes more than what waits are too much.
@@ -194,7 +194,7 @@ fn a_client_that_pings_and_reads_nothing_is_not_read_any_further() {
         let mut worker = rig.worker.borrow_mut();
         let filler = vec![0; 1 << 20];
         while worker.connections[key as usize].stream.try_write(&filler).is_ok() {}
-        let ping = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Ping, b"", [0; 4]);
+        let ping = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Ping, b"", [0; 4]);
         let cx = std::task::Context::from_waker(std::task::Waker::noop());
         let limit = worker.shared.settings.max_queue();
         let mut pongs = 0;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use wscluster_api::spec::RetryAfter;
+use wscluster_runtime::drain::hint_ms;
+use wscluster_ws::upgrade::write_answer;
 
-use crate::drain::hint_ms;
-use crate::shard::shared::FD_LIMIT;
-use crate::shard::slots::Slots;
-use crate::ws::upgrade::write_answer;
+use crate::shared::FD_LIMIT;
+use crate::slots::Slots;
 
 /// `101 Switching Protocols` (RFC 6455 §4.2.2).
 pub(super) fn switching(accept: &str, protocol: Option<&str>, slots: &Slots) -> Vec<u8> {

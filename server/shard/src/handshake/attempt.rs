@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::shard::metrics::Label;
-use crate::shard::shared::Shared;
+use crate::metrics::Label;
+use crate::shared::Shared;
 
 /// A handshake under way. Dropping it without [`Attempt::end`] counts as `aborted`: the worker itself went away.
 pub(super) struct Attempt {

@@ -2,7 +2,7 @@
 //! A4 one counted outcome a handshake.
 
 use super::*;
-use crate::shard::settings::Settings;
+use crate::settings::Settings;
 
 fn capacity(capacity: u32) -> impl FnOnce(&mut Settings) {
     move |settings| settings.capacity = capacity
@@ -81,12 +81,14 @@ async fn count_stays_exact_while_clients_come_and_go_in_every_way() {
             if !head.starts_with("HTTP/1.1 101 ") {
                 return;
             }
-            let masked = crate::ws::frame::client_frame;
+            let masked = wscluster_ws::frame::client_frame;
             let frame = match number % 5 {
-                1 => masked(crate::ws::frame::Opcode::Close, &1000_u16.to_be_bytes(), [1; 4]),
-                2 => {
-                    masked(crate::ws::frame::Opcode::Text, br#"{"type":"subscribe","data":{"channels":["a"]}}"#, [2; 4])
-                }
+                1 => masked(wscluster_ws::frame::Opcode::Close, &1000_u16.to_be_bytes(), [1; 4]),
+                2 => masked(
+                    wscluster_ws::frame::Opcode::Text,
+                    br#"{"type":"subscribe","data":{"channels":["a"]}}"#,
+                    [2; 4],
+                ),
                 3 => bytes::Bytes::from_static(b"garbage that is no frame"),
                 _ => {
                     socket2::SockRef::from(&raw).set_linger(Some(Duration::ZERO)).map(|()| bytes::Bytes::new()).unwrap()
@@ -122,7 +124,7 @@ async fn refuses_while_its_window_is_not_filled() {
     assert!(tokio_tungstenite::connect_async(rig.url("/ws")).await.is_err());
     rig.feeds.remove(1).send(Update::Filled).await.unwrap();
     let shared = Arc::clone(&rig.server.shared);
-    until("ready", || shared.state() == crate::health::State::Ready).await;
+    until("ready", || shared.state() == wscluster_admin::health::State::Ready).await;
     rig.connect().await;
 }
 

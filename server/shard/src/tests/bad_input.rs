@@ -1,7 +1,8 @@
 //! What no proper client sends: each is refused by name, costs no slot, and hurts nobody else.
 
+use wscluster_ws::frame::{Opcode, client_frame};
+
 use super::*;
-use crate::ws::frame::{Opcode, client_frame};
 
 #[tokio::test]
 async fn refuses_heads_that_are_no_upgrade() {
@@ -79,7 +80,7 @@ async fn fails_connections_that_break_the_frame_rules() {
     let text = |payload: &[u8]| client_frame(Opcode::Text, payload, [1, 2, 3, 4]).to_vec();
     let first = |frame: Vec<u8>, byte: u8| [vec![byte], frame[1..].to_vec()].concat();
     let cases: [(&str, Vec<u8>, u16); 9] = [
-        ("unmasked", crate::ws::frame::server_frame(Opcode::Text, b"{}").to_vec(), 1002),
+        ("unmasked", wscluster_ws::frame::server_frame(Opcode::Text, b"{}").to_vec(), 1002),
         ("reserved bit", first(text(b"{}"), 0xc1), 1002),
         ("reserved opcode", first(text(b"{}"), 0x83), 1002),
         ("fragmented ping", first(text(b"{}"), 0x09), 1002),

@@ -1,14 +1,14 @@
 //! Drains: who is closed how, how fast, and how it ends.
 
+use wscluster_admin::client::post_json;
+use wscluster_admin::drain_routes::evict_route;
+use wscluster_admin::health::{KafkaCheck, State};
 use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_api::units::Span;
+use wscluster_runtime::drain::Evict;
 
 use super::*;
-use crate::admin::client::post_json;
-use crate::drain::Evict;
-use crate::drain::routes::evict_route;
-use crate::health::{KafkaCheck, State};
-use crate::shard::admin::Admin;
+use crate::admin::Admin;
 
 fn drain(evict_rate: u32, deadline: Span) -> Drain {
     Drain { evict_rate, deadline, retry_after: RetryAfter { min: Span::millis(100), max: Span::millis(900) } }
@@ -34,7 +34,7 @@ async fn closes_everybody_with_a_hint_of_their_own() {
     rig.until_used(0).await;
     assert_eq!(rig.metric("wscluster_shard_evictions_total"), 20.0);
     assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"1012\"}"), 20.0);
-    soon("the drain's end", crate::shard::drain::is_over(&rig.server.shared, Duration::from_mins(1))).await;
+    soon("the drain's end", crate::drain::is_over(&rig.server.shared, Duration::from_mins(1))).await;
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn evicts_as_many_as_it_is_asked_to_and_goes_on_taking_upgrades() {
     let part = Admin::new(Arc::clone(&rig.server.shared), Box::new(KafkaCheck::default));
     let more = evict_route(rig.server.drains.clone());
     let metrics = Arc::new(Registry::default());
-    let admin = crate::admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more).unwrap().to_string();
+    let admin = wscluster_admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more).unwrap().to_string();
     let ask = async |body: Value| post_json(&admin, "/evict", &body, PATIENCE).await;
     ask(json!({ "count": 7, "evictRate": 1_000 })).await.unwrap();
     until("seven evictions", || rig.metric("wscluster_shard_evictions_total") >= 7.0).await;

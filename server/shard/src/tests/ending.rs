@@ -1,9 +1,9 @@
 //! How connections end when one side is silent, stubborn or gone.
 
 use wscluster_api::units::Span;
+use wscluster_ws::frame::{Opcode, client_frame};
 
 use super::*;
-use crate::ws::frame::{Opcode, client_frame};
 
 #[tokio::test]
 async fn a_panic_over_one_client_ends_that_client_only() {

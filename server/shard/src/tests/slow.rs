@@ -1,9 +1,9 @@
 //! Clients whose sockets are really full, under each policy.
 
 use wscluster_api::spec::SlowClient;
+use wscluster_ws::decode::{Decoder, Event, Flow, Role};
 
 use super::*;
-use crate::ws::decode::{Decoder, Event, Flow, Role};
 
 const QUEUE: usize = 32 << 10;
 
@@ -25,7 +25,7 @@ async fn stalled(rig: &Rig, channels: &[&str]) -> TcpStream {
     raw.write_all(upgrade(rig.server.addr, "/ws").as_bytes()).await.unwrap();
     assert!(read_head(&mut raw).await.starts_with("HTTP/1.1 101 "));
     let text = json!({ "type": "subscribe", "data": { "channels": channels } }).to_string();
-    let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+    let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
     raw.write_all(&frame).await.unwrap();
     read_message(&mut raw).await;
     raw
@@ -105,7 +105,8 @@ async fn drop_oldest_keeps_the_newest_and_no_answer_is_lost() {
     let mut slow = stalled(&rig, &["a"]).await;
     let mut healthy = rig.connect().await;
     healthy.subscribe(&["a"]).await;
-    let heartbeat = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, br#"{"type":"heartbeat"}"#, [5; 4]);
+    let heartbeat =
+        wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, br#"{"type":"heartbeat"}"#, [5; 4]);
     slow.write_all(&heartbeat).await.unwrap();
     let sent = overwhelm(&mut rig, &["a"], &mut healthy).await;
     assert_eq!(rig.used(), 2);
@@ -163,7 +164,7 @@ async fn a_replay_larger_than_the_queue_reaches_a_slow_reader() {
     until("records taken", || rig.metric("wscluster_shard_records_total") >= 4_000.0).await;
     let mut slow = stalled(&rig, &["other"]).await;
     let text = json!({ "type": "subscribe", "data": { "channels": ["a"], "since": { "a": "ab-0-0" } } }).to_string();
-    let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+    let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
     slow.write_all(&frame).await.unwrap();
     until("it is blocked", || rig.metric("wscluster_shard_queue_blocked_bytes") > QUEUE as f64).await;
     for number in 4_000..4_010 {
@@ -183,7 +184,7 @@ async fn a_client_that_reads_nothing_is_sent_one_replay_at_a_time() {
     until("records taken", || rig.metric("wscluster_shard_records_total") >= 1_000.0).await;
     let mut slow = stalled(&rig, &["a"]).await;
     let text = json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 499 } } }).to_string();
-    let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+    let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
     slow.write_all(&frame.repeat(20)).await.unwrap();
     // It is served again once it has read.
     let mut received = Vec::new();
@@ -211,7 +212,7 @@ async fn a_recovery_behind_another_one_waits_until_that_is_read() {
     for channel in ["a", "b"] {
         let data = json!({ "channels": [channel], "since": { channel: "ab-0-1" } });
         let text = json!({ "type": "subscribe", "data": data }).to_string();
-        let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+        let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
         slow.write_all(&frame).await.unwrap();
     }
     let received = read_until_last(&mut slow, 2_000).await;
@@ -231,7 +232,7 @@ async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
         let mut slow = stalled(&rig, &["other"]).await;
         let text =
             json!({ "type": "subscribe", "data": { "channels": ["a"], "since": { "a": "ab-0-0" } } }).to_string();
-        let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+        let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
         slow.write_all(&frame).await.unwrap();
         until("it is blocked", || rig.metric("wscluster_shard_queue_blocked_bytes") > QUEUE as f64).await;
         for number in 4_000..4_500 {
@@ -245,7 +246,7 @@ async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
         assert!(rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0);
         // Nothing of the replay waits any more: another one is no too much.
         let text = json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 4_490 } } }).to_string();
-        let frame = crate::ws::frame::client_frame(crate::ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
+        let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
         slow.write_all(&frame).await.unwrap();
         let answer = loop {
             let message = read_message(&mut slow).await;

@@ -3,10 +3,10 @@
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use wscluster_api::spec::{Kafka, Topic};
+use wscluster_kafka::embedded::Embedded;
+use wscluster_kafka::{self, Options};
 
 use super::*;
-use crate::kafka::embedded::Embedded;
-use crate::kafka::{self, Options};
 
 #[tokio::test]
 async fn a_position_of_another_topic_tells_nothing() {
@@ -15,9 +15,9 @@ async fn a_position_of_another_topic_tells_nothing() {
     let rig = Rig::start_unfilled(1, |_| {});
     let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
     let spec = Kafka { topics: topics.into(), ..Kafka::default() };
-    let source = kafka::start(&spec, &options, rig.feeds.clone()).unwrap();
+    let source = wscluster_kafka::start(&spec, &options, rig.feeds.clone()).unwrap();
     rig.server.shared.past.set(source.past()).unwrap();
-    until("ready", || rig.server.shared.state() != crate::health::State::Starting).await;
+    until("ready", || rig.server.shared.state() != wscluster_admin::health::State::Starting).await;
 
     let mut client = rig.connect().await;
     client.subscribe(&["K.a", "K.b"]).await;

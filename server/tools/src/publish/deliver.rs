@@ -11,9 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use wscluster_kafka::{ConfigError, Connect, Context};
 
 use super::input::{InputError, Record};
-use crate::kafka::{ConfigError, Connect, Context};
 
 /// Why nothing can be sent.
 #[derive(Debug, thiserror::Error)]
@@ -198,9 +198,10 @@ impl ProducerContext for Deliveries {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::kafka::embedded::Embedded;
     use wscluster_api::spec::{Kafka, Topic};
+    use wscluster_kafka::embedded::Embedded;
+
+    use super::*;
 
     fn publish(brokers: &str, topic: &str, records: u64) -> Outcome {
         let brokers = [brokers.to_owned()];

@@ -14,10 +14,10 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
+use wscluster_protocol::Position;
 
 use super::progress::{Message, Progress, Step};
 use super::{Args, backoff, print};
-use crate::feed::Position;
 
 /// How long connecting and the upgrade may take.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -5,8 +5,7 @@ use std::io::Write as _;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use crate::cli::Output;
+use wscluster_runtime::args::Output;
 
 /// Prints one message; the error says that nobody reads any more.
 pub(super) fn message(text: &str, output: Output) -> std::io::Result<()> {

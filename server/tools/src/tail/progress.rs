@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
-
-use crate::feed::{Partition, Position};
+use wscluster_protocol::{Partition, Position};
 
 /// A message as far as a follower cares.
 #[derive(Clone, Debug, Default)]

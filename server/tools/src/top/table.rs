@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::health::GatewayHealth;
+use wscluster_admin::health::GatewayHealth;
 
 /// Cells of the bar of a shard.
 const BAR: usize = 20;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use wscluster_admin::health::{GatewayHealth, percent};
+
 use super::members::serves;
 use super::report::Finding;
-use crate::health::{GatewayHealth, percent};
 
 /// A difference of this many connections is no imbalance, however few there are.
 const ALLOWED: u32 = 3;

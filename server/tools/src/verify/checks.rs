@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use wscluster_admin::client::get_json;
+use wscluster_admin::health::GatewayHealth;
+
 use super::client::{Client, Door};
 use super::report::Finding;
 use super::target::Target;
 use super::{Args, balance, delivery, fields, full, members};
-use crate::admin::client::get_json;
-use crate::health::GatewayHealth;
 
 /// Clients through the gateway for each shard; enough that each shard gets one unless something is wrong.
 const CLIENTS_PER_SHARD: u32 = 8;

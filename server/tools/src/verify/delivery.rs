@@ -7,11 +7,11 @@ use base64::Engine as _;
 use futures_util::future::join_all;
 use rand::RngExt as _;
 use serde_json::{Value, json};
+use wscluster_kafka::Connect;
 
 use super::client::Client;
 use super::report::Finding;
 use super::target::Source;
-use crate::kafka::Connect;
 use crate::publish::deliver::Outlet;
 use crate::publish::input::Record;
 

@@ -109,8 +109,8 @@ mod tests {
     use crate::verify::report::Verdict;
 
     fn health() -> Value {
-        let checks = crate::health::Checks {
-            kafka: crate::health::KafkaCheck { status: "connected".into(), ..Default::default() },
+        let checks = wscluster_admin::health::Checks {
+            kafka: wscluster_admin::health::KafkaCheck { status: "connected".into(), ..Default::default() },
             ..Default::default()
         };
         json!({

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use wscluster_admin::health::GatewayHealth;
 
 use super::client::{Client, Door};
 use super::refusal::{self, Who};
 use super::report::Finding;
-use crate::health::GatewayHealth;
 
 /// Clients that connect at the same time.
 const AT_ONCE: usize = 32;

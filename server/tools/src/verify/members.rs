@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use wscluster_admin::health::{GatewayHealth, ShardView};
+
 use super::report::Finding;
-use crate::health::{GatewayHealth, ShardView};
 
 /// What was declared; where nothing was, the deployment is only described.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,8 +80,9 @@ fn each(health: &GatewayHealth) -> String {
 #[cfg(test)]
 #[expect(missing_docs, reason = "tests")]
 pub mod tests {
+    use wscluster_admin::health::{Checks, Status};
+
     use super::*;
-    use crate::health::{Checks, Status};
     use crate::verify::report::Verdict;
 
     /// A healthy deployment of shards with these connections, 100 slots each.
@@ -103,7 +105,7 @@ pub mod tests {
             status: Status::Healthy,
             healthy: true,
             reason: None,
-            state: crate::health::State::Ready,
+            state: wscluster_admin::health::State::Ready,
             incarnation: "1".into(),
             tunnels: 0,
             queued: 0,

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role as TheirRole, WebSocket, Web
 use tokio_tungstenite::tungstenite::{Error, Message, error::CapacityError};
 
 use super::*;
-use crate::ws::frame::{client_frame, server_frame};
+use crate::frame::{client_frame, server_frame};
 
 const MAX: u32 = 300;
 

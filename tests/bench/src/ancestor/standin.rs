@@ -19,10 +19,10 @@ use tokio::io::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
-use wscluster::net::{Share, listen};
-use wscluster::ws::decode::{Decoder, Event, Flow, Role};
-use wscluster::ws::frame::{Opcode, server_frame};
-use wscluster::ws::upgrade::accept_key;
+use wscluster_runtime::sockets::{Share, listen};
+use wscluster_ws::decode::{Decoder, Event, Flow, Role};
+use wscluster_ws::frame::{Opcode, server_frame};
+use wscluster_ws::upgrade::accept_key;
 
 use super::guard::Guard;
 use crate::backend::key_of;
@@ -94,7 +94,7 @@ struct System {
 
 /// Runs until standard input ends.
 pub fn run(args: Args) -> Result<()> {
-    wscluster::net::raise_open_files();
+    wscluster_runtime::sockets::raise_open_files();
     block_on(serve(args)).doing("run the stand-in")?
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use wscluster::admin::client;
+use wscluster_admin::client;
 
 use crate::bail;
 use crate::error::Result;

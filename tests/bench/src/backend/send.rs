@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::SendFlags;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use wscluster::ws::frame::{Opcode, put_server_header};
+use wscluster_ws::frame::{Opcode, put_server_header};
 
 /// A command: `records` frames to every connection, `per_second` records a second, `burst` at a time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::interval;
-use wscluster::admin::client;
+use wscluster_admin::client;
 
 const EVERY: Duration = Duration::from_millis(500);
 

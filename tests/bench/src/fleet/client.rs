@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use wscluster::ws::decode::{Decoder, Event, Flow, Role};
-use wscluster::ws::frame::{Opcode, client_frame};
+use wscluster_ws::decode::{Decoder, Event, Flow, Role};
+use wscluster_ws::frame::{Opcode, client_frame};
 
 use super::{Door, HANDSHAKE, Shared, add, stamp};
 use crate::wire::{self, Opened};

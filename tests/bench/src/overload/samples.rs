@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
-use wscluster::admin::client;
+use wscluster_admin::client;
 
 use crate::bail;
 use crate::error::{Error, Result};

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::slices::tests::slice;
-use crate::gateway::tests::ANY;
+use crate::tests::ANY;
 
 const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?";
 const SELECTOR: &str = "labelSelector=kubernetes.io%2Fservice-name%3Dprices-shards";

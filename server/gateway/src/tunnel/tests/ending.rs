@@ -1,7 +1,8 @@
 //! One side has ended: what still goes the other way, and when the tunnel ends with it.
 
+use wscluster_ws::frame::{Opcode, client_frame, server_frame};
+
 use super::*;
-use crate::ws::frame::{Opcode, client_frame, server_frame};
 
 const MASK: [u8; 4] = [1, 2, 3, 4];
 

@@ -2,10 +2,10 @@
 
 use wscluster_api::spec::RetryAfter;
 use wscluster_api::units::Span;
+use wscluster_ws::frame::{Opcode, server_frame};
 
 use super::*;
-use crate::gateway::metrics::Eviction;
-use crate::ws::frame::{Opcode, server_frame};
+use crate::metrics::Eviction;
 
 /// A Close 1012 with the only hint there is.
 fn close() -> Vec<u8> {

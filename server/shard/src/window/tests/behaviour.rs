@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use wscluster_api::spec::History;
 use wscluster_api::units::{Size, Span};
+use wscluster_kafka::feed::Update;
+use wscluster_protocol::{Draft, Epoch, Partition, Position, Record};
 
-use super::{Limits, Recovery, Window, weight};
-use crate::feed::{Draft, Epoch, Partition, Position, Record, Update};
+use crate::window::{Limits, Recovery, Window, weight};
 
 fn at(number: i32, offset: i64) -> Position {
     Position { partition: Partition { epoch: Epoch(7), number }, offset }
@@ -26,7 +27,7 @@ fn window(partitions: i32, age_ms: u64) -> Window {
     window
 }
 
-fn begin(window: &mut Window, from: Position, topic: &str, lost: bool) -> Option<super::Loss> {
+fn begin(window: &mut Window, from: Position, topic: &str, lost: bool) -> Option<crate::window::Loss> {
     window.apply(&Update::Begin { partition: from.partition, topic: topic.into(), from: from.offset, lost }, 0)
 }
 

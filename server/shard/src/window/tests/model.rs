@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
+use wscluster_kafka::feed::Update;
+use wscluster_protocol::{Draft, Epoch, Partition, Position, Record};
 
-use super::{Limits, Recovery, Window, weight};
-use crate::feed::{Draft, Epoch, Partition, Position, Record, Update};
+use crate::window::{Limits, Recovery, Window, weight};
 
 #[derive(Clone, Debug)]
 enum Op {

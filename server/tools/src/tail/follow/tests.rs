@@ -1,11 +1,12 @@
 //! Against servers that say one thing and end.
 
-use super::*;
-use crate::cli::parsed;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use wscluster_runtime::args::parsed;
+
+use super::*;
 
 #[allow(clippy::result_large_err, reason = "the signature is the library's")]
 async fn accept(listener: &tokio::net::TcpListener) -> WebSocketStream<tokio::net::TcpStream> {

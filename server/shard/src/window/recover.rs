@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use wscluster_protocol::{Partition, Position, Record};
+
 use super::Window;
 use super::lane::{Lane, Lanes, Seq};
-use crate::feed::{Partition, Position, Record};
 
 /// The answer to a client that comes back.
 #[derive(Clone, Debug)]

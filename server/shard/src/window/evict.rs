@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use wscluster_protocol::{Epoch, Partition, Record};
+
 use super::lane::{Evicted, Seq};
 use super::{Loss, Quiet, Window, weight};
-use crate::feed::{Epoch, Partition, Record};
 
 impl Window {
     pub(super) fn evict(&mut self, now_ms: i64) {

@@ -3,7 +3,7 @@
 //! Nearly every channel has one lane, since Kafka puts equal keys into one partition; a channel that is fed by several
 //! partitions has one for each.
 
-use crate::feed::Partition;
+use wscluster_protocol::Partition;
 
 /// Number of an entry in the order of applying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

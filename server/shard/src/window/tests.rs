@@ -1,0 +1,4 @@
+//! The window by example ([`behaviour`]) and against a plain list ([`model`]).
+
+mod behaviour;
+mod model;
