@@ -1,5 +1,8 @@
 # Tasks for developers. `just` alone lists them; `pip install rust-just` or `cargo install just` installs it.
 
+# The machine's OpenSSL where its headers are installed (Debian: libssl-dev): compiling one takes most of a first build.
+export OPENSSL_NO_VENDOR := `pkg-config --exists 'openssl >= 3' 2>/dev/null && echo 1 || echo 0`
+
 # List the recipes.
 default:
     @just --list --unsorted
@@ -7,6 +10,15 @@ default:
 # Build every binary.
 build *args:
     cargo build --workspace {{ args }}
+
+# Build what is released: target/dist/NAME, stripped, and its debug information beside it in NAME.debug.
+dist:
+    cargo build --locked --profile dist --package wscluster --package wscluster-operator --bins
+    for name in wscluster wscluster-operator; do \
+        objcopy --only-keep-debug target/dist/$name target/dist/$name.debug && \
+        strip target/dist/$name && \
+        objcopy --add-gnu-debuglink=target/dist/$name.debug target/dist/$name; \
+    done
 
 # Run the Rust tests; `just test gateway` runs those with that word in their name.
 test *args:
