@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wscluster_routing::table::Member;
+use wscluster_runtime::child_process::Program;
 use wscluster_runtime::sockets::ListenError;
 
 use super::admin::Restarts;
-use super::child::Program;
 use super::files::{Files, FilesError};
 use super::ports::Reserved;
 use super::program::{At, Kind, Setting, Written};

@@ -7,7 +7,6 @@
 
 pub mod admin;
 pub mod change;
-pub mod child;
 pub mod demo;
 pub mod event;
 pub mod event_loop;

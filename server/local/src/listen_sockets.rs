@@ -1,18 +1,10 @@
 //! The sockets on which a gateway listens, held for it through its lives: while it is dead, clients that connect wait in the
 //! backlog for the next one.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
+use wscluster_runtime::child_process::Listen;
 use wscluster_runtime::sockets::{self, ListenError, Share};
-
-/// What a child is given to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Front {
-    /// Address, shared with others.
-    pub addr: SocketAddr,
-    /// Sockets: one for each of its event loops.
-    pub sockets: u32,
-}
 
 /// The sockets of one child.
 #[derive(Debug, Default)]
@@ -20,9 +12,9 @@ pub struct Held(Vec<TcpListener>);
 
 impl Held {
     /// Those for the next life. New ones get no client before the child listens on them.
-    pub fn sockets(&mut self, front: Option<Front>) -> Result<&[TcpListener], ListenError> {
-        if let (Some(front), true) = (front, self.0.is_empty()) {
-            let sockets = (0..front.sockets).map(|_| sockets::bind(front.addr, Share::ReusePort));
+    pub fn sockets(&mut self, listen: Option<Listen>) -> Result<&[TcpListener], ListenError> {
+        if let (Some(listen), true) = (listen, self.0.is_empty()) {
+            let sockets = (0..listen.sockets).map(|_| sockets::bind(listen.addr, Share::ReusePort));
             self.0 = sockets.collect::<Result<_, _>>()?;
         }
         Ok(&self.0)

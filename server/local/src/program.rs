@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use wscluster_api::Part as Kind;
+use wscluster_runtime::child_process::{Listen, Program};
 
-use super::child::Program;
-use super::listen_sockets::Front;
 use super::revision::Version;
 
 /// What stays the same for every child.
@@ -55,8 +54,8 @@ impl Setting {
     pub fn gateway(&self, name: &str, at: At, written: Written<'_>, members: &Path) -> Program {
         let mut args = self.args(Kind::Gateway, at, written);
         args.extend(["--members".into(), members.into()]);
-        let front = Some(Front { addr: at.ws, sockets: workers(written.version) });
-        Program { front, ..self.program(name, args, written.version) }
+        let listen = Some(Listen { addr: at.ws, sockets: workers(written.version) });
+        Program { listen, ..self.program(name, args, written.version) }
     }
 
     fn args(&self, kind: Kind, at: At, written: Written<'_>) -> Vec<OsString> {
@@ -69,7 +68,7 @@ impl Setting {
     }
 
     fn program(&self, name: &str, args: Vec<OsString>, version: &Version) -> Program {
-        Program { name: name.into(), path: self.executable.clone(), args, env: version.env.clone(), front: None }
+        Program { name: name.into(), path: self.executable.clone(), args, env: version.env.clone(), listen: None }
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use wscluster_runtime::backoff::Backoff;
+use wscluster_runtime::child_process::{Addresses, LogLine, Program, Running};
 use wscluster_runtime::fds::explain;
 
-use super::child::{Addresses, Program, Running, SpawnError};
 use super::event::{Event, Listening, millis};
 use super::listen_sockets::Held;
 
@@ -84,11 +84,16 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
     let mut held = Held::default();
     while orders.borrow().order == Order::Run {
         let started = Instant::now();
-        let sockets = held.sockets(program.front).map_err(SpawnError::from);
-        let (mut running, addresses) = match sockets.and_then(|held| Running::start(&program, held, &reports)) {
+        let spawned = match held.sockets(program.listen) {
+            Ok(sockets) => {
+                Running::start(&program, sockets, forward(&program, &reports)).map_err(|error| explain(&error))
+            }
+            Err(error) => Err(explain(&error)),
+        };
+        let (mut running, addresses) = match spawned {
             Ok(started) => started,
             Err(error) => {
-                let (name, error) = (program.name.clone(), explain(&error));
+                let name = program.name.clone();
                 let restart = backoff.exited(started.elapsed());
                 let restart_in_ms = millis(restart.after);
                 let report = if listened_before {
@@ -132,6 +137,12 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
         restarts += u32::from(listened_before);
     }
     false
+}
+
+/// Sends log lines of `program` to `reports` while there is room.
+fn forward(program: &Program, reports: &mpsc::Sender<Report>) -> impl FnMut(LogLine) -> bool + Send + 'static {
+    let (name, reports) = (program.name.clone(), reports.clone());
+    move |LogLine { text, dropped }| reports.try_send(Report::Log { name: name.clone(), line: text, dropped }).is_ok()
 }
 
 struct Life {

@@ -1,7 +1,10 @@
-//! One child process: started with a pipe as its standard input, so that it notices however this process dies; in a process
-//! group of its own, so that Ctrl-C reaches only this process, which then drains; killed when dropped.
+//! Starts a part of wscluster as a child process and reads what it prints.
 //!
-//! Its first line on standard output says where it listens; its log lines are read without ever making it wait.
+//! - Standard input is a pipe: the child ends when this process dies, however that happens.
+//! - The child has its own process group: Ctrl-C reaches only this process, which then drains.
+//! - The child announces its addresses on standard output. Log lines are read from standard error; a full log receiver
+//!   never blocks the child.
+//! - Dropping [`Running`] kills the child.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -13,20 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin};
-use tokio::sync::{mpsc, oneshot};
-use wscluster_runtime::args;
-use wscluster_runtime::socket_activation::Passed;
-use wscluster_runtime::sockets::ListenError;
+use tokio::sync::oneshot;
+use crate::args;
+use crate::socket_activation::Passed;
 
-use super::listen_sockets::Front;
-use super::supervise::Report;
-
-/// Lines kept for an error report.
+/// Log lines kept for an error report.
 const TAIL: usize = 20;
-/// A longer line of a child is cut in pieces of this size.
+/// Longer lines are cut into pieces of this size.
 const LINE_BYTES: usize = 16 << 10;
 
-/// What to run.
+/// A program with its arguments.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// Name in logs and events.
@@ -35,38 +34,48 @@ pub struct Program {
     pub path: PathBuf,
     /// Arguments.
     pub args: Vec<OsString>,
-    /// Environment, beside that of this process without what stands there for arguments.
+    /// Environment variables, added to those of this process. Variables that stand for arguments are not inherited.
     pub env: Vec<(String, String)>,
-    /// What it is given to listen on, if it does not open that itself.
-    pub front: Option<Front>,
+    /// Listening sockets that the child inherits; `None` if it opens its own.
+    pub listen: Option<Listen>,
 }
 
-/// Where a child listens.
+/// Listening sockets that a child inherits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address, which other children may share.
+    pub addr: SocketAddr,
+    /// Number of sockets: one for each event loop of the child.
+    pub sockets: u32,
+}
+
+/// The addresses on which a child listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Addresses {
-    /// Clients.
+    /// Port for clients.
     pub ws: SocketAddr,
-    /// Health.
+    /// Admin port.
     pub admin: SocketAddr,
 }
 
-/// Why a child cannot be started.
+/// A child process could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// Its process.
-    #[error("failed to start {}: {source}", path.display())]
-    Process {
-        /// Executable.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// What it is given to listen on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
+#[error("failed to start {}: {source}", path.display())]
+pub struct SpawnError {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
-/// Held while a child starts: what is passed to one is not for another that starts at the same time.
+/// A line from the log of a child.
+#[derive(Debug)]
+pub struct LogLine {
+    /// The text without its line end.
+    pub text: String,
+    /// Lines before this one that the receiver did not take.
+    pub dropped: u64,
+}
+
+/// Held while a child starts, so that a child started at the same time does not inherit the sockets of this one.
 static STARTS: Mutex<()> = Mutex::new(());
 
 /// The last log lines of a child.
@@ -88,29 +97,29 @@ impl Tail {
     }
 }
 
-/// A child that runs.
+/// A running child. Dropping it kills the child.
 #[derive(Debug)]
 pub struct Running {
     /// Process id.
     pub pid: u32,
-    /// Its last log lines.
+    /// The last log lines.
     pub tail: Tail,
     child: Child,
-    /// Closed when this is dropped, or when this process dies: the child ends then.
+    /// The child ends when this pipe closes: when `Running` is dropped or this process dies.
     _lifeline: Option<ChildStdin>,
     log: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    /// Starts `program` with copies of `sockets`; its log lines go to `reports`. The receiver resolves when the child says where
-    /// it listens, and fails when its output ends before.
+    /// Starts `program`, which inherits `sockets`. `log` receives each log line and returns whether it took the line.
+    /// The receiver resolves to the addresses of the child; it fails when the output of the child ends before them.
     pub fn start(
         program: &Program,
         sockets: &[TcpListener],
-        reports: &mpsc::Sender<Report>,
+        log: impl FnMut(LogLine) -> bool + Send + 'static,
     ) -> Result<(Self, oneshot::Receiver<Addresses>), SpawnError> {
         let mut command = tokio::process::Command::new(&program.path);
-        // Meant for another process: a child has all of its arguments from this one, or from the manifest.
+        // They are meant for this process; a child takes its arguments from `program` and the manifest only.
         for name in args::VARIABLES {
             command.env_remove(name);
         }
@@ -127,30 +136,30 @@ impl Running {
             let _alone = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
             Passed::new(sockets).and_then(|passed| command.envs(passed.env()).spawn())
         };
-        let mut child = spawned.map_err(|source| SpawnError::Process { path: program.path.clone(), source })?;
+        let mut child = spawned.map_err(|source| SpawnError { path: program.path.clone(), source })?;
         let pid = child.id().expect("it was not waited for");
         let (announce, addresses) = oneshot::channel();
         let tail = Tail::default();
         let out = child.stdout.take().expect("it is piped");
         let err = child.stderr.take().expect("it is piped");
         tokio::spawn(read_announcement(out, announce));
-        let log = tokio::spawn(read_log(err, program.name.clone(), tail.clone(), reports.clone()));
+        let log = tokio::spawn(read_log(err, tail.clone(), log));
         let lifeline = child.stdin.take();
         Ok((Self { pid, tail, child, _lifeline: lifeline, log }, addresses))
     }
 
-    /// Waits for its end and for its last log line.
+    /// Waits until the child has ended and its last log line is read.
     pub async fn ended(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.child.wait().await?;
-        // A grandchild may hold the pipe open for ever.
+        // A grandchild may hold the pipe open.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), &mut self.log).await;
         Ok(status)
     }
 
-    /// Sends `signal` if it still runs.
+    /// Sends `signal` if the child still runs.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        // It may be gone already: then there is nothing to tell.
-        let _ = wscluster_runtime::process::signal_child(&self.child, signal);
+        // The child may have ended already.
+        let _ = crate::process::signal_child(&self.child, signal);
     }
 }
 
@@ -171,17 +180,18 @@ async fn read_announcement(out: impl AsyncRead + Unpin, announce: oneshot::Sende
     }
 }
 
-async fn read_log(err: impl AsyncRead + Unpin, name: Arc<str>, tail: Tail, reports: mpsc::Sender<Report>) {
+async fn read_log(err: impl AsyncRead + Unpin, tail: Tail, mut log: impl FnMut(LogLine) -> bool) {
     let mut err = BufReader::new(err);
     let mut line = Vec::new();
     let mut dropped = 0u64;
     while let Ok(true) = next_line(&mut err, &mut line).await {
         let text = String::from_utf8_lossy(&line).into_owned();
         tail.push(&text);
-        // Where this process does not keep up, a shard must not wait for it: its lines are dropped and counted.
-        match reports.try_send(Report::Log { name: name.clone(), line: text, dropped }) {
-            Ok(()) => dropped = 0,
-            Err(_) => dropped += 1,
+        // The child must not wait for a slow receiver: lines that are not taken are dropped and counted.
+        if log(LogLine { text, dropped }) {
+            dropped = 0;
+        } else {
+            dropped += 1;
         }
     }
 }

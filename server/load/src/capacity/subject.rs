@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wscluster_admin::client;
 use wscluster_api::manifest;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
-use wscluster_local::child::{Program, Running, SpawnError};
+use wscluster_runtime::child_process::{Program, Running, SpawnError};
 
 use super::super::args::Args;
 use super::super::coordinator::Mark;
@@ -80,7 +79,6 @@ impl Drop for OwnFile {
 struct Own {
     running: Running,
     _broker: Embedded,
-    reports: JoinHandle<()>,
     _manifest: OwnFile,
 }
 
@@ -130,11 +128,10 @@ impl Subject {
             path: std::env::current_exe().map_err(SubjectError::OwnFile)?,
             args,
             env: Vec::new(),
-            front: None,
+            listen: None,
         };
-        let (log, mut lines) = mpsc::channel(64);
-        let reports = tokio::spawn(async move { while lines.recv().await.is_some() {} });
-        let (running, addresses) = Running::start(&program, &[], &log)?;
+        // Only the last lines are needed, and `running` keeps them.
+        let (running, addresses) = Running::start(&program, &[], |_| true)?;
         let not_ready = |reason: &str, running: &Running| SubjectError::NotReady {
             reason: reason.to_owned(),
             tail: running.tail.lines(),
@@ -151,7 +148,7 @@ impl Subject {
         }
         step.shard = vec![addresses.ws.to_string()];
         let cpu = Cpu::Process { pid: running.pid, begin: None, seen: Seen::default() };
-        Ok(Self { own: Some(Own { running, _broker: broker, reports, _manifest: own_file }), cpu })
+        Ok(Self { own: Some(Own { running, _broker: broker, _manifest: own_file }), cpu })
     }
 
     /// Begins or ends to look at its CPU.
@@ -177,7 +174,6 @@ impl Subject {
             own.running.signal(rustix::process::Signal::TERM);
             own.running.signal(rustix::process::Signal::TERM);
             let _ = tokio::time::timeout(START_TIME, own.running.ended()).await;
-            own.reports.abort();
         }
         match self.cpu {
             Cpu::Unseen => Seen::default(),

@@ -6,8 +6,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use wscluster_runtime::child_process::Program;
+
 use super::{Hung, Order, Report, Wanted, keep};
-use crate::child::Program;
 use crate::event::{Event, Exit};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -28,7 +29,7 @@ impl Kept {
         let (reports, receiver) = mpsc::channel(1_024);
         let (orders, order) = watch::channel(Wanted::default());
         let args = args.iter().map(Into::into).collect();
-        let program = Program { name: "prices-0".into(), path: path.into(), args, env: vec![], front: None };
+        let program = Program { name: "prices-0".into(), path: path.into(), args, env: vec![], listen: None };
         Self { reports: receiver, orders, task: tokio::spawn(keep(program, reports, order)) }
     }
 
@@ -177,7 +178,7 @@ async fn busy_logger_never_waits_for_its_reader() {
     let args = ["-c".into(), script.into(), done.clone().into_os_string()].into();
     let (reports, _unread) = mpsc::channel(4);
     let (_orders, order) = watch::channel(Wanted::default());
-    let program = Program { name: "prices-0".into(), path: "/bin/sh".into(), args, env: vec![], front: None };
+    let program = Program { name: "prices-0".into(), path: "/bin/sh".into(), args, env: vec![], listen: None };
     let _task = tokio::spawn(keep(program, reports, order));
     let written = timeout(DEADLINE, async {
         while !done.exists() {
