@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::args;
+use crate::socket_activation::Passed;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::oneshot;
-use crate::args;
-use crate::socket_activation::Passed;
 
 /// Log lines kept for an error report.
 const TAIL: usize = 20;
