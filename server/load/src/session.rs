@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
-use wscluster_ws::close::CloseCode;
+use wscluster_ws::close::NORMAL;
 use wscluster_ws::decode::{Decoder, Role};
 use wscluster_ws::frame::{Opcode, client_frame, close_payload};
 
@@ -264,7 +264,7 @@ impl Session {
     pub(super) async fn leave(mut self) -> (ClientLog, Option<Failure>) {
         let slow = self.next_slow_read.take().is_some();
         if !slow {
-            self.push(Opcode::Close, &close_payload(CloseCode::Normal, ""));
+            self.push(Opcode::Close, &close_payload(NORMAL, ""));
         }
         let goodbye = async {
             let out = std::mem::take(&mut self.inbox.out);

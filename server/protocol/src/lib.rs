@@ -8,6 +8,7 @@
 //!
 //! `docs/protocol.md` is the same for people who write clients.
 
+pub mod close;
 pub mod hop;
 mod position;
 mod record;

@@ -2,7 +2,8 @@
 //! any more, our half is shut first and the peer's end awaited, or a reset would take our Close frame with it. All of it
 //! within [`LINGER`].
 
-use wscluster_ws::close::CloseCode;
+use wscluster_protocol::close::CloseCode;
+use wscluster_ws::close::NO_STATUS;
 use wscluster_ws::decode::Violation;
 use wscluster_ws::frame::{Opcode, close_payload, server_frame};
 
@@ -18,7 +19,7 @@ impl Worker {
             if code == CloseCode::SlowClient {
                 self.discard_due(key);
             }
-            self.close_with(key, Phase::Closing, code.number(), &close_payload(code, reason));
+            self.close_with(key, Phase::Closing, code.number(), &close_payload(code.number(), reason));
         }
     }
 
@@ -26,7 +27,7 @@ impl Worker {
     pub(super) fn fail(&mut self, key: u32, violation: Violation) {
         let payload = close_payload(violation.code, violation.reason);
         match self.connections[key as usize].phase {
-            Phase::Open => self.close_with(key, Phase::Ending, violation.code.number(), &payload),
+            Phase::Open => self.close_with(key, Phase::Ending, violation.code, &payload),
             Phase::Closing => self.end(key, Phase::Ending),
             Phase::Ending | Phase::Shut | Phase::Done => {}
         }
@@ -38,7 +39,7 @@ impl Worker {
             Phase::Open => {
                 self.discard_due(key);
                 let payload = code.map_or_else(Vec::new, |code| code.to_be_bytes().to_vec());
-                self.close_with(key, Phase::Done, code.unwrap_or(1005), &payload);
+                self.close_with(key, Phase::Done, code.unwrap_or(NO_STATUS), &payload);
             }
             Phase::Closing => self.end(key, Phase::Done),
             Phase::Ending | Phase::Shut | Phase::Done => {}

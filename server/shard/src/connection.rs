@@ -14,6 +14,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use wscluster_ws::close::ABNORMAL;
 use wscluster_ws::decode::Decoder;
 
 use super::channels::Membership;
@@ -54,7 +55,7 @@ pub(super) struct Connection {
     /// Waits in the flush queue of small channels, or in that of big ones.
     pub(super) queued_small: bool,
     pub(super) queued_bulk: bool,
-    /// Why it ends; 1006 while unknown.
+    /// The close code; [`ABNORMAL`] until a Close frame is sent or received.
     pub(super) close_code: u16,
     /// In the order of their channels.
     pub(super) subscriptions: Vec<Membership>,
@@ -91,7 +92,7 @@ impl Connection {
             echo,
             queued_small: false,
             queued_bulk: false,
-            close_code: 1006,
+            close_code: ABNORMAL,
             subscriptions: Vec::new(),
             decoder: None,
             blocked: None,

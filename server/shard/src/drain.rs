@@ -9,8 +9,8 @@ use rand::RngExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wscluster_api::spec::{Drain, RetryAfter};
+use wscluster_protocol::close::CloseCode;
 use wscluster_runtime::drain::{self, Holds, STEP, hint_ms, reason};
-use wscluster_ws::close::CloseCode;
 
 use super::connection::Phase;
 use super::settings::LINGER;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use wscluster_api::spec::SlowClient;
+use wscluster_protocol::close::CloseCode;
 use wscluster_protocol::reply::{self, SubscriptionAck};
 use wscluster_protocol::request::{self, Ask, Rejection, Request, Since};
 use wscluster_protocol::{Position, Record};
-use wscluster_ws::close::CloseCode;
 use wscluster_ws::decode::{Decoder, Event, Flow, Role};
 use wscluster_ws::frame::{Opcode, server_frame};
 

@@ -3,7 +3,7 @@
 //! No policy cuts a frame, drops an answer to a request, or touches a client whose socket still takes bytes.
 
 use wscluster_api::spec::SlowClient;
-use wscluster_ws::close::CloseCode;
+use wscluster_protocol::close::CloseCode;
 
 use super::metrics::Label;
 use super::worker::Worker;

@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wscluster_kafka::feed::Update;
+use wscluster_protocol::close::metric_label;
 
 use super::channels::Channels;
 use super::connection::{Connection, Phase, Reading, Writing};
@@ -177,14 +178,8 @@ impl Worker {
             self.open -= 1;
         }
         self.held.remove(key);
-        let code = connection.close_code;
-        // Applications may choose any code from 3000 on: a label for each would be theirs to flood.
-        let code = match code {
-            0..3000 | 4100 | 4101 => code,
-            3000..4000 => 3000,
-            _ => 4999,
-        };
-        self.shared.metrics.closes.get_or_create(&CloseLabel { code: code.into() }).inc();
+        let code = metric_label(connection.close_code).into();
+        self.shared.metrics.closes.get_or_create(&CloseLabel { code }).inc();
     }
 
     /// Starts the task that waits for room in the socket of `key`.

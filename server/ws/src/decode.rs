@@ -3,7 +3,7 @@
 //! It takes bytes as they come, unmasks them in place, checks UTF-8 as it arrives, and hands each whole message or
 //! control frame to a sink. It keeps a buffer only while a message is incomplete: an idle connection owns none.
 
-use super::close::{CloseCode, is_sendable};
+use super::close::{INVALID_PAYLOAD, MESSAGE_TOO_BIG, PROTOCOL_ERROR, is_sendable};
 use super::frame::{Opcode, mask};
 
 /// Which side decodes.
@@ -43,17 +43,17 @@ pub enum Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Violation {
-    /// Code to close with.
-    pub code: CloseCode,
+    /// Code to close with, one of [`super::close`].
+    pub code: u16,
     /// What was wrong.
     pub reason: &'static str,
 }
 
 const fn protocol(reason: &'static str) -> Violation {
-    Violation { code: CloseCode::Protocol, reason }
+    Violation { code: PROTOCOL_ERROR, reason }
 }
-const NOT_UTF8: Violation = Violation { code: CloseCode::InvalidPayload, reason: "text is not UTF-8" };
-const TOO_BIG: Violation = Violation { code: CloseCode::TooBig, reason: "message exceeds the size limit" };
+const NOT_UTF8: Violation = Violation { code: INVALID_PAYLOAD, reason: "text is not UTF-8" };
+const TOO_BIG: Violation = Violation { code: MESSAGE_TOO_BIG, reason: "message exceeds the size limit" };
 
 /// Bytes of the longest header: two, an eight-byte length, a four-byte key.
 const MAX_HEADER: usize = 14;

@@ -9,9 +9,9 @@
 use std::future::Future as _;
 use std::task::{Context, Poll, ready};
 
+use wscluster_protocol::close::CloseCode;
 use wscluster_runtime::drain::reason;
 use wscluster_ws::boundary::Frames;
-use wscluster_ws::close::CloseCode;
 use wscluster_ws::frame::{Opcode, close_payload, server_frame};
 
 use super::{All, End, Flow, Pass, State, TURN, Tunnel, with_scratch, would_block};
@@ -108,7 +108,7 @@ impl<S: Socket> Tunnel<S> {
         let Some(leaving) = self.end.as_mut().and_then(|end| end.leaving.as_mut()) else { return };
         leaving.is_told = true;
         let reason = reason(leaving.hint_ms.into());
-        self.down.append(&server_frame(Opcode::Close, &close_payload(CloseCode::Restart, &reason)));
+        self.down.append(&server_frame(Opcode::Close, &close_payload(CloseCode::Restart.number(), &reason)));
         self.down.state = State::Ended;
         if self.up.state != State::Finished {
             self.shard.finish();

@@ -18,7 +18,7 @@ enum Seen {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
-    Violation(CloseCode),
+    Violation(u16),
 }
 
 /// All events, with the input cut at `cuts` (shares of what is left, in 255ths).
@@ -65,11 +65,9 @@ fn theirs(role: Role, input: &[u8]) -> Vec<Seen> {
             Ok(Message::Pong(bytes)) => Seen::Pong(bytes.to_vec()),
             Ok(Message::Close(None)) => Seen::Close(None, String::new()),
             Ok(Message::Close(Some(frame))) => Seen::Close(Some(frame.code.into()), frame.reason.to_string()),
-            Err(Error::Utf8(_)) => Seen::Violation(CloseCode::InvalidPayload),
-            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Seen::Violation(CloseCode::TooBig),
-            Err(Error::Protocol(error)) if !error.to_string().contains("without") => {
-                Seen::Violation(CloseCode::Protocol)
-            }
+            Err(Error::Utf8(_)) => Seen::Violation(INVALID_PAYLOAD),
+            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Seen::Violation(MESSAGE_TOO_BIG),
+            Err(Error::Protocol(error)) if !error.to_string().contains("without") => Seen::Violation(PROTOCOL_ERROR),
             Ok(Message::Frame(_)) | Err(_) => break,
         });
         if matches!(seen.last(), Some(Seen::Close(..) | Seen::Violation(_))) {
