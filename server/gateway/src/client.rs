@@ -138,20 +138,10 @@ impl Client {
 
 fn read_asked(bytes: &[u8], address: IpAddr, settings: &Settings) -> Result<Option<Asked>, Outcome> {
     let Some(request) = parse_request(bytes, settings.head).map_err(Outcome::Refused)? else { return Ok(None) };
-    if !origin_is_allowed(request.origin, &settings.allowed_origins) {
-        return Err(Outcome::Refused(Refusal::ForbiddenOrigin));
-    }
+    request.check_origin(&settings.allowed_origins).map_err(Outcome::Refused)?;
     Ok(Some(Asked {
         head: forward::request(&request, address),
         accept: accept_key(request.key),
         early: bytes[request.len..].to_vec(),
     }))
-}
-
-/// Only browsers send `Origin`, and only they can be led by another site; a client without one is let in (RFC 6455 §10.2).
-fn origin_is_allowed(origin: Option<&str>, allowed: &[String]) -> bool {
-    match origin {
-        Some(origin) if !allowed.is_empty() => allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin)),
-        _ => true,
-    }
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use wscluster_routing::table::{Lease, ShardId};
+use wscluster_runtime::drain::hint_ms;
 use wscluster_runtime::fds::Permit;
 
 use super::client::{Asked, Client};
@@ -87,7 +88,9 @@ fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
         Outcome::Refused(refusal) => refusal.answer(),
         Outcome::Unavailable(reason) => {
             let message = (reason == Unavailable::FdLimit).then(|| gateway.fds.shortage());
-            reason.answer(message, &gateway.settings.drain.retry_after, &mut rand::rng())
+            let retry_after_ms = hint_ms(&gateway.settings.drain.retry_after);
+            let (reason, message) = (reason.code(), message.as_deref());
+            wscluster_ws::upgrade::Unavailable { reason, message, retry_after_ms, fields: &[] }.answer()
         }
         _ => Vec::new(),
     }

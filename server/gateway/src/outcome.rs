@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rand::{Rng, RngExt as _};
-use wscluster_api::spec::RetryAfter;
-use wscluster_ws::upgrade::{AnswerError, Refusal, write_answer};
+use wscluster_ws::upgrade::{AnswerError, Refusal};
 
 /// The end of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,22 +75,6 @@ impl Unavailable {
             Self::FdLimit => "fd_limit",
             Self::Draining => "draining",
         }
-    }
-
-    /// The 503, with a `message` for people where there is one, and a hint drawn for this client alone, so that those refused together do not come back together.
-    pub fn answer(self, message: Option<String>, hint: &RetryAfter, rng: &mut impl Rng) -> Vec<u8> {
-        let (min, max) = (hint.min.0.as_millis() as u64, hint.max.0.as_millis() as u64);
-        let millis = rng.random_range(min..=max.max(min));
-        // The field knows whole seconds only (RFC 9110 §10.2.3), and 0 would invite a storm.
-        let seconds = millis.div_ceil(1_000).max(1).to_string();
-        let mut body =
-            serde_json::json!({ "error": "unavailable", "reason": self.code(), "retry_after_ms": millis.max(1) });
-        if let Some(message) = message {
-            body["message"] = message.into();
-        }
-        let mut out = Vec::with_capacity(256);
-        write_answer(&mut out, 503, &[("Retry-After", &seconds), ("X-Wscluster-Reason", self.code())], &body);
-        out
     }
 }
 
@@ -209,29 +191,5 @@ impl Stopwatch {
     /// Time since accept.
     pub fn total(&self) -> Duration {
         self.last - self.start
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::SeedableRng as _;
-    use wscluster_api::units::Span;
-
-    use super::*;
-
-    #[test]
-    fn hints_within_the_range_and_never_zero_seconds() {
-        let mut rng = rand::rngs::SmallRng::seed_from_u64(1);
-        let hint = RetryAfter { min: Span::millis(100), max: Span::secs(5) };
-        for _ in 0..1_000 {
-            let answer = String::from_utf8(Unavailable::NoCapacity.answer(None, &hint, &mut rng)).unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            let after = head.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap();
-            let body: serde_json::Value = serde_json::from_str(body).unwrap();
-            let millis = body["retry_after_ms"].as_u64().unwrap();
-            assert!((100..=5_000).contains(&millis));
-            assert_eq!(after.parse::<u64>().unwrap(), millis.div_ceil(1_000).max(1));
-            assert!(head.contains("X-Wscluster-Reason: no_capacity\r\n"));
-        }
     }
 }

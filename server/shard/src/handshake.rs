@@ -150,9 +150,8 @@ fn admit(shared: &Arc<Shared>, request: &UpgradeRequest<'_>, room: &mut Room) ->
         "/echo" if settings.echo => true,
         _ => return refuse(Refusal::NotFound),
     };
-    let is_allowed = |origin: &str| settings.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
-    if !settings.allowed_origins.is_empty() && request.origin.is_some_and(|origin| !is_allowed(origin)) {
-        return refuse(Refusal::ForbiddenOrigin);
+    if let Err(refusal) = request.check_origin(&settings.allowed_origins) {
+        return refuse(refusal);
     }
     match shared.admit(&mut room.connection) {
         Ok(slot) => {

@@ -12,7 +12,7 @@ mod response;
 mod tests;
 
 pub use headers::{Header, Headers, list};
-pub use refusal::{Refusal, write_answer};
+pub use refusal::{REASON, Refusal, Unavailable};
 pub use request::{UpgradeRequest, parse_request};
 pub use response::{Answer, AnswerError, Head, parse_response};
 

@@ -1,9 +1,8 @@
 //! The answers that depend on this shard: the 101 and the 503, both with its live load.
 
-use serde_json::json;
 use wscluster_api::spec::RetryAfter;
 use wscluster_runtime::drain::hint_ms;
-use wscluster_ws::upgrade::write_answer;
+use wscluster_ws::upgrade::Unavailable;
 
 use crate::shared::FD_LIMIT;
 use crate::slots::Slots;
@@ -21,17 +20,10 @@ pub(super) fn switching(accept: &str, protocol: Option<&str>, slots: &Slots) -> 
 
 /// `503 Service Unavailable`: the gateway tries elsewhere, a direct client comes back after the hint.
 pub(super) fn unavailable(reason: &'static str, slots: &Slots, retry_after: &RetryAfter) -> Vec<u8> {
-    let hint = hint_ms(retry_after);
     let why = if reason == FD_LIMIT { slots.fds().shortage() } else { reason.to_owned() };
-    let body = json!({
-        "error": "unavailable", "reason": reason, "retry_after_ms": hint,
-        "message": format!("this shard takes no connection: {why}"),
-    });
-    let seconds = hint.div_ceil(1_000).max(1).to_string();
-    let mut answer = Vec::with_capacity(256);
-    let fields = [("X-Wscluster-Load", &*load(slots)), ("X-Wscluster-Reason", reason), ("Retry-After", &*seconds)];
-    write_answer(&mut answer, 503, &fields, &body);
-    answer
+    let (message, load) = (format!("this shard takes no connection: {why}"), load(slots));
+    let fields = &[("X-Wscluster-Load", &*load)];
+    Unavailable { reason, message: Some(&message), retry_after_ms: hint_ms(retry_after), fields }.answer()
 }
 
 fn load(slots: &Slots) -> String {

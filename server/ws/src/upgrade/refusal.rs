@@ -3,6 +3,9 @@
 
 use std::io::Write as _;
 
+/// Header field of a 503 that names its reason.
+pub const REASON: &str = "X-Wscluster-Reason";
+
 /// Why a request is no upgrade that we take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
@@ -129,8 +132,40 @@ impl Refusal {
     }
 }
 
+/// `503 Service Unavailable` (RFC 9110 §15.6.4), the answer of shards and gateways to a valid upgrade for which there is no slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Unavailable<'a> {
+    /// A word for machines: `X-Wscluster-Reason`, and `reason` in the body.
+    pub reason: &'a str,
+    /// A sentence for people, in the body.
+    pub message: Option<&'a str>,
+    /// When the client may come back. Draw a value for each client, so that clients refused together do not return together.
+    pub retry_after_ms: u64,
+    /// Further header fields.
+    pub fields: &'a [(&'a str, &'a str)],
+}
+
+impl Unavailable<'_> {
+    /// The whole answer, with `Retry-After` and a JSON body `{"error":"unavailable","reason":…,"retry_after_ms":…}`.
+    pub fn answer(self) -> Vec<u8> {
+        // The field has whole seconds only (RFC 9110 §10.2.3); 0 would make every client retry at once.
+        let seconds = self.retry_after_ms.div_ceil(1_000).max(1).to_string();
+        let mut body = serde_json::json!({
+            "error": "unavailable", "reason": self.reason, "retry_after_ms": self.retry_after_ms.max(1),
+        });
+        if let Some(message) = self.message {
+            body["message"] = message.into();
+        }
+        let mut fields = vec![("Retry-After", &*seconds), (REASON, self.reason)];
+        fields.extend_from_slice(self.fields);
+        let mut out = Vec::with_capacity(256);
+        write_answer(&mut out, 503, &fields, &body);
+        out
+    }
+}
+
 /// Writes an answer that ends the connection: status, `fields`, and `body` as JSON.
-pub fn write_answer(out: &mut Vec<u8>, status: u16, fields: &[(&str, &str)], body: &serde_json::Value) {
+fn write_answer(out: &mut Vec<u8>, status: u16, fields: &[(&str, &str)], body: &serde_json::Value) {
     let body = body.to_string();
     // A sender of Upgrade lists it in Connection too (RFC 9110 §7.8).
     let connection = if status == 426 { "close, Upgrade" } else { "close" };
@@ -157,5 +192,30 @@ const fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Unavailable;
+
+    #[test]
+    fn tells_an_unavailable_client_when_to_come_back_in_seconds_and_in_milliseconds() {
+        for (retry_after_ms, seconds, millis) in [(0, 1, 1), (100, 1, 100), (1_000, 1, 1_000), (1_001, 2, 1_001)] {
+            let fields = &[("X-Wscluster-Load", "5/5")];
+            let answer = Unavailable { reason: "full", message: Some("no slot"), retry_after_ms, fields }.answer();
+            let answer = String::from_utf8(answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let lines: Vec<_> = head.lines().collect();
+            assert_eq!(lines[0], "HTTP/1.1 503 Service Unavailable");
+            for line in [&*format!("Retry-After: {seconds}"), "X-Wscluster-Reason: full", "X-Wscluster-Load: 5/5"] {
+                assert!(lines.contains(&line), "{line} is not in {head}");
+            }
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            let expected = serde_json::json!({
+                "error": "unavailable", "reason": "full", "retry_after_ms": millis, "message": "no slot",
+            });
+            assert_eq!(body, expected);
+        }
     }
 }

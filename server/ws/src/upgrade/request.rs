@@ -32,6 +32,18 @@ impl<'b> UpgradeRequest<'b> {
     pub fn protocols(&self) -> impl Iterator<Item = &'b str> + use<'b> {
         self.headers.list("Sec-WebSocket-Protocol")
     }
+
+    /// Refuses a browser page from an origin that is not in `allowed`; an empty list allows every origin.
+    ///
+    /// Only browsers send `Origin`, and only a browser can be used by a foreign page, so a request without one passes
+    /// (RFC 6455 §10.2).
+    pub fn check_origin(&self, allowed: &[String]) -> Result<(), Refusal> {
+        let is_allowed = |origin: &str| allowed.iter().any(|one| one.eq_ignore_ascii_case(origin));
+        match self.origin {
+            Some(origin) if !allowed.is_empty() && !is_allowed(origin) => Err(Refusal::ForbiddenOrigin),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads an upgrade from the start of `buf`; `None` while the head is not complete.

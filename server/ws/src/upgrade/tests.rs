@@ -92,6 +92,23 @@ fn refuses_no_or_two_or_odd_hosts() {
 }
 
 #[test]
+fn refuses_origins_that_are_not_listed_and_nothing_else() {
+    let request = parse_request(GOOD.as_bytes(), LIMITS).unwrap().unwrap();
+    let allowed = |origins: &[&str]| {
+        let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+        request.check_origin(&origins)
+    };
+    assert_eq!(allowed(&[]), Ok(()));
+    assert_eq!(allowed(&["https://other.org", "HTTPS://Example.com"]), Ok(()));
+    for other in ["https://other.org", "*", "https://example.com:443"] {
+        assert_eq!(allowed(&[other]), Err(Refusal::ForbiddenOrigin), "{other}");
+    }
+    let without = swap("Origin: https://example.com\r\n", "");
+    let request = parse_request(without.as_bytes(), LIMITS).unwrap().unwrap();
+    assert_eq!(request.check_origin(&["https://other.org".to_owned()]), Ok(()));
+}
+
+#[test]
 fn refuses_a_body() {
     for body in ["Content-Length: 5", "Transfer-Encoding: chunked", "Content-Length: 0, 0", "Content-Length: -1"] {
         assert_eq!(refused(&swap("X-Odd:  spaced ", body)), Refusal::Body, "{body}");
