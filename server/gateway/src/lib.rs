@@ -13,14 +13,13 @@ use std::time::Instant;
 use prometheus_client::registry::Registry;
 use wscluster_admin::drain_routes::routes;
 use wscluster_api::manifest::{self, ManifestError};
-use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 use wscluster_routing::table::Member;
 use wscluster_runtime::args::USAGE;
 use wscluster_runtime::critical_task::vital_task;
-use wscluster_runtime::drain::{Drains, STEP};
+use wscluster_runtime::drain::Drains;
 use wscluster_runtime::fds::{Budget, explain};
-use wscluster_runtime::process::Stop;
+use wscluster_runtime::shutdown::{StopReason, drain_to_the_end, wait_for_stop};
 use wscluster_runtime::sockets::{ListenError, Share};
 use wscluster_runtime::{logs, process, socket_activation, sockets};
 
@@ -207,44 +206,21 @@ fn workers(args: &Args, settings: &Settings) -> u32 {
     args.workers.or(settings.workers).unwrap_or_else(process::default_workers).max(1)
 }
 
-/// Serves until told to stop, then until everything has ended, the drain's deadline is over, or told so again.
+/// Serves until a reason to stop, then until the drain is over. A failure ends the gateway without a drain: its tunnels may
+/// have lost the worker that would move them away.
 async fn until_drained(
     gateway: &Gateway,
     drains: &Drains<Gateway>,
     watch_parent: bool,
     announce: impl FnOnce(),
 ) -> std::io::Result<()> {
-    let announced = async {
-        announce();
-        std::future::pending::<std::convert::Infallible>().await
-    };
-    let reason = tokio::select! {
-        // In this order: who reads the announcement may send a signal at once, and it must find its handler.
-        biased;
-        reason = process::stop_requested(watch_parent) => reason?,
-        () = gateway.reached(Stage::Closing) => return Ok(()),
-        never = announced => match never {},
-    };
+    let reason = wait_for_stop(watch_parent, gateway.reached(Stage::Closing), announce).await?;
+    if reason == StopReason::Failure {
+        return Ok(());
+    }
     let began = Instant::now();
     tracing::info!(?reason, tunnels = gateway.tunnels.load(Relaxed), "ending");
-    let drain = drains.own();
-    let drain = match reason {
-        Stop::Signal => drain,
-        // A parent that is gone restarts nobody: clients should look elsewhere now.
-        Stop::Orphaned => Drain { deadline: Span::millis(0), ..drain },
-    };
-    // What the deadline leaves is closed then, and that takes its time.
-    let most = drain.deadline.0 + tunnel::LINGER + 2 * STEP;
-    drains.begin_last(drain);
-    let drained = async {
-        while !gateway.is_drained() && began.elapsed() < most {
-            tokio::time::sleep(STEP).await;
-        }
-    };
-    tokio::select! {
-        () = drained => {}
-        again = process::stop_requested(false) => drop(again?),
-    }
+    drain_to_the_end(drains, reason, tunnel::LINGER, || gateway.is_drained()).await?;
     tracing::info!(tunnels = gateway.tunnels.load(Relaxed), took_ms = began.elapsed().as_millis() as u64, "closing");
     Ok(())
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::process::{Child, ChildStdin, Command};
-use wscluster_runtime::backoff::{self, Backoff};
-use wscluster_runtime::process::{Stop, signal_child, stop_requested};
+use wscluster_runtime::process::signal_child;
+use wscluster_runtime::restarts::{Restarts, STEADY};
+use wscluster_runtime::shutdown::{StopReason, stop_requested};
 use wscluster_runtime::socket_activation::Passed;
 
 /// Time to end at once in.
@@ -23,7 +24,7 @@ pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCo
     drop(listeners);
     runtime.block_on(async {
         let mut stop = std::pin::pin!(stop_requested(watch_parent));
-        let mut backoff = Backoff::default();
+        let mut restarts = Restarts::default();
         loop {
             let began = Instant::now();
             let (mut child, lifeline) = start(&passed)?;
@@ -36,8 +37,8 @@ pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCo
                 }
             };
             // What cannot start says why and ends by itself; it would do so again.
-            let failed = status.signal().is_some() || (!status.success() && began.elapsed() >= backoff::STEADY);
-            let restart = backoff.exited(began.elapsed());
+            let failed = status.signal().is_some() || (!status.success() && began.elapsed() >= STEADY);
+            let restart = restarts.exited(began.elapsed());
             if !failed || restart.crash_loop.is_some() {
                 return Ok(code(status));
             }
@@ -72,7 +73,7 @@ fn start(passed: &Passed) -> io::Result<(Child, Option<ChildStdin>)> {
 
 /// Passes on what this process was told, once and once more, until the child has ended. A child that does not end at once
 /// when told so twice hears nothing any more, and is killed.
-async fn end(mut child: Child, mut lifeline: Option<ChildStdin>, reason: Stop) -> io::Result<ExitCode> {
+async fn end(mut child: Child, mut lifeline: Option<ChildStdin>, reason: StopReason) -> io::Result<ExitCode> {
     tell(&child, &mut lifeline, reason)?;
     let again = tokio::select! {
         status = child.wait() => return status.map(code),
@@ -86,10 +87,10 @@ async fn end(mut child: Child, mut lifeline: Option<ChildStdin>, reason: Stop) -
     child.wait().await.map(code)
 }
 
-fn tell(child: &Child, lifeline: &mut Option<ChildStdin>, reason: Stop) -> io::Result<()> {
+fn tell(child: &Child, lifeline: &mut Option<ChildStdin>, reason: StopReason) -> io::Result<()> {
     match reason {
-        Stop::Signal => signal_child(child, Signal::TERM),
-        Stop::Orphaned => {
+        StopReason::Signal | StopReason::Failure => signal_child(child, Signal::TERM),
+        StopReason::ParentGone => {
             *lifeline = None;
             Ok(())
         }

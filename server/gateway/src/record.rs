@@ -3,14 +3,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use wscluster_runtime::log_limit::LogLimit;
 
 use super::outcome::{Outcome, Phase, Retry, Stopwatch, Unavailable};
 use super::state::Gateway;
 
-/// Failed handshakes that are logged a second; the rest is counted and told with the next line.
-const LINES_PER_SECOND: u32 = 10;
+/// Log lines about failed handshakes: ten a second.
+static FAILURES: LogLimit = LogLimit::new(10, Duration::from_secs(1));
 
 /// One handshake.
 pub struct Record {
@@ -61,7 +62,7 @@ impl Record {
         }
         let logged = self.gateway.settings.log_handshakes;
         if logged || outcome.is_failure() {
-            let Some(suppressed) = (if logged { Some(0) } else { LINES.take() }) else { return };
+            let Some(suppressed) = (if logged { Some(0) } else { FAILURES.admit() }) else { return };
             self.log(outcome, shard.unwrap_or_default(), suppressed);
         }
     }
@@ -99,32 +100,4 @@ impl Drop for Record {
 /// Whole microseconds, told in milliseconds.
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
-}
-
-static LINES: Lines = Lines(Mutex::new(None));
-
-/// A bucket that fills once a second.
-struct Lines(Mutex<Option<Bucket>>);
-
-struct Bucket {
-    since: Instant,
-    used: u32,
-    suppressed: u64,
-}
-
-impl Lines {
-    /// Leave for one line, with the number of lines that got none since the last.
-    fn take(&self) -> Option<u64> {
-        let mut bucket = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let bucket = bucket.get_or_insert_with(|| Bucket { since: Instant::now(), used: 0, suppressed: 0 });
-        if bucket.since.elapsed() >= Duration::from_secs(1) {
-            (bucket.since, bucket.used) = (Instant::now(), 0);
-        }
-        if bucket.used >= LINES_PER_SECOND {
-            bucket.suppressed += 1;
-            return None;
-        }
-        bucket.used += 1;
-        Some(std::mem::take(&mut bucket.suppressed))
-    }
 }

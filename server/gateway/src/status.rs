@@ -7,7 +7,7 @@ use wscluster_admin::health::{
     CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, State, Status,
     percent,
 };
-use wscluster_runtime::process::{CpuMeter, memory_limit_bytes, usage};
+use wscluster_runtime::usage::{CpuMeter, memory_limit_bytes, usage};
 
 use super::state::{Gateway, Stage};
 

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use wscluster_runtime::critical_task::vital;
 use wscluster_runtime::fds::{Budget, Permit};
+use wscluster_runtime::log_limit::LogLimit;
 
 use super::handshake;
 use super::outcome::{Outcome, Unavailable};
@@ -25,6 +26,8 @@ const REST: Duration = Duration::from_millis(100);
 
 /// What a TCP handshake that has begun takes to end. A client that begins one meanwhile tries again after a second.
 const SETTLE: Duration = Duration::from_millis(50);
+
+static ACCEPT_ERRORS: LogLimit = LogLimit::new(1, Duration::from_mins(2));
 
 /// Nearer than any usual timeout of a handshake.
 const BEAT: Duration = Duration::from_secs(1);
@@ -163,8 +166,7 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
 fn complain(gateway: &Gateway, error: &io::Error) {
     gateway.metrics.accept_errors.inc();
     gateway.fds.refused();
-    // One line for a thousand rests: about every two minutes while it lasts, and the first at once.
-    if gateway.metrics.accept_errors.get() % 1_000 == 1 {
-        tracing::error!(%error, open_files_limit = gateway.fds.limit(), "failed to accept; raise the limit of open files (ulimit -n)");
+    if let Some(suppressed) = ACCEPT_ERRORS.admit() {
+        tracing::error!(%error, suppressed, open_files_limit = gateway.fds.limit(), "failed to accept; raise the limit of open files (ulimit -n)");
     }
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use wscluster_runtime::log_limit::LogLimit;
+
 /// What a trouble is about; one at a time of each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -44,8 +46,7 @@ pub(super) struct Troubles {
 #[derive(Debug, Default)]
 struct State {
     now: BTreeMap<Kind, Entry>,
-    /// When each was last logged, and how often it came up since.
-    logged: BTreeMap<Kind, (Option<Instant>, u64)>,
+    logged: BTreeMap<Kind, LogLimit>,
 }
 
 impl Troubles {
@@ -82,15 +83,10 @@ impl Troubles {
 
     fn enter(&self, kind: Kind, text: String, until: Option<Instant>) {
         let mut state = self.lock();
-        let now = Instant::now();
         let same = state.now.get(&kind).is_some_and(|entry| entry.until.is_none() && entry.text == text);
-        let (last, unlogged) = state.logged.entry(kind.clone()).or_insert((None, 0));
-        if !same {
-            *unlogged += 1;
-            if last.is_none_or(|last| now.duration_since(last) >= Self::LOG_EVERY) {
-                tracing::warn!(trouble = ?kind, times = *unlogged, "{text}");
-                (*last, *unlogged) = (Some(now), 0);
-            }
+        let log = state.logged.entry(kind.clone()).or_insert_with(|| LogLimit::new(1, Self::LOG_EVERY));
+        if !same && let Some(suppressed) = log.admit() {
+            tracing::warn!(trouble = ?kind, times = suppressed + 1, "{text}");
         }
         state.now.insert(kind, Entry { text, until });
     }

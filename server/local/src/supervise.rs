@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
-use wscluster_runtime::backoff::Backoff;
 use wscluster_runtime::child_process::{Addresses, LogLine, Program, Running};
 use wscluster_runtime::fds::explain;
+use wscluster_runtime::restarts::Restarts;
 
 use super::event::{Event, Listening, millis};
 use super::listen_sockets::Held;
@@ -78,7 +78,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps `program` running until an order says otherwise; returns whether it had to be killed.
 pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: watch::Receiver<Wanted>) -> bool {
-    let mut backoff = Backoff::default();
+    let mut backoff = Restarts::default();
     let mut restarts = 0;
     let mut listened_before = false;
     let mut held = Held::default();

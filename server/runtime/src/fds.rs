@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::log_limit::LogLimit;
+
 /// How long after a refusal a process still counts as short of descriptors: longer than health is usually asked for.
 const RECENT: Duration = Duration::from_secs(30);
 
@@ -30,9 +32,9 @@ pub struct Budget {
     /// What is left of the part of the reserve that serves refusals.
     refusals: AtomicI64,
     began: Instant,
-    /// Milliseconds after `began`, and one: when a client was refused last, and when that was logged. 0: never.
+    /// Milliseconds after `began`, plus one, at which a client was last refused. 0: never.
     refused: AtomicU64,
-    logged: AtomicU64,
+    log: LogLimit,
 }
 
 impl Budget {
@@ -50,7 +52,7 @@ impl Budget {
             refusals: AtomicI64::new(reserve / 2),
             began: Instant::now(),
             refused: AtomicU64::new(0),
-            logged: AtomicU64::new(0),
+            log: LogLimit::new(1, QUIET),
         })
     }
 
@@ -102,9 +104,13 @@ impl Budget {
     pub fn refused(&self) {
         let now = self.began.elapsed().as_millis() as u64 + 1;
         self.refused.store(now, Relaxed);
-        let due = |logged: u64| (logged == 0 || now >= logged + QUIET.as_millis() as u64).then_some(now);
-        if self.logged.fetch_update(Relaxed, Relaxed, due).is_ok() {
-            tracing::error!(open_files_limit = self.limit, "new clients are refused (fd_limit): {}", self.shortage());
+        if let Some(suppressed) = self.log.admit() {
+            tracing::error!(
+                open_files_limit = self.limit,
+                suppressed,
+                "new clients are refused (fd_limit): {}",
+                self.shortage()
+            );
         }
     }
 

@@ -1,10 +1,10 @@
 //! What every process of wscluster needs, whatever its part.
 //!
 //! - [`sockets`], [`socket_activation`], [`fds`]: listening sockets and the budget of file descriptors.
-//! - [`logs`], [`nonblocking_writer`]: log lines that never block whoever writes them.
-//! - [`process`], [`critical_task`]: signals, resource usage, and threads whose end is the end of the process.
-//! - [`child_process`]: starts a part of wscluster as a child process.
-//! - [`drain`]: the pace at which connections are moved away.
+//! - [`logs`], [`nonblocking_writer`], [`log_limit`]: log lines that never block their writer, and limits for floods of them.
+//! - [`shutdown`], [`drain`]: the end of a process, and the pace at which connections are moved away.
+//! - [`critical_task`]: threads and tasks whose panic is the end of the process.
+//! - [`process`], [`child_process`], [`restarts`], [`usage`]: parent and child processes, and the CPU and memory that they use.
 //! - [`backoff`]: waits between attempts.
 //! - [`args`]: arguments that several subcommands share.
 
@@ -14,8 +14,12 @@ pub mod child_process;
 pub mod critical_task;
 pub mod drain;
 pub mod fds;
+pub mod log_limit;
 pub mod logs;
 pub mod nonblocking_writer;
 pub mod process;
+pub mod restarts;
+pub mod shutdown;
 pub mod socket_activation;
 pub mod sockets;
+pub mod usage;

@@ -7,7 +7,7 @@ use wscluster_admin::Part;
 use wscluster_admin::health::{
     CapacityCheck, Checks, CpuCheck, KafkaCheck, MemoryCheck, ShardHealth, State, Status, percent,
 };
-use wscluster_runtime::process::{CpuMeter, memory_limit_bytes, usage};
+use wscluster_runtime::usage::{CpuMeter, memory_limit_bytes, usage};
 
 use super::gateway_presence::Gateways;
 use super::shared::Shared;

@@ -3,17 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_protocol::close::CloseCode;
-use wscluster_runtime::drain::{self, Holds, STEP, hint_ms, reason};
+use wscluster_runtime::drain::{self, Holds, hint_ms, reason};
 
 use super::connection::Phase;
-use super::settings::LINGER;
 use super::shared::Shared;
 use super::worker::Worker;
 
@@ -50,14 +47,6 @@ impl Holds for Workers {
     fn evict(&self, thread: usize, count: u32, retry_after: &RetryAfter) {
         // A worker that has ended holds nobody.
         let _ = self.orders[thread].send(Order::Evict(count, retry_after.clone()));
-    }
-}
-
-/// Resolves when no connection is left, or when what the drain's deadline left had its time to close.
-pub(super) async fn is_over(shared: &Shared, deadline: Duration) {
-    let end = Instant::now() + deadline + LINGER + STEP;
-    while shared.slots.used() > 0 && Instant::now() < end {
-        tokio::time::sleep(STEP).await;
     }
 }
 

@@ -9,18 +9,17 @@ use clap::builder::NonEmptyStringValueParser;
 use prometheus_client::registry::Registry;
 use wscluster_admin::drain_routes::{evict_route, routes};
 use wscluster_api::manifest::ManifestError;
-use wscluster_api::spec::Drain;
-use wscluster_api::units::Span;
 use wscluster_kafka::Options;
 use wscluster_runtime::args::USAGE;
 use wscluster_runtime::fds::explain;
-use wscluster_runtime::process::{Stop, announce_listening, default_workers, stop_requested};
+use wscluster_runtime::process::{announce_listening, default_workers};
+use wscluster_runtime::shutdown::{DrainEnd, StopReason, drain_to_the_end, wait_for_stop};
 
 use super::admin::Admin;
 use super::server::Server;
-use super::settings::Settings;
+use super::settings::{LINGER, Settings};
+use super::source;
 use super::source::NoSource;
-use super::{drain, source};
 
 /// Arguments of `wscluster shard`.
 #[derive(clap::Args, Debug)]
@@ -128,33 +127,18 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     })
 }
 
-/// Announces, waits for a signal and drains; a second signal ends at once. A shard that lost a worker, or a thread that
-/// reads Kafka, drains by itself and fails, so that whoever supervises it starts it anew: nothing else would bring that back.
+/// Serves until a reason to stop, then until the drain is over. A shard that lost a worker, or a thread that reads Kafka, drains
+/// too, and then fails: only a new process brings the thread back.
 async fn end(server: &Server, watch_parent: bool, announce: impl FnOnce()) -> std::io::Result<ExitCode> {
-    let announced = async {
-        announce();
-        std::future::pending::<std::convert::Infallible>().await
-    };
-    let stop = tokio::select! {
-        // In this order: who reads the announcement may send a signal at once, and it must find its handler.
-        biased;
-        stop = stop_requested(watch_parent) => Some(stop?),
-        () = server.shared.broke() => None,
-        never = announced => match never {},
-    };
-    // A parent that is gone restarts nobody: its clients should look elsewhere now.
-    let drain = server.drains.own();
-    let drain = if stop == Some(Stop::Orphaned) { Drain { deadline: Span::millis(0), ..drain } } else { drain };
-    let deadline = drain.deadline.0;
-    server.drains.begin_last(drain);
-    tokio::select! {
-        () = drain::is_over(&server.shared, deadline) => {
-            tracing::info!(left = server.shared.slots.used(), "drained");
-            Ok(if stop.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let slots = &server.shared.slots;
+    let reason = wait_for_stop(watch_parent, server.shared.broke(), announce).await?;
+    match drain_to_the_end(&server.drains, reason, LINGER, || slots.used() == 0).await? {
+        DrainEnd::Over => {
+            tracing::info!(left = slots.used(), "drained");
+            Ok(if reason == StopReason::Failure { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        again = stop_requested(false) => {
-            again?;
-            tracing::warn!(cut = server.shared.slots.used(), "second signal: ending at once");
+        DrainEnd::Interrupted => {
+            tracing::warn!(cut = slots.used(), "second signal: ending at once");
             Ok(ExitCode::FAILURE)
         }
     }

@@ -137,7 +137,7 @@ async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Res
     let why = tokio::select! {
         followed = &mut end => return Ok(followed.unwrap_or(Err(follow::FollowError::Fault))),
         () = time_up => Stop::TimeUp,
-        _ = wscluster_runtime::process::stop_requested(false) => Stop::Signal,
+        _ = wscluster_runtime::shutdown::stop_requested(false) => Stop::Signal,
     };
     let _ = stop.send(why);
     // Nobody reads: nothing more can be said to them.

@@ -60,7 +60,7 @@ impl Cpu {
 
 /// Resident bytes of process `pid`.
 pub fn rss_bytes(pid: u32) -> Result<u64> {
-    let usage = wscluster_runtime::process::usage(&pid.to_string());
+    let usage = wscluster_runtime::usage::usage(&pid.to_string());
     Ok(usage.ok_or_else(|| Error::Unusable(format!("process {pid} is gone")))?.rss_bytes)
 }
 

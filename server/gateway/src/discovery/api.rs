@@ -8,15 +8,16 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use wscluster_runtime::backoff::{Backoff, Jitter, Policy};
 
 use super::Discovery;
 use super::slices::Listing;
 
-/// First and longest wait after a failure; doubles in between.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Waits after failures. Jitter, so that an API server that comes back is not met by all gateways at once.
+const RETRY: Policy =
+    Policy { first: Duration::from_millis(200), factor: 2, max: Duration::from_secs(5), jitter: Jitter::From(0.5) };
 
 /// How long one watch is asked for. Its end is how an idle list is known to be current, and a lost connection noticed.
 const WATCH_SECONDS: u32 = 60;
@@ -68,18 +69,16 @@ enum End {
 
 /// Follows for ever.
 pub(super) async fn follow(api: &Api<EndpointSlice>, discovery: &Discovery, found: &watch::Sender<Option<Listing>>) {
-    let mut wait = BACKOFF.0;
+    let mut backoff = Backoff::new(RETRY);
     loop {
         let mut slices =
             Slices { api, discovery, found, by_name: BTreeMap::new(), version: String::new(), steady: false };
         let Err(error) = slices.list_and_watch().await else { continue };
         discovery.failed(&error.to_string());
         if slices.steady {
-            wait = BACKOFF.0;
+            backoff.reset();
         }
-        let jitter = rand::rng().random_range(0.5..1.0);
-        tokio::time::sleep(wait.mul_f64(jitter)).await;
-        wait = (wait * 2).min(BACKOFF.1);
+        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wscluster_runtime::process::{Usage, usage};
+use wscluster_runtime::usage::{Usage, usage};
 
 /// What was seen in the hold.
 #[derive(Clone, Copy, Debug, Default)]

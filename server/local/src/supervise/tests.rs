@@ -55,7 +55,7 @@ impl Kept {
 }
 
 fn runs(pid: u32) -> bool {
-    wscluster_runtime::process::usage(&pid.to_string()).is_some()
+    wscluster_runtime::usage::usage(&pid.to_string()).is_some()
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! One handshake as it is counted, timed and logged.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use wscluster_runtime::log_limit::LogLimit;
 
 use crate::metrics::Label;
 use crate::shared::Shared;
@@ -17,12 +18,9 @@ pub(super) struct Attempt {
     outcome: &'static str,
 }
 
-/// Failed handshakes that are logged each second, per worker.
-const LINES_A_SECOND: u32 = 5;
-
 thread_local! {
-    /// The second of the last lines, how many there were in it, and how many were left out since.
-    static LOGGED: Cell<(Option<Instant>, u32, u32)> = const { Cell::new((None, 0, 0)) };
+    /// Log lines about failed handshakes: five a second for each worker.
+    static FAILURES: LogLimit = const { LogLimit::new(5, Duration::from_secs(1)) };
 }
 
 impl Attempt {
@@ -61,25 +59,8 @@ impl Drop for Attempt {
         let (head_us, answer_us) = (micros(head_time), micros(answer_time));
         if shared.settings.log_handshakes {
             tracing::info!(outcome, %peer, head_us, answer_us, "handshake");
-        } else if let Some(left_out) = may_log() {
-            tracing::warn!(outcome, %peer, head_us, answer_us, left_out, "handshake failed");
+        } else if let Some(suppressed) = FAILURES.with(LogLimit::admit) {
+            tracing::warn!(outcome, %peer, head_us, answer_us, suppressed, "handshake failed");
         }
     }
-}
-
-/// Whether another line may be logged now: how many were left out before it.
-fn may_log() -> Option<u32> {
-    let now = Instant::now();
-    let (since, lines, left_out) = LOGGED.get();
-    match since {
-        Some(since) if now - since < Duration::from_secs(1) => {
-            if lines >= LINES_A_SECOND {
-                LOGGED.set((Some(since), lines, left_out + 1));
-                return None;
-            }
-            LOGGED.set((Some(since), lines + 1, 0));
-        }
-        _ => LOGGED.set((Some(now), 1, 0)),
-    }
-    Some(left_out)
 }

@@ -6,6 +6,7 @@ use wscluster_admin::health::{KafkaCheck, State};
 use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_api::units::Span;
 use wscluster_runtime::drain::Evict;
+use wscluster_runtime::shutdown::{DrainEnd, StopReason, drain_to_the_end};
 
 use super::*;
 use crate::admin::Admin;
@@ -34,7 +35,9 @@ async fn closes_everybody_with_a_hint_of_their_own() {
     rig.until_used(0).await;
     assert_eq!(rig.metric("wscluster_shard_evictions_total"), 20.0);
     assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"1012\"}"), 20.0);
-    soon("the drain's end", crate::drain::is_over(&rig.server.shared, Duration::from_mins(1))).await;
+    let slots = &rig.server.shared.slots;
+    let last = drain_to_the_end(&rig.server.drains, StopReason::Signal, Duration::from_mins(1), || slots.used() == 0);
+    assert_eq!(soon("the drain's end", last).await.unwrap(), DrainEnd::Over);
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ impl Guard {
 }
 
 fn cpu() -> Duration {
-    wscluster_runtime::process::usage("self").unwrap_or_default().cpu
+    wscluster_runtime::usage::usage("self").unwrap_or_default().cpu
 }
 
 #[cfg(test)]
