@@ -260,10 +260,10 @@ async fn cycle(
     let counts = (how_much == Moved::Counts && !due.is_zero()).then_some(due);
     let missing = memory.missing.look_again();
     let round = memory.rounds.look_again(observe::now());
-    let returning = memory.returning.as_ref().and_then(|(_, returning)| returning.look_again(observe::now()));
+    let reconnecting = memory.reconnecting.as_ref().and_then(|(_, reconnecting)| reconnecting.look_again(observe::now()));
     let unasked = UNASKED.mul_f64(rand::random_range(0.8..1.2));
     let ends = observed.should_end(grace(cluster.spec.drain.deadline.0));
-    let asked = [look_again, counts, missing, round, returning, ends];
+    let asked = [look_again, counts, missing, round, reconnecting, ends];
     let soonest = asked.into_iter().flatten().min().unwrap_or(unasked).min(unasked);
     tracing::debug!(cluster = name.1, ?soonest, "reconciled");
     // A plan may ask for a look at once; the objects it waits for need a moment to change.

@@ -101,7 +101,7 @@ impl Observed {
     pub fn for_plan(&self, cluster: &WsCluster, now: Timestamp) -> wscluster_plan::Observed {
         let gateways = self.ready_gateways();
         let shards = self.shards.iter().map(|pod| pod.for_plan(cluster, gateways, now)).collect();
-        wscluster_plan::Observed { replicas: self.replicas().unwrap_or(0), returning: 0, shards }
+        wscluster_plan::Observed { replicas: self.replicas().unwrap_or(0), reconnecting: 0, shards }
     }
 
     /// What the `StatefulSet` asks for.
@@ -194,7 +194,7 @@ impl ShardPod {
             state,
             connections: self.connections(cluster.spec.drain.deadline.0),
             capacity: self.capacity(cluster.spec.capacity),
-            routed: self.is_routed(gateways),
+            known_to_gateways: self.is_routed(gateways),
             ready: self.ready,
             since: age.map(|age| Timestamp(now.0.saturating_sub(age))),
         }

@@ -1,9 +1,10 @@
-//! How many shards the connections need: up at once and with foresight, down late and one at a time.
+//! Computes the number of shards that the connections need. It scales up at once and ahead of time, and down late and one
+//! shard at a time.
 //!
-//! More are wanted as soon as connections pass the target, or will before a new shard is ready: they are foreseen from the
-//! slope of their highest number so far. So clients that come back after a crash are no growth, and a new high is.
-//! Fewer are wanted when fewer, with a twentieth to spare, were enough for the whole of a window. Never both within a window, so
-//! it cannot flap.
+//! Scaling up: more shards are wanted as soon as connections exceed the target, or are expected to before a new shard is
+//! ready. The forecast follows the slope of the highest count so far, so clients that return after a crash do not count as
+//! growth. Scaling down: fewer shards are wanted if fewer, with 5 % to spare, were enough for a whole window. Within one
+//! window only one of the two happens, so the number does not oscillate.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,108 +13,110 @@ use wscluster_api::spec::Autoscale;
 
 use crate::Timestamp;
 
-/// How many connections there were.
+/// The number of connections at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When.
+    /// Time of the sample.
     pub at: Timestamp,
-    /// Live connections of all shards, and the upgrades that wait for a slot.
+    /// Live connections of all shards, plus upgrades that wait for a slot.
     pub connections: u32,
 }
 
-/// What is there to scale.
+/// The scale that a decision starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scale {
-    /// Shards wanted until now.
+pub struct CurrentScale {
+    /// Shards that were wanted until now.
     pub shards: u32,
-    /// Connections that one may hold.
+    /// Connections that one shard may hold.
     pub capacity: u32,
-    /// When that number last changed, where known.
+    /// When `shards` last changed, if known.
     pub changed: Option<Timestamp>,
 }
 
-/// How many shards are wanted now.
+/// The result of [`autoscale()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// So many.
+pub struct WantedShards {
+    /// Number of shards.
     pub shards: u32,
-    /// Why.
-    pub why: Why,
+    /// Why this number, for events and logs.
+    pub reason: ScaleReason,
 }
 
-/// Why so many.
+/// Why a number of shards is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The spec says so.
+pub enum ScaleReason {
+    /// The spec sets the number.
     Declared,
-    /// Nothing is known about connections.
+    /// The number of connections is not known yet.
     NoSamples,
-    /// As many as the connections need.
+    /// The connections need this many shards.
     Load {
-        /// So many connections.
+        /// Current connections.
         connections: u32,
     },
-    /// As many as the connections will need.
+    /// The expected connections need this many shards.
     Growth {
-        /// So many connections are foreseen.
-        foreseen: u32,
-        /// More of them in a minute.
+        /// Expected connections when a shard started now would be ready.
+        expected: u32,
+        /// Growth in connections per minute.
         per_minute: u32,
     },
-    /// Fewer might be enough; it is too early to tell.
+    /// Fewer shards may be enough, but the observation does not cover the whole window yet.
     Window {
-        /// So many would be enough.
+        /// Shards that may be enough.
         enough: u32,
     },
-    /// Fewer are enough; the last change is too recent.
+    /// Fewer shards are enough, but the last change is too recent.
     Interval {
-        /// So many are enough.
+        /// Shards that are enough.
         enough: u32,
     },
-    /// Fewer are enough.
+    /// Fewer shards are enough.
     Less {
-        /// So many are enough.
+        /// Shards that are enough.
         enough: u32,
     },
 }
 
-/// How many shards `samples` ask for. They are sorted by time and reach back over both windows; what is older is ignored.
-pub fn autoscale(rules: &Autoscale, scale: &Scale, samples: &[Sample], now: Timestamp) -> Wanted {
+/// Computes the wanted number of shards from `samples`, which are sorted by time and cover both windows. Older samples are
+/// ignored.
+pub fn autoscale(rules: &Autoscale, scale: &CurrentScale, samples: &[Sample], now: Timestamp) -> WantedShards {
     let clamp = |shards: u32| shards.clamp(rules.min, rules.max.max(rules.min));
-    let Some(last) = samples.last() else { return Wanted { shards: clamp(scale.shards), why: Why::NoSamples } };
+    let Some(last) = samples.last() else { return WantedShards { shards: clamp(scale.shards), reason: ScaleReason::NoSamples } };
     let per_second = growth(rules, samples, now);
     let ahead = (per_second * rules.scale_up.lead.0.as_secs_f64()).min(f64::from(u32::MAX)) as u32;
-    let foreseen = last.connections.saturating_add(ahead);
+    let expected = last.connections.saturating_add(ahead);
     let needed = clamp(enough(rules, scale.capacity, last.connections));
-    let will_need = clamp(enough(rules, scale.capacity, foreseen));
+    let will_need = clamp(enough(rules, scale.capacity, expected));
     if will_need > scale.shards {
-        let growth = Why::Growth { foreseen, per_minute: (per_second * 60.0).min(f64::from(u32::MAX)) as u32 };
-        let why = if will_need > needed { growth } else { Why::Load { connections: last.connections } };
-        return Wanted { shards: will_need, why };
+        let per_minute = (per_second * 60.0).min(f64::from(u32::MAX)) as u32;
+        let growth = ScaleReason::Growth { expected, per_minute };
+        let reason = if will_need > needed { growth } else { ScaleReason::Load { connections: last.connections } };
+        return WantedShards { shards: will_need, reason };
     }
     let window = rules.scale_down.window.0;
     let recent = samples.iter().filter(|sample| now.since(sample.at) <= window || sample.at == last.at);
     let highest = recent.map(|sample| sample.connections).max().unwrap_or(last.connections);
-    // A twentieth to spare, or the next client would bring the shard back.
+    // 5 % to spare; otherwise the next client would require the removed shard again.
     let less = clamp(enough(rules, scale.capacity, highest.saturating_add(highest / 20))).max(will_need);
-    let stay = |why| Wanted { shards: clamp(scale.shards), why };
+    let stay = |reason| WantedShards { shards: clamp(scale.shards), reason };
     if less >= scale.shards {
-        return stay(Why::Load { connections: last.connections });
+        return stay(ScaleReason::Load { connections: last.connections });
     }
     if clamp(scale.shards) < scale.shards {
-        // Beyond what is allowed at all: that needs no patience.
-        return stay(Why::Less { enough: less });
+        // Above `max`: no need to wait for the window.
+        return stay(ScaleReason::Less { enough: less });
     }
     if samples.first().is_none_or(|first| now.since(first.at) < window) {
-        return stay(Why::Window { enough: less });
+        return stay(ScaleReason::Window { enough: less });
     }
     if scale.changed.is_some_and(|changed| now.since(changed) < rules.scale_down.interval.0) {
-        return stay(Why::Interval { enough: less });
+        return stay(ScaleReason::Interval { enough: less });
     }
-    Wanted { shards: clamp(scale.shards - 1), why: Why::Less { enough: less } }
+    WantedShards { shards: clamp(scale.shards - 1), reason: ScaleReason::Less { enough: less } }
 }
 
-/// Shards that hold `connections` at the target, and leave the headroom.
+/// Shards that hold `connections` at the target utilization and with the headroom.
 fn enough(rules: &Autoscale, capacity: u32, connections: u32) -> u32 {
     let (connections, capacity) = (u64::from(connections), u64::from(capacity.max(1)));
     let at_target = (connections * 100).div_ceil(capacity * u64::from(rules.target_utilization.max(1)));
@@ -121,8 +124,8 @@ fn enough(rules: &Autoscale, capacity: u32, connections: u32) -> u32 {
     at_target.max(with_headroom).min(u64::from(u32::MAX)) as u32
 }
 
-/// Connections more a second, by least squares over the highest number until each sample of the window. Nothing, until half
-/// of the window is known.
+/// Growth in connections per second: a least-squares fit over the running maximum within the window. Zero until samples cover
+/// half of the window.
 fn growth(rules: &Autoscale, samples: &[Sample], now: Timestamp) -> f64 {
     let window = rules.scale_up.window.0;
     let mut highest = 0;
@@ -145,17 +148,17 @@ fn growth(rules: &Autoscale, samples: &[Sample], now: Timestamp) -> f64 {
     if below > 0.0 { (above / below).max(0.0) } else { 0.0 }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ScaleReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Declared => f.write_str("as the spec says"),
-            Self::NoSamples => f.write_str("nothing is known about connections yet"),
+            Self::Declared => f.write_str("the spec sets this number"),
+            Self::NoSamples => f.write_str("the number of connections is not known yet"),
             Self::Load { connections } => write!(f, "{connections} connections"),
-            Self::Growth { foreseen, per_minute } => {
-                write!(f, "{foreseen} connections foreseen, {per_minute} more a minute")
+            Self::Growth { expected, per_minute } => {
+                write!(f, "{expected} connections expected, growing by {per_minute} per minute")
             }
-            Self::Window { enough } => write!(f, "{enough} may be enough, for too short a time yet"),
-            Self::Interval { enough } => write!(f, "{enough} are enough, soon after the last change"),
+            Self::Window { enough } => write!(f, "{enough} may be enough, observed for too short a time"),
+            Self::Interval { enough } => write!(f, "{enough} are enough, but the last change is too recent"),
             Self::Less { enough } => write!(f, "{enough} are enough"),
         }
     }

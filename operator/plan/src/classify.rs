@@ -1,172 +1,108 @@
-//! Where each shard stands before a plan starts anything new: wanted, leaving, on its way out, or about to go.
+//! Classifies each shard before a plan starts anything new: it stays, it leaves, it may go, or it must wait.
 //!
-//! Two orders hold. Shards that are too many leave from the top, as a `StatefulSet` takes the highest ordinal first. Shards of
-//! another revision are replaced from the top, as its partition lets go of ordinals from there. A drain that can never
-//! finish, because a shard above it has to go first and has not begun, is taken back.
-
-use std::time::Duration;
+//! Two orders hold. Surplus shards leave from the top, because a `StatefulSet` removes the highest ordinal first. Shards of
+//! another revision are replaced from the top, because `partition` releases ordinals from there. A drain that could never
+//! complete, because a shard above must go first and has not started, is cancelled.
 
 use crate::unready::Unready;
-use crate::{Back, Blocked, Cause, Desired, Observed, Release, Shard, State, Timestamp};
+use crate::view::View;
+use crate::{Blocked, Release, Shard, State, UndrainCause};
 
-/// Where a shard stands.
+/// The class of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Class {
     /// It stays.
     Wanted,
-    /// The `StatefulSet` does not ask for it any more.
+    /// The `StatefulSet` no longer asks for it.
     Removed,
     /// Its pod is terminating.
     Leaving,
-    /// It has to go and may.
+    /// It must go and may go now.
     Released(Release),
-    /// It has to go, and moves its connections or waits in silence for its deadline.
+    /// It must go, and drains or is silent until its deadline.
     Moving,
-    /// It drains and shall not.
-    Back(Back),
-    /// It has to go, is silent, and another goes first.
+    /// It drains but must not.
+    Undrain(UndrainCause),
+    /// It must go, is silent, and another shard goes first.
     Silent,
-    /// It has to go, is silent, its time is up, and it may not go yet.
+    /// It must go, is silent past its deadline, and may not go yet.
     Held(Blocked),
-    /// It has to go and serves, by its own word or by its kubelet's.
-    Idle,
+    /// It must go, and serves clients according to itself or its kubelet.
+    Serving,
 }
 
-/// A spec and an observation.
-pub(crate) struct View<'a> {
-    pub(crate) desired: &'a Desired,
-    pub(crate) observed: &'a Observed,
-    pub(crate) now: Timestamp,
-    /// Replicas that are asked for now; where there is no `StatefulSet`, those that its pods would need.
-    pub(crate) replicas: u32,
-    /// Ordinals below stay: those wanted, and while shards are replaced the extra one that gives slots.
-    pub(crate) keep: u32,
-}
-
-impl<'a> View<'a> {
-    pub(crate) fn new(desired: &'a Desired, observed: &'a Observed, now: Timestamp) -> Self {
-        let view = Self { desired, observed, now, replicas: replicas(observed), keep: desired.shards };
-        Self { keep: desired.shards.saturating_add(u32::from(view.keeps_extra())), ..view }
+impl View<'_> {
+    /// The class of each shard in `observed.shards`.
+    pub(crate) fn classes(&self) -> Vec<Class> {
+        let mut departures = Departures { going: self.going(), ..Departures::default() };
+        let classify = |shard| self.class(shard, &mut departures);
+        let mut classes: Vec<_> = self.observed.shards.iter().rev().map(classify).collect();
+        classes.reverse();
+        classes
     }
 
-    /// An extra shard is of use while some shard is of another revision, and it is not.
-    fn keeps_extra(&self) -> bool {
-        let wanted = self.desired.shards;
-        let is_good = |extra: &Shard| !self.is_stale(extra) && !matches!(extra.state, State::Draining | State::Leaving);
-        let stale = |shard: &Shard| shard.ordinal < wanted && self.is_stale(shard) && shard.state != State::Leaving;
-        self.desired.surge
-            && self.replicas > wanted
-            && self.observed.at(wanted).is_none_or(is_good)
-            && self.observed.shards.iter().any(stale)
-    }
-
-    /// Whether it runs another revision than the wanted one.
-    pub(crate) fn is_stale(&self, shard: &Shard) -> bool {
-        shard.revision != self.desired.revision
-    }
-
-    /// Why it has to go, if it has to.
-    pub(crate) fn cause(&self, shard: &Shard) -> Option<Cause> {
-        if shard.ordinal >= self.keep {
-            Some(Cause::Surplus { wanted: self.desired.shards })
-        } else if self.is_stale(shard) {
-            Some(Cause::Revision { from: shard.revision.clone(), to: self.desired.revision.clone() })
-        } else {
-            None
-        }
-    }
-
-    /// Whether its deadline has passed.
-    pub(crate) fn is_overdue(&self, shard: &Shard) -> bool {
-        shard.since.is_some_and(|since| since + self.desired.deadline <= self.now)
-    }
-
-    /// Whether it leaves and its time is up, as when its node is lost: nobody waits for it, nor for slots for whom it held.
-    pub(crate) fn never_ends(&self, shard: &Shard) -> bool {
-        shard.state == State::Leaving && self.is_overdue(shard)
-    }
-
-    /// For how long it has been what it is.
-    pub(crate) fn age(&self, shard: &Shard) -> Option<Duration> {
-        shard.since.map(|since| self.now.since(since))
-    }
-
-    /// How many may be in motion.
-    pub(crate) fn most(&self) -> u32 {
-        self.desired.max_in_motion.max(1)
-    }
-
-    /// Where each of `observed.shards` stands.
-    pub(crate) fn standings(&self) -> Vec<Standing> {
-        let mut order = Order { going: self.going(), ..Order::default() };
-        let mut standings: Vec<_> =
-            self.observed.shards.iter().rev().map(|shard| self.standing(shard, &mut order)).collect();
-        standings.reverse();
-        standings
-    }
-
-    fn standing(&self, shard: &Shard, order: &mut Order) -> Standing {
-        // One that is asked for no longer and has not begun to leave may be asked for again.
+    fn class(&self, shard: &Shard, departures: &mut Departures) -> Class {
+        // A shard that is no longer asked for and has not started to terminate may be kept after all.
         if shard.ordinal >= self.replicas && (shard.ordinal >= self.keep || shard.state == State::Leaving) {
-            return Standing::Removed;
+            return Class::Removed;
         }
         if shard.state == State::Leaving {
-            return Standing::Leaving;
+            return Class::Leaving;
         }
         let (is_surplus, is_stale) = (shard.ordinal >= self.keep, self.is_stale(shard));
         if !is_surplus && !is_stale {
-            return if shard.state == State::Draining { Standing::Back(Back::Wanted) } else { Standing::Wanted };
+            return if shard.state == State::Draining { Class::Undrain(UndrainCause::Wanted) } else { Class::Wanted };
         }
-        let first = if is_surplus { order.surplus } else { order.stale };
+        let first = if is_surplus { departures.surplus } else { departures.stale };
         match shard.state {
-            State::Starting | State::Failing => Standing::Released(Release::HoldsNobody),
+            State::Starting | State::Failing => Class::Released(Release::Empty),
             State::Ready | State::Full | State::Leaving => {
-                order.idle(shard.ordinal, is_surplus, is_stale);
-                Standing::Idle
+                departures.waits(shard.ordinal, is_surplus, is_stale);
+                Class::Serving
             }
-            // It serves, and whoever asks cannot reach it: it has to be told to drain like any other, when it can.
-            State::Silent if shard.ready => {
-                order.idle(shard.ordinal, is_surplus, is_stale);
-                Standing::Idle
+            // It serves, and only the caller has lost contact: it must drain like any other shard, when it can be reached.
+            State::Silent if shard.pod_ready => {
+                departures.waits(shard.ordinal, is_surplus, is_stale);
+                Class::Serving
             }
             State::Silent if self.is_overdue(shard) => {
-                if let Some(blocked) = self.holds(shard, order.going) {
-                    return Standing::Held(blocked);
+                if let Some(blocked) = self.holds(shard, departures.going) {
+                    return Class::Held(blocked);
                 }
-                order.going += 1;
-                Standing::Released(Release::Deadline { connections: shard.connections })
+                departures.going += 1;
+                Class::Released(Release::Deadline { connections: shard.connections })
             }
-            State::Silent if first.is_some() => Standing::Silent,
-            State::Silent => Standing::Moving,
+            State::Silent if first.is_some() => Class::Silent,
+            State::Silent => Class::Moving,
             State::Draining => {
-                let standing = self.draining(shard, first, order.moving);
-                match standing {
-                    Standing::Back(_) => order.idle(shard.ordinal, is_surplus, is_stale),
-                    _ => order.moving += 1,
+                let class = self.draining(shard, first, departures.moving);
+                match class {
+                    Class::Undrain(_) => departures.waits(shard.ordinal, is_surplus, is_stale),
+                    _ => departures.moving += 1,
                 }
-                standing
+                class
             }
         }
     }
 
-    /// Of a shard that drains and has to go, where `first` has to go before it and has not begun.
-    fn draining(&self, shard: &Shard, first: Option<u32>, moving: u32) -> Standing {
+    /// The class of a draining shard that must go. `first` is the shard that must go before it and has not started.
+    fn draining(&self, shard: &Shard, first: Option<u32>, moving: u32) -> Class {
         if let Some(ordinal) = first {
-            Standing::Back(Back::Behind { ordinal })
+            Class::Undrain(UndrainCause::Behind { ordinal })
         } else if moving >= self.most() {
-            Standing::Back(Back::InMotion { most: self.most() })
+            Class::Undrain(UndrainCause::InMotion { most: self.most() })
         } else if shard.connections == 0 {
-            Standing::Released(Release::Drained)
+            Class::Released(Release::Drained)
         } else if self.is_overdue(shard) {
-            Standing::Released(Release::Deadline { connections: shard.connections })
+            Class::Released(Release::Deadline { connections: shard.connections })
         } else if self.observed.shards.iter().all(|other| other.free() == 0) {
-            Standing::Back(Back::OthersFull)
+            Class::Undrain(UndrainCause::OthersFull)
         } else {
-            Standing::Moving
+            Class::Moving
         }
     }
 
-    /// Shards in motion, as far as a silent one has to wait for them.
+    /// Shards in motion that a silent shard must wait for.
     fn going(&self) -> u32 {
         let is_going = |shard: &&Shard| match shard.state {
             State::Leaving => !self.never_ends(shard),
@@ -177,8 +113,8 @@ impl<'a> View<'a> {
         self.observed.shards.iter().filter(is_going).count() as u32
     }
 
-    /// What keeps a silent shard whose time is up from going, while so many others go: it may serve all the same, so all holds for it
-    /// that holds for one that is known to, but that nobody asks for slots any more.
+    /// What blocks a silent shard past its deadline while `going` others are in motion. It may still serve, so the rules for
+    /// a serving shard apply, except that no free slots are required.
     fn holds(&self, shard: &Shard, going: u32) -> Option<Blocked> {
         let (ordinal, most) = (shard.ordinal, self.most());
         let is_replaced = ordinal < self.keep;
@@ -192,27 +128,21 @@ impl<'a> View<'a> {
     }
 }
 
-/// Without a `StatefulSet`, or with one that a hand has scaled to nothing, pods may still be there and serve: a new one has to
-/// ask for all of them, or it deletes them.
-fn replicas(observed: &Observed) -> u32 {
-    let stays = |shard: &&Shard| shard.state != State::Leaving;
-    match observed.replicas {
-        0 => observed.shards.iter().rfind(stays).map_or(0, |shard| shard.ordinal.saturating_add(1)),
-        replicas => replicas,
-    }
-}
-
-/// The highest shards that have to go and have not begun, how many drain, and how many are on their way with those that are let go.
+/// What is known about the shards above the one that is classified.
 #[derive(Default)]
-struct Order {
+struct Departures {
+    /// The highest surplus shard that has not started to leave.
     surplus: Option<u32>,
+    /// The highest shard of another revision that has not started to leave.
     stale: Option<u32>,
+    /// Draining shards that must go.
     moving: u32,
+    /// Shards in motion, including silent shards that are released.
     going: u32,
 }
 
-impl Order {
-    fn idle(&mut self, ordinal: u32, is_surplus: bool, is_stale: bool) {
+impl Departures {
+    fn waits(&mut self, ordinal: u32, is_surplus: bool, is_stale: bool) {
         if is_surplus {
             self.surplus.get_or_insert(ordinal);
         }

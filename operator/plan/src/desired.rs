@@ -1,36 +1,36 @@
-//! What is wanted of the shards.
+//! The desired state of the shards.
 
 use std::time::Duration;
 
 use wscluster_api::WsClusterSpec;
 
-/// What a spec asks of the shards, as far as a plan is concerned.
+/// The part of a spec that a plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// How many: `spec.shards`, or what [`autoscale`](crate::autoscale) wants.
+    /// Number of shards: `spec.shards`, or the result of [`autoscale`](crate::autoscale()).
     pub shards: u32,
     /// Revision of the pod template.
     pub revision: String,
-    /// Connections that a shard of this revision may hold.
+    /// Connections that one shard of this revision may hold.
     pub capacity: u32,
     /// Connections that a draining shard closes per second.
     pub evict_rate: u32,
-    /// After this long a drain is over, whoever is left.
+    /// Longest duration of a drain. The shard may then be removed with connections left.
     pub deadline: Duration,
-    /// No step starts, and drains under way are taken back.
+    /// No step starts, and running drains are cancelled.
     pub paused: bool,
-    /// Shards that may be in motion at once.
+    /// Shards that may drain, terminate or start at the same time.
     pub max_in_motion: u32,
-    /// One shard more may be started while shards are replaced, where the others have too few slots.
+    /// During a rollout, one extra shard may be started if the others have too few free slots.
     pub surge: bool,
-    /// Each step of a rollout waits for a person.
+    /// Each step of a rollout requires an approval.
     pub supervised: bool,
-    /// The shard whose step to *this* revision a person approved; it is for the caller to forget it when the revision changes.
+    /// Ordinal of the shard whose step to *this* revision was approved. The caller clears it when the revision changes.
     pub approved: Option<u32>,
 }
 
 impl Desired {
-    /// What `spec` asks for with pods of `revision`. Under `spec.autoscale` the caller puts its own number of `shards`.
+    /// The desired state for `spec` with pods of `revision`. With `spec.autoscale` set, the caller overwrites `shards`.
     pub fn new(spec: &WsClusterSpec, revision: impl Into<String>) -> Self {
         Self {
             shards: spec.shards,

@@ -1,35 +1,42 @@
-//! What happens to each shard next, as pure functions: of a spec, of what was observed, and of the time.
+//! Decides what happens to each shard next.
 //!
-//! [`plan`] decides on steps (drain, remove, restart), [`autoscale`] on the number of shards, [`rebalance`] on who moves to
-//! emptier shards. None of them has a client, a clock or a memory; whoever calls them observes, acts and asks again,
-//! with [`Returning`] and [`Autoscaler`] for a memory. The
-//! operator, `wscluster local` and the simulation call the same functions, so what the simulation proves is what runs.
+//! Every decision is a pure function of a spec, an observation and the time:
+//!
+//! - [`plan()`] turns a [`Desired`] state and an [`Observed`] state into a [`Plan`]: one [`Step`] per shard (drain, undrain,
+//!   remove, restart or wait), each with its [`Reason`].
+//! - [`autoscale()`] computes the number of shards from the number of connections.
+//! - [`rebalance()`] selects connections to move to emptier shards.
+//!
+//! None of them has a client, a clock or memory. The caller observes, acts, and asks again. [`Reconnecting`],
+//! [`Autoscaler`] and [`RebalanceRounds`] hold what must be remembered between two calls. The operator, `wscluster local`
+//! and the simulation call the same functions. `docs/plan.md` lists the rules.
 
 mod autoscale;
 mod autoscaler;
+mod classify;
 mod decide;
 mod desired;
 mod observed;
-mod outcome;
+mod plan;
 mod reason;
 mod rebalance;
-mod returning;
+mod reconnecting;
 mod rounds;
+mod schedule;
 mod slots;
-mod standing;
-mod starts;
 mod steps;
 mod time;
 mod unready;
+mod view;
 
-pub use autoscale::{Sample, Scale, Wanted, Why, autoscale};
+pub use autoscale::{CurrentScale, Sample, ScaleReason, WantedShards, autoscale};
 pub use autoscaler::Autoscaler;
 pub use decide::plan;
 pub use desired::Desired;
 pub use observed::{Observed, Shard, State};
-pub use outcome::{Action, Plan, Step};
-pub use reason::{Back, Blocked, Cause, Reason, Release};
+pub use plan::{Action, Plan, Step};
+pub use reason::{Blocked, Cause, Reason, Release, UndrainCause};
 pub use rebalance::{Evict, rebalance};
-pub use returning::Returning;
-pub use rounds::Rounds;
+pub use reconnecting::Reconnecting;
+pub use rounds::RebalanceRounds;
 pub use time::Timestamp;

@@ -1,79 +1,80 @@
-//! What was seen of the shards.
+//! The observed state of the shards.
 //!
-//! A plan trusts what it is told, so the caller takes care that it is true:
+//! A plan trusts its input, so the caller must ensure that:
 //!
-//! - A health answer from before the caller's own action on that shard is void. After a drain was begun the shard is draining,
-//!   with **at least one** connection until it says otherwise itself: `0` from before would have it removed although
-//!   clients came meanwhile. After a drain was taken back it is ready.
-//! - A shard is starting only if it says so, in an answer that is not too old, or if its container does not run. One that nobody has
-//!   heard, as after a start of the operator, is silent: since the first question that it did not answer. So is one that says what
-//!   the caller does not know, and one that starts and holds somebody.
+//! - A health answer from before the caller's own action on that shard is discarded. After the caller has started a drain,
+//!   it reports the shard as draining with **at least one** connection until the shard itself reports a count. An older
+//!   count of `0` would have the shard removed although clients have connected since. After the caller has cancelled a
+//!   drain, it reports the shard as ready.
+//! - A shard is [`Starting`](State::Starting) only if a fresh answer of the shard says so, or if its container does not
+//!   run. A shard that has never answered, for example after a restart of the operator, is [`Silent`](State::Silent) from
+//!   the first unanswered request. So is a shard with an unknown state, and one that starts and holds connections.
 //!
-//! The simulation found both.
+//! The simulation fails without these rules.
 
 use crate::Timestamp;
 
-/// The shards as last seen.
+/// The shards as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Replicas that the `StatefulSet` asks for now; 0 where there is none yet.
+    /// Current `replicas` of the `StatefulSet`; 0 if it does not exist.
     pub replicas: u32,
-    /// Clients that were evicted lately and are on their way back: see [`Returning`](crate::Returning). They hold no slot
-    /// yet, and need one.
-    pub returning: u32,
-    /// Sorted by ordinal; an ordinal without a pod is absent. Pods that are leaving are here until they are gone.
+    /// Clients that lost their shard recently and may be reconnecting (see [`Reconnecting`](crate::Reconnecting)). They
+    /// hold no slot yet but need one.
+    pub reconnecting: u32,
+    /// Shards that have a pod, including a terminating one, sorted by ordinal.
     pub shards: Vec<Shard>,
 }
 
-/// One shard as last seen.
+/// One shard as last observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Position in the `StatefulSet`.
     pub ordinal: u32,
-    /// Revision of the pod template that it runs.
+    /// Revision of its pod template.
     pub revision: String,
-    /// What it does.
+    /// Its state as far as the caller can tell.
     pub state: State,
-    /// Connections that it holds; of a silent one, what it last said.
+    /// Connections that it holds. For a silent shard, the last reported number.
     pub connections: u32,
     /// Connections that it may hold.
     pub capacity: u32,
-    /// Whether every gateway that serves knows it: a slot that half of the clients cannot be led to is none that a step may count on.
-    pub routed: bool,
-    /// Whether its kubelet finds it ready, which has a way to it of its own: of a silent one, only the caller's way is broken then.
-    /// Never, where there is no kubelet.
-    pub ready: bool,
-    /// Since when: its drain began; else it leaves, is silent, or was started. `None` where the caller cannot tell: then no
-    /// deadline passes.
+    /// Every ready gateway routes to it. A step may only count on slots that all clients can reach.
+    pub known_to_gateways: bool,
+    /// The kubelet reports its pod as Ready. If such a shard is silent, only the caller has lost contact. Always false
+    /// without a kubelet.
+    pub pod_ready: bool,
+    /// Start of its drain, termination, silence or process, depending on `state`. `None` if unknown: then no deadline
+    /// passes.
     pub since: Option<Timestamp>,
 }
 
-/// What a shard does.
+/// The state of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Has not turned ready yet: it holds nobody, and may be taken away at once. In doubt it is silent.
+    /// Not ready since its start. It holds no connection and may be removed at once. If in doubt, use `Silent`.
     Starting,
-    /// Takes upgrades.
+    /// Accepts upgrades.
     Ready,
-    /// Every slot is taken.
+    /// Has no free slot.
     Full,
-    /// Moves its connections away and takes no upgrade.
+    /// Closes its connections step by step and refuses upgrades.
     Draining,
-    /// May have turned ready and gives no answer: it may hold connections.
+    /// Does not answer, and may hold connections.
     Silent,
-    /// Its process does not run: it crashes again and again, or its image is missing. It holds nobody.
+    /// Its process does not run, for example because it crashes repeatedly or its image is missing. It holds no connection.
     Failing,
-    /// Its pod is terminating; it moves away by itself what it still holds.
+    /// Its pod is terminating. It drains by itself.
     Leaving,
 }
 
 impl Observed {
-    /// The shard at `ordinal`.
+    /// The shard with this ordinal.
     pub fn at(&self, ordinal: u32) -> Option<&Shard> {
         self.shards.binary_search_by_key(&ordinal, |shard| shard.ordinal).ok().map(|index| &self.shards[index])
     }
 
-    /// All connections.
+    /// Connections of all shards.
     pub fn connections(&self) -> u32 {
         self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.connections))
     }
@@ -85,8 +86,8 @@ impl Shard {
         if self.state == State::Ready { self.capacity.saturating_sub(self.connections) } else { 0 }
     }
 
-    /// Of those, the ones that a client of any gateway can get.
+    /// Free slots that a client can get through any gateway.
     pub(crate) fn offered(&self) -> u32 {
-        if self.routed { self.free() } else { 0 }
+        if self.known_to_gateways { self.free() } else { 0 }
     }
 }

@@ -1,53 +1,53 @@
-//! What a plan says.
+//! The result of planning.
 
 use std::time::Duration;
 
 use crate::{Blocked, Reason};
 
-/// What to do now; computed anew after every change.
+/// What to do now. Computed again after every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Replicas of the `StatefulSet`.
+    /// `replicas` of the `StatefulSet`.
     pub replicas: u32,
-    /// Partition of its rolling update: pods below stay on the revision they have. To be applied together with the template
-    /// and `replicas`, in one write, or a new template rolls by itself.
+    /// `partition` of its rolling update: pods with a lower ordinal keep their revision. Must be written together with
+    /// the template and `replicas`; otherwise a new template rolls out on its own.
     pub partition: u32,
-    /// One for each shard that exists or is wanted, by ordinal.
+    /// One step for each existing or wanted shard, sorted by ordinal.
     pub steps: Vec<Step>,
-    /// Why the next step cannot start, where one should.
+    /// Why the next step cannot start, if there is one.
     pub blocked: Option<Blocked>,
-    /// When to plan anew although nothing was heard: a deadline passes, or a drain should be over.
+    /// When to plan again even if nothing changes: a deadline passes, or a drain should be complete.
     pub look_again: Option<Duration>,
 }
 
 /// What happens to one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which.
+    /// Position of the shard in the `StatefulSet`.
     pub ordinal: u32,
-    /// What.
+    /// What the caller does with it.
     pub action: Action,
-    /// Why, with the numbers.
+    /// Why, with the numbers that users see in events and conditions.
     pub reason: Reason,
 }
 
-/// What to do with a shard.
+/// An action on a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Nothing.
+    /// Do nothing.
     Wait,
-    /// Have it move its connections away.
+    /// Start a drain.
     Drain {
-        /// Connections a second.
+        /// Connections to close per second.
         rate: u32,
-        /// After this long it closes the rest at once.
+        /// When this has passed, the shard closes the remaining connections at once.
         deadline: Duration,
     },
-    /// Have it take connections again.
+    /// Cancel the drain: the shard accepts upgrades again.
     Undrain,
-    /// Take it away: `replicas` is at or below its ordinal.
+    /// Remove the shard: `replicas` is at or below its ordinal.
     Remove,
-    /// Replace its pod by one of the newest template. `partition` allows it, but for a failing shard below it: deleting that
-    /// one's pod brings back the revision that all shards had last.
+    /// Replace its pod with one of the newest template. `partition` permits this, except for a failing shard below
+    /// `partition`: deleting its pod brings back the revision that all shards ran before.
     Restart,
 }

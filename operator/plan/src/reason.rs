@@ -1,70 +1,70 @@
-//! Why a step is what it is. Displayed without the shard's name, which goes before: `prices-4 drains: 1,203 connections at
-//! 100/s, 13 s left`.
+//! Why a step is what it is. The text is the end of a sentence that starts with the name of the shard:
+//! `prices-4 drains: 1,203 connections at 100/s, 13 s left`.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why, with the numbers.
+/// The reason of a step, with its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It does its work.
+    /// The shard serves clients.
     Serves {
-        /// Connections it holds.
+        /// Connections that it holds.
         connections: u32,
-        /// Connections it may hold.
+        /// Connections that it may hold.
         capacity: u32,
     },
-    /// It does not exist yet.
+    /// The shard does not exist yet.
     Created,
-    /// An earlier shard of this ordinal has not left yet.
+    /// The previous pod of this ordinal is still terminating.
     Predecessor,
-    /// It has not turned ready yet.
+    /// The shard is not ready yet.
     Starts {
-        /// For how long.
+        /// Time since its start.
         age: Option<Duration>,
     },
-    /// Its process does not run, on the revision that is wanted.
+    /// Its process does not run on the wanted revision.
     Fails {
-        /// That revision.
+        /// The wanted revision.
         revision: String,
     },
-    /// It gives no answer.
+    /// The shard does not answer.
     Silent {
-        /// For how long.
+        /// Time since its last answer.
         age: Option<Duration>,
-        /// Time until it goes all the same, where it has to go.
+        /// Time until its deadline, if it must go.
         left: Option<Duration>,
     },
-    /// It begins to drain.
+    /// A drain starts.
     Begins {
-        /// Why it has to go.
+        /// Why the shard must go.
         cause: Cause,
         /// Connections that move.
         connections: u32,
-        /// Connections a second.
+        /// Connections closed per second.
         rate: u32,
-        /// Free slots on the others.
+        /// Free slots on the other shards.
         free: u32,
     },
-    /// It drains.
+    /// A drain is running.
     Drains {
-        /// Connections that are left.
+        /// Remaining connections.
         connections: u32,
-        /// Connections a second.
+        /// Connections closed per second.
         rate: u32,
-        /// Time until it is over.
+        /// Expected time until it ends.
         left: Duration,
     },
-    /// Its drain is taken back.
-    Back {
+    /// Its drain is cancelled.
+    Undrains {
         /// Connections that stay.
         connections: u32,
-        /// Why.
-        why: Back,
+        /// Why it is cancelled.
+        cause: UndrainCause,
     },
-    /// It goes.
+    /// The shard is removed or replaced.
     Goes {
-        /// Why it has to go.
+        /// Why it must go.
         cause: Cause,
         /// Why it may go now.
         release: Release,
@@ -74,57 +74,57 @@ pub enum Reason {
         /// Connections that it still holds.
         connections: u32,
     },
-    /// It has to go and cannot yet.
+    /// The shard must go and cannot yet.
     Waits(Blocked),
 }
 
-/// Why a shard has to go.
+/// Why a shard must go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Fewer shards are wanted.
+    /// There are more shards than wanted.
     Surplus {
-        /// So many.
+        /// The wanted number of shards.
         wanted: u32,
     },
     /// Its pod template has changed.
     Revision {
-        /// What it runs.
+        /// The revision that it runs.
         from: String,
-        /// What is wanted.
+        /// The wanted revision.
         to: String,
     },
 }
 
-/// Why a shard that has to go may go now.
+/// Why a shard that must go may go now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// It holds nobody and never did.
-    HoldsNobody,
-    /// Everybody has moved.
+    /// It never accepted a connection.
+    Empty,
+    /// All of its connections have moved.
     Drained,
-    /// Its time is up.
+    /// Its deadline has passed.
     Deadline {
         /// Connections that it may still hold.
         connections: u32,
     },
 }
 
-/// Why a drain is taken back.
+/// Why a drain is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Back {
-    /// The shard is wanted after all.
+pub enum UndrainCause {
+    /// The shard is wanted again.
     Wanted,
-    /// Another shard has to go before it.
+    /// Another shard must go first.
     Behind {
-        /// Which.
+        /// Ordinal of that shard.
         ordinal: u32,
     },
-    /// More shards are in motion than allowed.
+    /// More shards are in motion than permitted.
     InMotion {
-        /// So many are allowed.
+        /// Number of shards that may be in motion.
         most: u32,
     },
-    /// No slot is left on the others.
+    /// No other shard has a free slot.
     OthersFull,
     /// The cluster is paused.
     Paused,
@@ -133,54 +133,54 @@ pub enum Back {
 /// Why a step cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
-    /// The others have too few free slots for what moves.
+    /// The other shards have too few free slots.
     Slots {
-        /// The shard that waits.
+        /// Ordinal of the shard that waits.
         ordinal: u32,
-        /// Slots that are missing.
+        /// Missing slots.
         missing: u32,
-        /// Slots that are free.
+        /// Free slots.
         free: u32,
     },
-    /// Slots are missing, and a shard is started to give them.
+    /// Slots are missing, and an extra shard is started to provide them.
     Surge {
-        /// The new shard.
+        /// Ordinal of the extra shard.
         ordinal: u32,
-        /// Slots that are missing without it.
+        /// Missing slots without it.
         missing: u32,
     },
-    /// Another shard is not ready yet.
+    /// Another shard is not ready.
     NotReady {
-        /// Which.
+        /// Ordinal of that shard.
         ordinal: u32,
     },
-    /// Another shard is ready, and some gateway does not send clients to it yet.
-    Unrouted {
-        /// Which.
+    /// Another shard is ready, but not every gateway routes to it yet.
+    UnknownToGateways {
+        /// Ordinal of that shard.
         ordinal: u32,
     },
-    /// It cannot be told to drain: the caller's own way to it is broken, as its kubelet finds it ready.
-    Unreached {
-        /// The shard that waits.
+    /// The shard cannot be asked to drain: its pod is Ready, but the caller has lost contact.
+    Unreachable {
+        /// Ordinal of the shard that waits.
         ordinal: u32,
-        /// Connections that it held when it was last heard.
+        /// Connections in its last answer.
         connections: u32,
-        /// For how long it has given no answer.
+        /// Time since its last answer.
         age: Option<Duration>,
     },
-    /// A person has to approve the step.
+    /// The step requires an approval.
     Approval {
-        /// The shard that waits.
+        /// Ordinal of the shard that waits.
         ordinal: u32,
     },
     /// Another shard goes first.
     Behind {
-        /// Which.
+        /// Ordinal of that shard.
         ordinal: u32,
     },
-    /// As many shards are in motion as may be.
+    /// The permitted number of shards is in motion.
     InMotion {
-        /// So many may be.
+        /// That number.
         most: u32,
     },
     /// The cluster is paused.
@@ -188,10 +188,18 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    /// Whether this needs more than a little time: slots, a healthy shard, or a person.
+    /// Whether more than a little time is needed: slots, a healthy shard, or a person.
     pub(crate) const fn is_lasting(&self) -> bool {
-        use Blocked::{Approval, NotReady, Paused, Slots, Unreached, Unrouted};
-        matches!(self, Slots { .. } | NotReady { .. } | Unrouted { .. } | Unreached { .. } | Approval { .. } | Paused)
+        use Blocked::{Approval, NotReady, Paused, Slots, UnknownToGateways, Unreachable};
+        matches!(
+            self,
+            Slots { .. }
+                | NotReady { .. }
+                | UnknownToGateways { .. }
+                | Unreachable { .. }
+                | Approval { .. }
+                | Paused
+        )
     }
 }
 
@@ -202,33 +210,30 @@ impl fmt::Display for Reason {
                 write!(f, "serves {} of {} connections", Grouped(*connections), Grouped(*capacity))
             }
             Self::Created => f.write_str("is being created"),
-            Self::Predecessor => f.write_str("waits: the shard that had this ordinal has not left yet"),
+            Self::Predecessor => f.write_str("waits: the previous pod of this ordinal is still terminating"),
             Self::Starts { age: None } => f.write_str("starts"),
-            Self::Starts { age: Some(age) } => write!(f, "starts, for {}", Seconds(*age)),
-            Self::Fails { revision } => write!(f, "fails on revision {revision}, which is the wanted one"),
+            Self::Starts { age: Some(age) } => write!(f, "has been starting for {}", Seconds(*age)),
+            Self::Fails { revision } => write!(f, "fails on the wanted revision {revision}"),
             Self::Silent { age, left } => {
-                f.write_str("is silent")?;
+                f.write_str("does not answer")?;
                 age.map_or(Ok(()), |age| write!(f, " for {}", Seconds(age)))?;
-                left.map_or(Ok(()), |left| write!(f, ", goes in {}", Seconds(left)))
+                left.map_or(Ok(()), |left| write!(f, ", {} until its deadline", Seconds(left)))
             }
             Self::Begins { cause, connections, rate, free } => {
                 let (connections, free) = (Grouped(*connections), Grouped(*free));
-                write!(
-                    f,
-                    "drains: {connections} connections at {}/s, {free} slots free, because {cause}",
-                    Grouped(*rate)
-                )
+                let rate = Grouped(*rate);
+                write!(f, "drains: {connections} connections at {rate}/s, {free} slots free, because {cause}")
             }
             Self::Drains { connections, rate, left } => {
                 let (connections, rate) = (Grouped(*connections), Grouped(*rate));
                 write!(f, "drains: {connections} connections at {rate}/s, {} left", Seconds(*left))
             }
-            Self::Back { connections, why } => {
-                write!(f, "takes upgrades again with {} connections: {why}", Grouped(*connections))
+            Self::Undrains { connections, cause } => {
+                write!(f, "accepts upgrades again with {} connections: {cause}", Grouped(*connections))
             }
-            Self::Goes { cause, release } => write!(f, "goes, because {cause}: {release}"),
-            Self::Leaves { connections: 0 } => f.write_str("leaves"),
-            Self::Leaves { connections } => write!(f, "leaves with {} connections", Grouped(*connections)),
+            Self::Goes { cause, release } => write!(f, "stops because {cause}: {release}"),
+            Self::Leaves { connections: 0 } => f.write_str("is terminating"),
+            Self::Leaves { connections } => write!(f, "is terminating with {} connections", Grouped(*connections)),
             Self::Waits(blocked) => write!(f, "waits: {blocked}"),
         }
     }
@@ -247,8 +252,8 @@ impl fmt::Display for Cause {
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HoldsNobody => f.write_str("it holds nobody"),
-            Self::Drained => f.write_str("everybody has moved"),
+            Self::Empty => f.write_str("it holds no connection"),
+            Self::Drained => f.write_str("all connections have moved"),
             Self::Deadline { connections } => {
                 write!(f, "its deadline has passed with {} connections", Grouped(*connections))
             }
@@ -256,13 +261,13 @@ impl fmt::Display for Release {
     }
 }
 
-impl fmt::Display for Back {
+impl fmt::Display for UndrainCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Wanted => f.write_str("it is wanted"),
+            Self::Wanted => f.write_str("it is wanted again"),
             Self::Behind { ordinal } => write!(f, "shard {ordinal} goes first"),
-            Self::InMotion { most } => write!(f, "{most} may be in motion"),
-            Self::OthersFull => f.write_str("no slot is left on the other shards"),
+            Self::InMotion { most } => write!(f, "at most {most} may be in motion"),
+            Self::OthersFull => f.write_str("the other shards have no free slot"),
             Self::Paused => f.write_str("the cluster is paused"),
         }
     }
@@ -273,17 +278,18 @@ impl fmt::Display for Blocked {
         match self {
             Self::Slots { missing, .. } => write!(f, "{} slots missing on the other shards", Grouped(*missing)),
             Self::Surge { ordinal, missing } => {
-                write!(f, "{} slots missing on the other shards, shard {ordinal} gives them", Grouped(*missing))
+                let missing = Grouped(*missing);
+                write!(f, "{missing} slots missing on the other shards, shard {ordinal} is started to provide them")
             }
             Self::NotReady { ordinal } => write!(f, "shard {ordinal} is not ready"),
-            Self::Unrouted { ordinal } => write!(f, "not every gateway knows shard {ordinal} yet"),
-            Self::Unreached { ordinal, connections, age } => {
-                write!(f, "shard {ordinal}, with {} connections, is ready to its kubelet", Grouped(*connections))?;
-                f.write_str(" and gives no answer to the operator")?;
-                age.map_or(Ok(()), |age| write!(f, ", for {}", Seconds(age)))?;
-                f.write_str(": is the way to its admin port open?")
+            Self::UnknownToGateways { ordinal } => write!(f, "not every gateway routes to shard {ordinal} yet"),
+            Self::Unreachable { ordinal, connections, age } => {
+                write!(f, "the pod of shard {ordinal} is Ready with {} connections,", Grouped(*connections))?;
+                f.write_str(" but the shard does not answer the operator")?;
+                age.map_or(Ok(()), |age| write!(f, " for {}", Seconds(age)))?;
+                f.write_str(": check that the operator can reach its admin port")
             }
-            Self::Approval { .. } => f.write_str("a person has to approve it"),
+            Self::Approval { .. } => f.write_str("the step requires an approval"),
             Self::Behind { ordinal } => write!(f, "shard {ordinal} goes first"),
             Self::InMotion { most: 1 } => f.write_str("another shard is in motion"),
             Self::InMotion { most } => write!(f, "{most} shards are in motion"),
@@ -322,14 +328,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_numbers_behind_a_step() {
+    fn shows_the_numbers_behind_a_step() {
         let drains = Reason::Drains { connections: 1_203, rate: 100, left: Duration::from_millis(12_030) };
         assert_eq!(drains.to_string(), "drains: 1,203 connections at 100/s, 13 s left");
         let waits = Reason::Waits(Blocked::Slots { ordinal: 4, missing: 812, free: 391 });
         assert_eq!(waits.to_string(), "waits: 812 slots missing on the other shards");
         let release = Release::Deadline { connections: 3 };
         let goes = Reason::Goes { cause: Cause::Surplus { wanted: 2 }, release };
-        assert_eq!(goes.to_string(), "goes, because 2 shards are wanted: its deadline has passed with 3 connections");
+        assert_eq!(goes.to_string(), "stops because 2 shards are wanted: its deadline has passed with 3 connections");
     }
 
     #[test]

@@ -1,36 +1,37 @@
-//! Who moves to emptier shards: after more were started, the old ones are still full, and long connections stay where they are.
+//! Moves connections to emptier shards. After a scale-up the old shards remain full, because long-lived connections stay
+//! where they are.
 //!
-//! One answer is one round. It asks for no more than brings the fuller shards down to the mean, at a rate that all shards share,
-//! within the budget of the hour. Evicted clients come back through the gateway, which prefers emptier shards and may choose a
-//! full one all the same; so a round may fall short, and the next one, after everybody is back, goes on. Nothing moves while
-//! anything else is in motion.
+//! One call returns one round. A round brings the fuller shards down to the mean at most, at a rate that all shards share, and
+//! within the hourly budget. Evicted clients return through the gateway, which prefers emptier shards but may pick a fuller
+//! one, so a round may fall short; the next round continues after the clients have returned. Nothing moves while anything
+//! else is in motion.
 
 use wscluster_api::spec::Rebalance;
 
 use crate::{Observed, Shard, State};
 
-/// While more than one of so many connections may be on their way back, nothing moves.
+/// Nothing moves while more than one in this many connections may be reconnecting.
 const AWAY: u64 = 20;
 
-/// What one shard does in a round.
+/// The part of one shard in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evict {
-    /// Which.
+    /// Position of the shard in the `StatefulSet`.
     pub ordinal: u32,
-    /// Connections that it closes with 1012.
+    /// Connections to close with code 1012.
     pub count: u32,
-    /// Of them, a second.
+    /// Connections to close per second.
     pub rate: u32,
 }
 
-/// The next round; empty where shards are within `maxImbalance`. `spent` is the number of connections that were moved for this
-/// in the last hour.
+/// Computes the next round; empty if the shards are within `maxImbalance`. `spent` is the number of connections that rounds of
+/// the last hour have moved.
 pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evict> {
     let shards = &observed.shards;
     let is_calm =
-        |shard: &Shard| matches!(shard.state, State::Ready | State::Full) && shard.routed && shard.capacity > 0;
-    // Where clients come and go, a few are always on their way; a shard or a round that let its own go makes many.
-    let are_away = u64::from(observed.returning) * AWAY > u64::from(observed.connections());
+        |shard: &Shard| matches!(shard.state, State::Ready | State::Full) && shard.known_to_gateways && shard.capacity > 0;
+    // With ordinary churn a few clients are always reconnecting. A lost shard or a previous round makes many.
+    let are_away = u64::from(observed.reconnecting) * AWAY > u64::from(observed.connections());
     if !shards.iter().all(is_calm) || are_away || imbalance(shards) <= f64::from(rules.max_imbalance) {
         return Vec::new();
     }
@@ -48,7 +49,7 @@ pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evic
     let now = all.min(budget);
     let part = |shard: &Shard| {
         let count = (above(shard) * now / all) as u32;
-        // One a second at least, or the smallest would never end; a shard more than the rate allows is left to the next round.
+        // At least one per second, or the smallest part would never end. Shards beyond the shared rate wait for the next round.
         let rate = (u64::from(rules.evict_rate) * above(shard) / all).max(1) as u32;
         Evict { ordinal: shard.ordinal, count, rate }
     };
@@ -63,8 +64,8 @@ pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evic
     parts
 }
 
-/// By how much the emptiest is below the fullest, in percent of that one, as `/health` of a gateway tells it; in shares of
-/// capacity, as shards may differ in it while they are replaced.
+/// How far the emptiest shard is below the fullest, in percent of the fullest; the same figure as in a gateway's `/health`.
+/// Compares utilization, because capacities may differ during a rollout.
 fn imbalance(shards: &[Shard]) -> f64 {
     let used = || shards.iter().map(|shard| f64::from(shard.connections) / f64::from(shard.capacity));
     let (min, max) = used().fold((f64::INFINITY, 0.0_f64), |(min, max), used| (min.min(used), max.max(used)));
@@ -78,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Returning, Timestamp};
+    use crate::{Reconnecting, Timestamp};
 
     fn observed(connections: &[u32]) -> Observed {
         let shard = |(ordinal, connections): (u32, &u32)| Shard {
@@ -87,13 +88,13 @@ mod tests {
             state: State::Ready,
             connections: *connections,
             capacity: 6_000,
-            routed: true,
-            ready: true,
+            known_to_gateways: true,
+            pod_ready: true,
             since: None,
         };
         Observed {
             replicas: connections.len() as u32,
-            returning: 0,
+            reconnecting: 0,
             shards: (0..).zip(connections).map(shard).collect(),
         }
     }
@@ -103,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn brings_the_full_ones_down_to_the_mean() {
+    fn brings_fuller_shards_down_to_the_mean() {
         let round = rebalance(&rules(), &observed(&[3_000, 3_000, 0]), 0);
         let each = |ordinal| Evict { ordinal, count: 1_000, rate: 50 };
         assert_eq!(round, [each(0), each(1)]);
     }
 
     #[test]
-    fn leaves_everybody_where_they_are_within_the_limit() {
+    fn moves_nothing_within_the_limit() {
         assert_eq!(rebalance(&rules(), &observed(&[1_000, 800, 900]), 0), []);
         assert_ne!(rebalance(&rules(), &observed(&[1_000, 799, 900]), 0), []);
         assert_eq!(rebalance(&rules(), &observed(&[0, 0]), 0), []);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn moves_no_more_than_the_budget_of_the_hour() {
+    fn keeps_the_hourly_budget() {
         let rules = Rebalance { budget: 10, ..rules() };
         let moved =
             |spent| rebalance(&rules, &observed(&[3_000, 3_000, 0]), spent).iter().map(|e| e.count).sum::<u32>();
@@ -132,26 +133,26 @@ mod tests {
             observed.shards[2].state = state;
             assert_eq!(rebalance(&rules(), &observed, 0), [], "{state:?}");
         }
-        let returning = Observed { returning: 301, ..observed(&[3_000, 3_000, 0]) };
-        assert_eq!(rebalance(&rules(), &returning, 0), []);
+        let reconnecting = Observed { reconnecting: 301, ..observed(&[3_000, 3_000, 0]) };
+        assert_eq!(rebalance(&rules(), &reconnecting, 0), []);
     }
 
     #[test]
-    fn does_not_wait_for_clients_that_come_and_go_all_the_time() {
-        let mut returning = Returning::new(Duration::from_secs(15));
+    fn ordinary_churn_does_not_stop_it() {
+        let mut reconnecting = Reconnecting::new(Duration::from_secs(15));
         let mut seen = observed(&[3_000, 3_000, 500]);
         for second in 0..60 {
             let up_or_down = |at: u64| 4 * u32::from((second + at).is_multiple_of(2));
             for (at, shard) in (0..).zip(&mut seen.shards) {
                 shard.connections = [3_000, 3_000, 500][at as usize] + up_or_down(at);
             }
-            returning.note(&mut seen, Timestamp::from_millis(1_000 * second));
-            assert_ne!(rebalance(&rules(), &seen, 0), [], "{} may be on their way", seen.returning);
+            reconnecting.note(&mut seen, Timestamp::from_millis(1_000 * second));
+            assert_ne!(rebalance(&rules(), &seen, 0), [], "{} may be reconnecting", seen.reconnecting);
         }
-        assert!(seen.returning > 0);
+        assert!(seen.reconnecting > 0);
         seen.shards[1].connections = 0;
-        returning.note(&mut seen, Timestamp::from_millis(60_000));
-        assert_eq!(rebalance(&rules(), &seen, 0), [], "those of a shard that began anew");
+        reconnecting.note(&mut seen, Timestamp::from_millis(60_000));
+        assert_eq!(rebalance(&rules(), &seen, 0), [], "clients of a restarted shard");
     }
 
     proptest! {

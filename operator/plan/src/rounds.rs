@@ -1,4 +1,4 @@
-//! When the next round of [`rebalance`] begins, and what the hour has cost.
+//! Decides when the next round of [`rebalance()`] starts, and keeps the hourly budget.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,21 +7,20 @@ use wscluster_api::spec::Rebalance;
 
 use crate::{Evict, Observed, Plan, Reason, Timestamp, rebalance};
 
-/// What the budget is for.
+/// The period of the budget.
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Remembers rounds, so that there is one at a time and no more in an hour than the budget allows. Who forgets it, as a
-/// process that starts anew, begins a new hour.
+/// Remembers rounds, so that one runs at a time and the hourly budget holds. A restarted process starts with a full budget.
 #[derive(Clone, Debug, Default)]
-pub struct Rounds {
-    /// When the last one is over and its clients are back.
+pub struct RebalanceRounds {
+    /// End of the last round, including the time for its clients to reconnect.
     until: Option<Timestamp>,
     moved: VecDeque<(Timestamp, u32)>,
 }
 
-impl Rounds {
-    /// The next round: empty unless `plan` has nothing to do, the last round is over, and its clients had `window` to come
-    /// back.
+impl RebalanceRounds {
+    /// The next round. Empty unless `plan` has nothing to do, the last round is over, and its clients had `window` to
+    /// reconnect.
     pub fn next(
         &mut self,
         rules: &Rebalance,
@@ -44,13 +43,13 @@ impl Rounds {
         round
     }
 
-    /// When the round under way is over, if there is one.
+    /// Time until the running round is over, if there is one.
     pub fn look_again(&self, now: Timestamp) -> Option<Duration> {
         self.until.map(|until| until.since(now)).filter(|left| !left.is_zero())
     }
 }
 
-/// Whether every shard that is wanted is there and does its work, and no other.
+/// Whether all wanted shards serve and no other shard exists.
 fn is_settled(observed: &Observed, plan: &Plan) -> bool {
     let serves = plan.steps.iter().all(|step| matches!(step.reason, Reason::Serves { .. }));
     serves && plan.blocked.is_none() && plan.replicas == observed.replicas
@@ -85,15 +84,15 @@ mod tests {
             state: State::Ready,
             connections,
             capacity: 6_000,
-            routed: true,
-            ready: true,
+            known_to_gateways: true,
+            pod_ready: true,
             since: None,
         };
-        Observed { replicas: 3, returning: 0, shards: (0..).zip(connections).map(shard).collect() }
+        Observed { replicas: 3, reconnecting: 0, shards: (0..).zip(connections).map(shard).collect() }
     }
 
-    /// Connections that are asked to move at that second, and the longest that it takes.
-    fn moves(rounds: &mut Rounds, desired: &Desired, connections: [u32; 3], second: u64) -> u32 {
+    /// Connections that a round at this second moves.
+    fn moves(rounds: &mut RebalanceRounds, desired: &Desired, connections: [u32; 3], second: u64) -> u32 {
         let (observed, now) = (observed(connections), Timestamp::from_millis(second * 1_000));
         let rules = Rebalance { max_imbalance: 20, evict_rate: 100, budget: 10 };
         let plan = plan(desired, &observed, now);
@@ -101,27 +100,27 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_the_last_round_and_its_clients_and_keeps_the_budget_of_the_hour() {
-        let (mut rounds, desired) = (Rounds::default(), desired("new"));
+    fn waits_for_the_last_round_and_keeps_the_hourly_budget() {
+        let (mut rounds, desired) = (RebalanceRounds::default(), desired("new"));
         assert_eq!(moves(&mut rounds, &desired, [300, 300, 0], 0), 60);
-        // 30 of each of two at 50 a second, and ten seconds to come back.
+        // 30 from each of two shards at 50 per second, and ten seconds to reconnect.
         assert_eq!(rounds.look_again(Timestamp::default()), Some(Duration::from_millis(10_600)));
         assert_eq!(moves(&mut rounds, &desired, [3_000, 3_000, 0], 10), 0);
-        assert_eq!(moves(&mut rounds, &desired, [3_000, 3_000, 0], 11), 540, "a tenth, less those of before");
+        assert_eq!(moves(&mut rounds, &desired, [3_000, 3_000, 0], 11), 540, "a tenth, less the first round");
         assert_eq!(moves(&mut rounds, &desired, [3_000, 3_000, 0], 3_000), 0, "the budget is spent");
         assert_eq!(moves(&mut rounds, &desired, [3_000, 3_000, 0], 3_605), 60, "an hour after the first round");
     }
 
     #[test]
-    fn does_nothing_while_the_plan_does_something() {
-        let mut rounds = Rounds::default();
+    fn does_nothing_while_the_plan_has_work() {
+        let mut rounds = RebalanceRounds::default();
         assert_eq!(moves(&mut rounds, &desired("newer"), [3_000, 3_000, 0], 0), 0, "a rollout");
         let fewer = Desired { shards: 2, ..desired("new") };
         assert_eq!(moves(&mut rounds, &fewer, [3_000, 3_000, 0], 0), 0, "a scale-down");
         let more = Desired { shards: 4, ..desired("new") };
         assert_eq!(moves(&mut rounds, &more, [3_000, 3_000, 0], 0), 0, "a scale-up");
         let paused = Desired { paused: true, ..fewer };
-        assert_eq!(moves(&mut rounds, &paused, [3_000, 3_000, 0], 0), 0, "a pause in the middle of one");
+        assert_eq!(moves(&mut rounds, &paused, [3_000, 3_000, 0], 0), 0, "a pause during a scale-down");
         assert_eq!(moves(&mut rounds, &desired("new"), [3_000, 3_000, 0], 0), 600);
     }
 }

@@ -1,50 +1,50 @@
-//! Which steps start now: the highest first, within what may be in motion, and only where the others have the slots.
+//! Selects the steps that start now: the highest ordinal first, within the limit of shards in motion, and only if the other
+//! shards have enough free slots.
 
-use crate::decide::exit;
+use crate::classify::Class;
 use crate::slots::Slots;
-use crate::standing::{Standing, View};
 use crate::unready::Unready;
-use crate::{Action, Back, Blocked, Cause, Reason, Shard, State, Step};
+use crate::view::View;
+use crate::{Action, Blocked, Cause, Reason, Shard, State, Step, UndrainCause};
 
 /// The steps that start now, and why others do not.
-pub(crate) struct Starts<'a> {
+pub(crate) struct Schedule<'a> {
     view: &'a View<'a>,
-    standings: &'a [Standing],
+    classes: &'a [Class],
     replicas: u32,
     slots: Slots,
-    /// Shards in motion, with those that start now.
+    /// Shards in motion, including those that start now.
     moving: u32,
     /// Shards of the wanted revision that a replacement waits for.
     unready: Unready,
-    /// The highest shards that have to go and do not start.
+    /// The highest shards that must go and do not start, by [`SURPLUS`] and [`STALE`].
     waiting: [Option<u32>; 2],
-    /// Of every shard that serves and has to go.
+    /// The step of each serving shard that must go.
     pub(crate) steps: Vec<Step>,
-    /// Why the highest of them does not start, where that may last.
+    /// Why the highest of them does not start, if that may take long.
     pub(crate) blocked: Option<Blocked>,
-    /// One shard more is started for its slots.
+    /// Whether an extra shard is started.
     pub(crate) surges: bool,
 }
 
 const SURPLUS: usize = 0;
 const STALE: usize = 1;
 
-impl<'a> Starts<'a> {
-    pub(crate) fn new(view: &'a View<'a>, standings: &'a [Standing], replicas: u32, partition: u32) -> Self {
-        let shards = || view.observed.shards.iter().zip(standings);
-        let in_motion = |(shard, standing): &(&Shard, &Standing)| match standing {
-            Standing::Moving => true,
-            // One that never ends is in nobody's way.
-            Standing::Leaving | Standing::Removed => !view.never_ends(shard),
-            Standing::Released(_) => shard.state == State::Draining || exit(view, shard, replicas, partition).is_some(),
-            Standing::Wanted | Standing::Back(_) | Standing::Silent | Standing::Held(_) | Standing::Idle => false,
+impl<'a> Schedule<'a> {
+    pub(crate) fn new(view: &'a View<'a>, classes: &'a [Class], replicas: u32, partition: u32) -> Self {
+        let shards = || view.observed.shards.iter().zip(classes);
+        let in_motion = |(shard, class): &(&Shard, &Class)| match class {
+            Class::Moving => true,
+            Class::Leaving | Class::Removed => !view.never_ends(shard),
+            Class::Released(_) => shard.state == State::Draining || view.exit(shard, replicas, partition).is_some(),
+            Class::Wanted | Class::Undrain(_) | Class::Silent | Class::Held(_) | Class::Serving => false,
         };
         Self {
-            slots: Slots::new(view, standings),
+            slots: Slots::new(view, classes),
             moving: shards().filter(in_motion).count() as u32,
             unready: Unready::new(view, replicas),
             view,
-            standings,
+            classes,
             replicas,
             waiting: [None; 2],
             steps: Vec::new(),
@@ -55,12 +55,12 @@ impl<'a> Starts<'a> {
 
     pub(crate) fn walk(mut self) -> Self {
         let view = self.view;
-        for (shard, standing) in view.observed.shards.iter().zip(self.standings).rev() {
-            match standing {
-                Standing::Idle => self.consider(shard),
-                Standing::Held(blocked) => self.waits_for(shard, *blocked),
-                // Nothing of a lower ordinal overtakes it.
-                Standing::Back(why) if *why != Back::Wanted => self.waits(shard),
+        for (shard, class) in view.observed.shards.iter().zip(self.classes).rev() {
+            match class {
+                Class::Serving => self.consider(shard),
+                Class::Held(blocked) => self.waits_for(shard, *blocked),
+                // A lower ordinal must not overtake it.
+                Class::Undrain(cause) if *cause != UndrainCause::Wanted => self.waits(shard),
                 _ => {}
             }
         }
@@ -111,7 +111,7 @@ impl<'a> Starts<'a> {
         }
         if shard.state == State::Silent {
             let (connections, age) = (shard.connections, self.view.age(shard));
-            return Some(Blocked::Unreached { ordinal, connections, age });
+            return Some(Blocked::Unreachable { ordinal, connections, age });
         }
         if is_replaced && desired.supervised && desired.approved != Some(ordinal) {
             return Some(Blocked::Approval { ordinal });

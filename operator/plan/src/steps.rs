@@ -1,22 +1,22 @@
-//! Writes down one step for every shard, with its reason.
+//! Writes one step for every shard, with its reason.
 
 use std::time::Duration;
 
-use crate::decide::exit;
-use crate::standing::{Standing, View};
-use crate::starts::Starts;
+use crate::classify::Class;
+use crate::schedule::Schedule;
+use crate::view::View;
 use crate::{Action, Blocked, Desired, Reason, Release, Shard, State, Step};
 
-/// Writes down one step a shard.
-pub(crate) struct Writer<'a> {
+/// Everything that the steps of a plan depend on.
+pub(crate) struct StepWriter<'a> {
     pub(crate) view: &'a View<'a>,
-    pub(crate) standings: &'a [Standing],
-    pub(crate) starts: &'a Starts<'a>,
+    pub(crate) classes: &'a [Class],
+    pub(crate) schedule: &'a Schedule<'a>,
     pub(crate) replicas: u32,
     pub(crate) partition: u32,
 }
 
-impl Writer<'_> {
+impl StepWriter<'_> {
     pub(crate) fn steps(&self) -> Vec<Step> {
         let observed = self.view.observed;
         let end = observed.shards.last().map_or(0, |shard| shard.ordinal + 1).max(self.replicas).max(self.view.keep);
@@ -31,17 +31,19 @@ impl Writer<'_> {
             Err(_) => return None,
             Ok(at) => {
                 let shard = &self.view.observed.shards[at];
-                match self.standings[at] {
-                    Standing::Wanted | Standing::Silent => (Action::Wait, as_it_is(self.view, shard)),
-                    Standing::Removed if ordinal < self.view.keep => (Action::Wait, Reason::Predecessor),
-                    Standing::Removed | Standing::Leaving => {
+                match self.classes[at] {
+                    Class::Wanted | Class::Silent => (Action::Wait, unchanged(self.view, shard)),
+                    Class::Removed if ordinal < self.view.keep => (Action::Wait, Reason::Predecessor),
+                    Class::Removed | Class::Leaving => {
                         (Action::Wait, Reason::Leaves { connections: shard.connections })
                     }
-                    Standing::Moving => (Action::Wait, self.moves(shard)),
-                    Standing::Back(why) => (Action::Undrain, Reason::Back { connections: shard.connections, why }),
-                    Standing::Released(release) => self.goes(shard, release),
-                    Standing::Idle | Standing::Held(_) => {
-                        return self.starts.steps.iter().find(|step| step.ordinal == ordinal).cloned();
+                    Class::Moving => (Action::Wait, self.moving(shard)),
+                    Class::Undrain(cause) => {
+                        (Action::Undrain, Reason::Undrains { connections: shard.connections, cause })
+                    }
+                    Class::Released(release) => self.released(shard, release),
+                    Class::Serving | Class::Held(_) => {
+                        return self.schedule.steps.iter().find(|step| step.ordinal == ordinal).cloned();
                     }
                 }
             }
@@ -49,7 +51,7 @@ impl Writer<'_> {
         Some(Step { ordinal, action, reason })
     }
 
-    fn moves(&self, shard: &Shard) -> Reason {
+    fn moving(&self, shard: &Shard) -> Reason {
         let Desired { evict_rate: rate, deadline, .. } = *self.view.desired;
         let age = self.view.age(shard);
         let left = age.map(|age| deadline.saturating_sub(age));
@@ -60,9 +62,9 @@ impl Writer<'_> {
         Reason::Drains { connections: shard.connections, rate, left: left.unwrap_or(deadline).min(moved) }
     }
 
-    fn goes(&self, shard: &Shard, release: Release) -> (Action, Reason) {
-        let Some(cause) = self.view.cause(shard) else { return (Action::Wait, as_it_is(self.view, shard)) };
-        if let Some(action) = exit(self.view, shard, self.replicas, self.partition) {
+    fn released(&self, shard: &Shard, release: Release) -> (Action, Reason) {
+        let Some(cause) = self.view.cause(shard) else { return (Action::Wait, unchanged(self.view, shard)) };
+        if let Some(action) = self.view.exit(shard, self.replicas, self.partition) {
             return (action, Reason::Goes { cause, release });
         }
         let first = if shard.ordinal >= self.view.keep { self.replicas } else { self.partition };
@@ -70,7 +72,8 @@ impl Writer<'_> {
     }
 }
 
-pub(crate) fn as_it_is(view: &View<'_>, shard: &Shard) -> Reason {
+/// The reason of a step that leaves the shard as it is.
+pub(crate) fn unchanged(view: &View<'_>, shard: &Shard) -> Reason {
     let age = view.age(shard);
     match shard.state {
         State::Starting => Reason::Starts { age },
@@ -83,7 +86,7 @@ pub(crate) fn as_it_is(view: &View<'_>, shard: &Shard) -> Reason {
     }
 }
 
-/// When a step should be over; a second at least, as nobody asks more often than that.
+/// When a step should be complete; at least one second from now, so that callers do not spin.
 pub(crate) fn expected(view: &View<'_>, step: &Step) -> Option<Duration> {
     let left = match &step.reason {
         Reason::Drains { left, .. } => *left,
@@ -97,8 +100,8 @@ pub(crate) fn expected(view: &View<'_>, step: &Step) -> Option<Duration> {
     Some(left.max(Duration::from_secs(1)))
 }
 
-/// When nobody waits any more for a shard that leaves.
-pub(crate) fn ends(view: &View<'_>, shard: &Shard) -> Option<Duration> {
+/// When a terminating pod is overdue, so that nothing waits for it any longer.
+pub(crate) fn termination_due(view: &View<'_>, shard: &Shard) -> Option<Duration> {
     let age = view.age(shard).filter(|_| shard.state == State::Leaving)?;
     let left = view.desired.deadline.checked_sub(age).filter(|left| !left.is_zero())?;
     Some(left.max(Duration::from_secs(1)))

@@ -1,9 +1,9 @@
-//! Time as the plan knows it: no clock, only what the caller says.
+//! Points in time without a clock: the caller supplies them.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// A moment: the time since an epoch of the caller's choice, the same for all moments that it tells.
+/// A point in time: the duration since an epoch that the caller chooses once and uses for all timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub Duration);
 
@@ -13,7 +13,7 @@ impl Timestamp {
         Self(Duration::from_millis(n))
     }
 
-    /// How long ago `earlier` was; zero where it lies ahead.
+    /// Time since `earlier`; zero if that lies in the future.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use tokio::time::Instant;
 use wscluster_api::WsCluster;
 use wscluster_api::status::WsClusterStatus;
-use wscluster_plan::{Autoscaler, Returning, Rounds};
+use wscluster_plan::{Autoscaler, Reconnecting, Rounds};
 
 use super::backoff::Backoff;
 use crate::events::Note;
@@ -28,7 +28,7 @@ pub(super) struct Memory {
     /// Of writing the status.
     pub(super) writing: Backoff,
     pub(super) missing: Missing,
-    pub(super) returning: Option<(Duration, Returning)>,
+    pub(super) reconnecting: Option<(Duration, Reconnecting)>,
     pub(super) autoscaler: Autoscaler,
     pub(super) rounds: Rounds,
     written: Option<Written>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wscluster_api::WsCluster;
-use wscluster_plan::{Desired, Evict, Observed as Seen, Plan, Returning, Timestamp, plan};
+use wscluster_plan::{Desired, Evict, Observed as Seen, Plan, Reconnecting, Timestamp, plan};
 
 use super::memory::Memory;
 use crate::build;
@@ -59,9 +59,9 @@ impl Memory {
     fn seen(&mut self, cluster: &WsCluster, observed: &Observed, now: Timestamp) -> Seen {
         let mut seen = observed.for_plan(cluster, now);
         let window = window(cluster);
-        match &mut self.returning {
-            Some((known, returning)) if *known == window => returning.note(&mut seen, now),
-            _ => self.returning.insert((window, Returning::new(window))).1.note(&mut seen, now),
+        match &mut self.reconnecting {
+            Some((known, reconnecting)) if *known == window => reconnecting.note(&mut seen, now),
+            _ => self.reconnecting.insert((window, Reconnecting::new(window))).1.note(&mut seen, now),
         }
         seen
     }

@@ -37,12 +37,12 @@ pub fn observed<'a>(
             state,
             connections: said.map_or(0, |health| health.connections),
             capacity: said.map_or(0, |health| health.capacity),
-            routed: said.is_none_or(|health| health.gateways as usize >= gateways),
-            ready: false,
+            known_to_gateways: said.is_none_or(|health| health.gateways as usize >= gateways),
+            pod_ready: false,
             since: since.map(|since| Timestamp(since.saturating_duration_since(epoch))),
         });
     }
-    Some(Observed { replicas, returning: 0, shards: seen })
+    Some(Observed { replicas, reconnecting: 0, shards: seen })
 }
 
 fn state(part: &Part, row: &Row<ShardHealth>, now: Instant) -> (State, Option<Instant>) {

@@ -16,7 +16,7 @@ use wscluster_api::units::Span;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
 use wscluster_kafka::{self, SourceError};
 use wscluster_plan::{
-    Action, Autoscaler, Desired, Observed, Plan, Reason, Returning, Rounds, State, Timestamp, Why, plan,
+    Action, Autoscaler, Desired, Observed, Plan, Reason, RebalanceRounds, Reconnecting, ScaleReason, State, Timestamp, plan,
 };
 use wscluster_runtime::drain::Evict;
 
@@ -50,8 +50,8 @@ pub struct Course {
     /// Shards that are wanted.
     shards: u32,
     autoscaler: Autoscaler,
-    returning: Returning,
-    rounds: Rounds,
+    reconnecting: Reconnecting,
+    rounds: RebalanceRounds,
     calls: JoinSet<Called>,
     epoch: Instant,
     edited: Option<Instant>,
@@ -103,8 +103,8 @@ impl Course {
             replicas: shards,
             shards,
             autoscaler,
-            returning: Returning::new(cluster.spec.drain.retry_after.max.0 + LATE),
-            rounds: Rounds::default(),
+            reconnecting: Reconnecting::new(cluster.spec.drain.retry_after.max.0 + LATE),
+            rounds: RebalanceRounds::default(),
             cluster,
             calls: JoinSet::new(),
             epoch: Instant::now(),
@@ -170,7 +170,7 @@ impl Course {
         (self.shard, self.gateway) = (Version::new(Kind::Shard, &cluster), Version::new(Kind::Gateway, &cluster));
         with(&self.board, |board| board.set_capacity(cluster.spec.capacity));
         if cluster.spec.drain.retry_after != self.cluster.spec.drain.retry_after {
-            self.returning = Returning::new(cluster.spec.drain.retry_after.max.0 + LATE);
+            self.reconnecting = Reconnecting::new(cluster.spec.drain.retry_after.max.0 + LATE);
         }
         self.cluster = cluster;
         (self.edited, self.blocked) = (Some(Instant::now()), None);
@@ -213,7 +213,7 @@ impl Course {
         let seen = with(&self.board, |board| observed(fleet.shards(), board, self.replicas, self.epoch, now));
         let Some(mut observed) = seen.filter(|_| self.calls.is_empty()) else { return events };
         let at = Timestamp(now.saturating_duration_since(self.epoch));
-        self.returning.note(&mut observed, at);
+        self.reconnecting.note(&mut observed, at);
         events.extend(self.scale(&observed, at));
         let desired = self.desired();
         let plan = plan(&desired, &observed, at);
@@ -233,8 +233,8 @@ impl Course {
         let connections = observed.shards.iter().map(|shard| shard.connections).sum();
         let wanted = self.autoscaler.wanted(&self.cluster.spec, Some(self.replicas), connections, now);
         let from = std::mem::replace(&mut self.shards, wanted.shards);
-        let is_told = from == wanted.shards || wanted.why == Why::Declared;
-        (!is_told).then(|| Event::Scaled { from, to: wanted.shards, reason: wanted.why.to_string() })
+        let is_told = from == wanted.shards || wanted.reason == ScaleReason::Declared;
+        (!is_told).then(|| Event::Scaled { from, to: wanted.shards, reason: wanted.reason.to_string() })
     }
 
     /// Has shards let go those who move to emptier ones.
@@ -394,8 +394,8 @@ fn kind(blocked: &wscluster_plan::Blocked) -> &'static str {
         Blocked::Slots { .. } => "slots",
         Blocked::Surge { .. } => "surge",
         Blocked::NotReady { .. } => "not_ready",
-        Blocked::Unrouted { .. } => "unrouted",
-        Blocked::Unreached { .. } => "unreached",
+        Blocked::UnknownToGateways { .. } => "unrouted",
+        Blocked::Unreachable { .. } => "unreached",
         Blocked::Approval { .. } => "approval",
         Blocked::Behind { .. } => "behind",
         Blocked::InMotion { .. } => "in_motion",

@@ -60,20 +60,20 @@ impl World {
                     shard.state = if shard.state == State::Full { State::Ready } else { shard.state };
                 }
             }
-            Some(Mutant::CountsUnknown) => observed.shards.iter_mut().for_each(|shard| shard.routed = true),
-            Some(Mutant::ForgetsReturning) => observed.returning = 0,
+            Some(Mutant::CountsUnknown) => observed.shards.iter_mut().for_each(|shard| shard.known_to_gateways = true),
+            Some(Mutant::ForgetsReturning) => observed.reconnecting = 0,
             Some(Mutant::RemovesSilent) => {
                 for shard in observed.shards.iter_mut().filter(|shard| shard.state == State::Silent) {
                     shard.state = State::Failing;
                 }
             }
-            Some(Mutant::IgnoresKubelet) => observed.shards.iter_mut().for_each(|shard| shard.ready = false),
+            Some(Mutant::IgnoresKubelet) => observed.shards.iter_mut().for_each(|shard| shard.pod_ready = false),
             Some(Mutant::WaitsForBroken) => {
                 let waits = |shard: &&mut Shard| {
                     matches!(shard.state, State::Failing | State::Starting) && shard.revision != desired.revision
                 };
                 for shard in observed.shards.iter_mut().filter(waits) {
-                    (shard.state, shard.ready, shard.since) = (State::Silent, false, None);
+                    (shard.state, shard.pod_ready, shard.since) = (State::Silent, false, None);
                 }
             }
             Some(Mutant::IgnoresMotion) => desired.max_in_motion = 1_000,

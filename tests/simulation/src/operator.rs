@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
-use wscluster_plan::{Action, Blocked, Desired, Observed, Plan, Returning, Shard, State, Timestamp, plan};
+use wscluster_plan::{Action, Blocked, Desired, Observed, Plan, Reconnecting, Shard, State, Timestamp, plan};
 
 use crate::Ms;
 use crate::event::Event;
@@ -22,7 +22,7 @@ pub struct Operator {
     pub epoch: u32,
     is_up: bool,
     known: Vec<Known>,
-    returning: Returning,
+    reconnecting: Reconnecting,
     cache: Cache,
     decided: Option<(Plan, Spec)>,
     approved: Option<(usize, u32)>,
@@ -73,7 +73,7 @@ impl Operator {
             epoch: 0,
             is_up: true,
             known: Vec::new(),
-            returning: Returning::new(Duration::from_millis(window)),
+            reconnecting: Reconnecting::new(Duration::from_millis(window)),
             cache: Cache::default(),
             decided: None,
             approved: None,
@@ -153,7 +153,7 @@ impl World {
             self.refresh();
         }
         let mut observed = self.observed();
-        self.operator.returning.note(&mut observed, moment(now));
+        self.operator.reconnecting.note(&mut observed, moment(now));
         let Some(spec) = self.operator.cache.spec.clone() else { return };
         let mut desired = self.desired(&spec);
         self.mutant_before(&mut desired, &mut observed);
@@ -238,14 +238,14 @@ impl World {
                 state,
                 connections: if matches!(state, State::Starting | State::Failing) { 0 } else { connections },
                 capacity,
-                ready: seen.is_ready,
-                routed: self.gateways.iter().all(|gateway| !gateway.is_up || gateway.knows(seen.uid)),
+                pod_ready: seen.is_ready,
+                known_to_gateways: self.gateways.iter().all(|gateway| !gateway.is_up || gateway.knows(seen.uid)),
                 since: since.map(moment),
             }
         };
         let shards = pods.iter().map(shard).collect();
         self.operator.cache.pods = pods;
-        Observed { replicas: self.operator.cache.replicas, returning: 0, shards }
+        Observed { replicas: self.operator.cache.replicas, reconnecting: 0, shards }
     }
 
     /// Carries the plan out: the `StatefulSet` in one write, then the shards.

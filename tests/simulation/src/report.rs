@@ -71,11 +71,11 @@ fn one_plan() -> Duration {
         state: State::Ready,
         connections: 900,
         capacity: 1_100,
-        routed: true,
-        ready: true,
+        known_to_gateways: true,
+        pod_ready: true,
         since: None,
     };
-    let observed = Observed { replicas: 1_000, returning: 0, shards: (0..1_000).map(shard).collect() };
+    let observed = Observed { replicas: 1_000, reconnecting: 0, shards: (0..1_000).map(shard).collect() };
     let once = |_| {
         let began = Instant::now();
         let planned = plan(&desired, &observed, Timestamp::default());

@@ -1,4 +1,4 @@
-//! What is wanted of shards of 100 connections, 70 % of them used.
+//! Shards hold 100 connections each and are used to 70 %.
 
 use proptest::prelude::*;
 use wscluster_api::spec::{ScaleDown, ScaleUp};
@@ -26,57 +26,57 @@ fn samples(connections: impl IntoIterator<Item = u32>) -> Vec<Sample> {
     connections.into_iter().zip(0..).map(|(connections, n)| Sample { at: seconds(5 * n), connections }).collect()
 }
 
-fn wanted(rules: &Autoscale, shards: u32, samples: &[Sample]) -> Wanted {
+fn wanted(rules: &Autoscale, shards: u32, samples: &[Sample]) -> WantedShards {
     let now = samples.last().map_or(seconds(0), |last| last.at);
-    autoscale(rules, &Scale { shards, capacity: 100, changed: None }, samples, now)
+    autoscale(rules, &CurrentScale { shards, capacity: 100, changed: None }, samples, now)
 }
 
 #[test]
-fn wants_more_as_soon_as_the_target_is_passed() {
+fn scales_up_as_soon_as_the_target_is_exceeded() {
     assert_eq!(wanted(&rules(), 3, &samples([210])).shards, 3);
     assert_eq!(wanted(&rules(), 3, &samples([211])).shards, 4);
     assert_eq!(wanted(&rules(), 3, &samples([1_000])).shards, 15);
 }
 
 #[test]
-fn foresees_what_comes_before_a_new_shard_is_ready() {
-    // 4 a second: 240 more in the minute that a shard takes.
+fn scales_up_for_growth_expected_before_a_new_shard_is_ready() {
+    // 4 per second: 240 more in the minute that a shard needs to start.
     let rising = samples((0..13).map(|n| 20 * n));
-    let Wanted { shards, why } = wanted(&rules(), 4, &rising);
+    let WantedShards { shards, reason } = wanted(&rules(), 4, &rising);
     assert_eq!(shards, 480_u32.div_ceil(70));
-    assert_eq!(why, Why::Growth { foreseen: 480, per_minute: 240 });
+    assert_eq!(reason, ScaleReason::Growth { expected: 480, per_minute: 240 });
     let blind = Autoscale { scale_up: ScaleUp { lead: Span::secs(0), ..ScaleUp::default() }, ..rules() };
     assert_eq!(wanted(&blind, 4, &rising).shards, 4);
 }
 
 #[test]
-fn takes_clients_who_come_back_for_no_growth() {
+fn clients_that_return_after_a_crash_are_no_growth() {
     let crash = samples((0..30).map(|_| 200).chain([0, 50, 100, 150, 200]));
     assert_eq!(wanted(&rules(), 3, &crash).shards, 3);
 }
 
 #[test]
-fn keeps_slots_free_for_a_burst() {
+fn keeps_the_headroom_free() {
     let with = Autoscale { headroom: 250, ..rules() };
     assert_eq!(wanted(&with, 2, &samples([100])).shards, 4);
 }
 
 #[test]
-fn wants_fewer_only_after_the_whole_window_and_one_at_a_time() {
+fn scales_down_only_after_the_whole_window_and_one_at_a_time() {
     let falls = |n: usize| samples((0..10).map(|_| 600).chain(std::iter::repeat_n(100, n)));
     assert_eq!(wanted(&rules(), 9, &falls(60)).shards, 9);
     let later = wanted(&rules(), 9, &falls(61));
-    assert_eq!((later.shards, later.why), (8, Why::Less { enough: 2 }));
-    // Before samples reach back that far, too.
-    assert_eq!(wanted(&rules(), 9, &samples([100; 30])), Wanted { shards: 9, why: Why::Window { enough: 2 } });
+    assert_eq!((later.shards, later.reason), (8, ScaleReason::Less { enough: 2 }));
+    // Also if samples do not cover the window.
+    assert_eq!(wanted(&rules(), 9, &samples([100; 30])), WantedShards { shards: 9, reason: ScaleReason::Window { enough: 2 } });
 }
 
 #[test]
-fn waits_between_two_shards_less() {
+fn waits_for_the_interval_between_two_scale_downs() {
     let few = samples([100; 100]);
     let now = few[99].at;
     let after = |age: u64| {
-        let scale = Scale {
+        let scale = CurrentScale {
             shards: 9,
             capacity: 100,
             changed: Some(Timestamp(now.0.saturating_sub(Duration::from_secs(age)))),
@@ -87,22 +87,22 @@ fn waits_between_two_shards_less() {
 }
 
 #[test]
-fn a_shard_less_is_not_wanted_back_by_the_next_client() {
-    // 209 fit in three at 70 %, without anything to spare.
+fn the_next_client_does_not_undo_a_scale_down() {
+    // 209 fit in three shards at 70 %, with nothing to spare.
     assert_eq!(wanted(&rules(), 4, &samples([209; 100])).shards, 4);
     assert_eq!(wanted(&rules(), 4, &samples([200; 100])).shards, 3);
 }
 
 #[test]
 fn without_samples_nothing_changes() {
-    assert_eq!(wanted(&rules(), 5, &[]), Wanted { shards: 5, why: Why::NoSamples });
+    assert_eq!(wanted(&rules(), 5, &[]), WantedShards { shards: 5, reason: ScaleReason::NoSamples });
     assert_eq!(wanted(&rules(), 1, &[]).shards, 2);
     assert_eq!(wanted(&rules(), 99, &[]).shards, 20);
 }
 
 proptest! {
     #[test]
-    fn stays_within_bounds_and_holds_who_is_there(
+    fn stays_within_bounds_and_holds_all_connections(
         counts in prop::collection::vec(0..3_000_u32, 0..80),
         shards in 0..40_u32,
         min in 1..10_u32,
@@ -116,7 +116,7 @@ proptest! {
         prop_assert!((min..=min + more).contains(&wanted));
         let needed = counts.last().map_or(0, |last| last.connections.div_ceil(100));
         prop_assert!(wanted >= needed.min(min + more), "{wanted} shards cannot hold {counts:?}");
-        // Down by one at most, unless the bounds say so.
+        // Down by at most one, unless the bounds require more.
         prop_assert!(wanted + 1 >= shards.min(min + more));
     }
 
@@ -131,15 +131,15 @@ proptest! {
     #[test]
     fn settles_under_a_steady_load(connections in 0..2_000_u32, start in 2..20_u32) {
         let mut counts = samples(std::iter::repeat_n(connections, 62));
-        let mut scale = Scale { shards: start, capacity: 100, changed: None };
+        let mut scale = CurrentScale { shards: start, capacity: 100, changed: None };
         let mut changes = Vec::new();
         for n in 62..500 {
             let now = seconds(5 * n);
             counts.push(Sample { at: now, connections });
-            let Wanted { shards, .. } = autoscale(&rules(), &scale, &counts, now);
+            let WantedShards { shards, .. } = autoscale(&rules(), &scale, &counts, now);
             if shards != scale.shards {
                 changes.push(i64::from(shards) - i64::from(scale.shards));
-                scale = Scale { shards, changed: Some(now), ..scale };
+                scale = CurrentScale { shards, changed: Some(now), ..scale };
             }
         }
         let one_way = changes.iter().all(|change| *change > 0) || changes.iter().all(|change| *change < 0);

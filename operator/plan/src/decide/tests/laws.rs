@@ -1,4 +1,4 @@
-//! What holds for any cluster, however odd.
+//! Properties that hold for any cluster, however odd.
 
 use proptest::prelude::*;
 
@@ -13,9 +13,9 @@ fn state() -> impl Strategy<Value = State> {
 fn shard() -> impl Strategy<Value = Shard> {
     let connections = prop_oneof![Just(0_u32), 0..=100_u32];
     let since = prop::option::of(0..120_000_u64);
-    let (routed, ready) = (prop::bool::weighted(0.9), prop::bool::weighted(0.3));
-    ("[ab]", state(), connections, prop_oneof![Just(100_u32), 1..200_u32], routed, ready, since).prop_map(
-        |(revision, state, connections, capacity, routed, ready, age)| Shard {
+    let (known_to_gateways, pod_ready) = (prop::bool::weighted(0.9), prop::bool::weighted(0.3));
+    ("[ab]", state(), connections, prop_oneof![Just(100_u32), 1..200_u32], known_to_gateways, pod_ready, since).prop_map(
+        |(revision, state, connections, capacity, known_to_gateways, pod_ready, age)| Shard {
             ordinal: 0,
             revision,
             state,
@@ -25,8 +25,8 @@ fn shard() -> impl Strategy<Value = Shard> {
                 _ => connections.min(capacity),
             },
             capacity,
-            routed,
-            ready,
+            known_to_gateways,
+            pod_ready,
             since: age.map(|age| Timestamp(NOW.0.saturating_sub(Duration::from_millis(age)))),
         },
     )
@@ -34,9 +34,9 @@ fn shard() -> impl Strategy<Value = Shard> {
 
 fn any_observed() -> impl Strategy<Value = Observed> {
     (prop::collection::vec(prop::option::weighted(0.9, shard()), 0..9), 0..9_u32, 0..30_u32).prop_map(
-        |(shards, replicas, returning)| {
+        |(shards, replicas, reconnecting)| {
             let numbered = |(ordinal, shard): (u32, Option<Shard>)| shard.map(|shard| Shard { ordinal, ..shard });
-            Observed { replicas, returning, shards: (0..).zip(shards).filter_map(numbered).collect() }
+            Observed { replicas, reconnecting, shards: (0..).zip(shards).filter_map(numbered).collect() }
         },
     )
 }
@@ -58,12 +58,12 @@ fn is_overdue(desired: &Desired, shard: &Shard) -> bool {
     shard.since.is_some_and(|since| NOW.since(since) >= desired.deadline)
 }
 
-/// Whether taking it away now cuts nobody off, or its time is up.
+/// Whether removing it now disconnects no client, or its deadline has passed.
 fn may_go(desired: &Desired, shard: &Shard) -> bool {
     match shard.state {
         State::Starting | State::Failing | State::Leaving => true,
         State::Draining => shard.connections == 0 || is_overdue(desired, shard),
-        State::Silent => !shard.ready && is_overdue(desired, shard),
+        State::Silent => !shard.pod_ready && is_overdue(desired, shard),
         State::Ready | State::Full => false,
     }
 }
@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn nobody_is_cut_off(desired in any_desired(), observed in any_observed()) {
+    fn no_client_is_cut_off(desired in any_desired(), observed in any_observed()) {
         let plan = plan(&desired, &observed, NOW);
         for shard in &observed.shards {
             // One that nobody asked for any more is for the `StatefulSet` alone.
@@ -111,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_moves_finds_a_slot(desired in any_desired(), observed in any_observed()) {
+    fn every_moved_client_finds_a_slot(desired in any_desired(), observed in any_observed()) {
         let plan = plan(&desired, &observed, NOW);
         let action = |shard: &Shard| plan.steps.iter().find(|step| step.ordinal == shard.ordinal).unwrap().action;
         let starts = |shard: &&Shard| matches!(action(shard), Action::Drain { .. });
@@ -120,7 +120,7 @@ proptest! {
             observed.shards.iter().filter(|s| starts(s) || goes_on(s)).map(|shard| shard.connections).sum();
         let free: u32 = observed.shards.iter().filter(|shard| !starts(shard)).map(Shard::offered).sum();
         if observed.shards.iter().any(|shard| starts(&shard) && shard.connections > 0) {
-            prop_assert!(moving + observed.returning <= free, "{moving} move, {free} free: {plan:#?}");
+            prop_assert!(moving + observed.reconnecting <= free, "{moving} move, {free} free: {plan:#?}");
         }
         let in_motion = observed.shards.iter().filter(|shard| starts(shard) || goes_on(shard)).count();
         let asked_for = observed.shards.iter().all(|shard| shard.ordinal < observed.replicas);
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn no_more_shards_than_wanted_and_one(desired in any_desired(), observed in any_observed()) {
+    fn at_most_one_shard_more_than_wanted(desired in any_desired(), observed in any_observed()) {
         let desired = Desired { paused: false, ..desired };
         let plan = plan(&desired, &observed, NOW);
         let most = observed.shards.last().map_or(0, |shard| shard.ordinal + 1).max(observed.replicas);
@@ -174,15 +174,15 @@ proptest! {
     }
 
     #[test]
-    fn what_waits_for_nothing_ends(desired in any_desired(), start in any_observed()) {
-        // A world in which each step works at once, and clients find a slot wherever one is free.
+    fn converges_when_nothing_blocks(desired in any_desired(), start in any_observed()) {
+        // A world in which each step works at once, and clients find any free slot.
         let desired = Desired { paused: false, supervised: false, surge: true, ..desired };
-        let mut observed = Observed { returning: 0, ..start };
-        // What is there beyond the replicas asked for is too many as well.
+        let mut observed = Observed { reconnecting: 0, ..start };
+        // Pods beyond the current replicas are surplus, too.
         let replicas = observed.replicas.max(observed.shards.last().map_or(0, |shard| shard.ordinal + 1));
         for shard in &mut observed.shards {
             (shard.capacity, shard.connections, shard.since) = (100, shard.connections.min(50), Some(NOW));
-            // Where shards are too many, a broken one below them may wait for slots that it alone could give.
+            // With surplus shards, a broken shard below them may wait for slots that only it could provide.
             let is_stuck = shard.state == State::Failing && replicas > desired.shards;
             shard.state = if shard.state == State::Full || is_stuck { State::Ready } else { shard.state };
         }
@@ -195,13 +195,13 @@ proptest! {
             observed = ideal(&desired, &observed, &plan, clients);
         }
         let end = plan(&desired, &observed, now);
-        prop_assert_eq!(told(&end), format!("{}/0", desired.shards), "{:#?}\n{:#?}", end, observed);
+        prop_assert_eq!(summary(&end), format!("{}/0", desired.shards), "{:#?}\n{:#?}", end, observed);
         let is_good = |shard: &Shard| shard.state == State::Ready && shard.revision == desired.revision;
         prop_assert!(observed.shards.len() == desired.shards as usize && observed.shards.iter().all(is_good));
     }
 }
 
-/// What follows from a plan where everything works: pods that were let go of are replaced, those that are missing created.
+/// The next observation if everything works: released pods are replaced, missing pods are created.
 fn ideal(desired: &Desired, observed: &Observed, plan: &Plan, clients: u32) -> Observed {
     let mut shards = Vec::new();
     for ordinal in 0..plan.replicas.max(observed.shards.last().map_or(0, |shard| shard.ordinal + 1)) {
@@ -211,8 +211,8 @@ fn ideal(desired: &Desired, observed: &Observed, plan: &Plan, clients: u32) -> O
             state: State::Ready,
             connections: 0,
             capacity: 100,
-            routed: true,
-            ready: true,
+            known_to_gateways: true,
+            pod_ready: true,
             since: Some(NOW),
         };
         let Some(shard) = observed.at(ordinal) else {
@@ -228,12 +228,12 @@ fn ideal(desired: &Desired, observed: &Observed, plan: &Plan, clients: u32) -> O
             _ if ordinal >= plan.replicas => continue,
             (Some(Action::Drain { .. }), _) => State::Draining,
             (Some(Action::Undrain), _) | (_, State::Starting | State::Silent) => State::Ready,
-            // A failing one of the wanted revision comes round, as only the world may mend it.
+            // A failing shard of the wanted revision recovers: the plan cannot repair it.
             (_, State::Failing) if shard.revision == desired.revision => State::Ready,
             (_, state) => state,
         };
         let connections = if state == State::Draining { 0 } else { shard.connections };
-        shards.push(Shard { state, connections, routed: true, ..shard.clone() });
+        shards.push(Shard { state, connections, known_to_gateways: true, ..shard.clone() });
     }
     let mut homeless = clients - shards.iter().map(|shard| shard.connections).sum::<u32>();
     for shard in shards.iter_mut().filter(|shard| shard.state == State::Ready) {
@@ -241,5 +241,5 @@ fn ideal(desired: &Desired, observed: &Observed, plan: &Plan, clients: u32) -> O
         shard.connections += more;
         homeless -= more;
     }
-    Observed { replicas: plan.replicas, returning: 0, shards }
+    Observed { replicas: plan.replicas, reconnecting: 0, shards }
 }
