@@ -1,55 +1,55 @@
-//! Channel templates: text with `{key}`, `{topic}` and `{header:NAME}`, and which of them may stand side by side.
+//! Channel templates: text with `{key}`, `{topic}` and `{header:NAME}`.
 //!
-//! Two topics may not share a channel: the order of their records is not defined, so a position in that channel would mean
-//! nothing. [`collision`] therefore finds a channel name that two entries could both produce, whatever keys and headers hold.
+//! Two topics must not share a channel: the order of their records is undefined, so a position in the channel would be
+//! meaningless. [`collision`] finds a channel name that two entries could both produce, for any keys and headers.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::spec::{Topic, TopicSelector};
 
-/// What a template is made of.
+/// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Text as it stands.
+    /// Literal text.
     Text(String),
-    /// Key of the record.
+    /// The key of the record.
     Key,
-    /// Topic of the record.
+    /// The topic of the record.
     Topic,
-    /// Value of the record header with this name.
+    /// The value of the record header with this name.
     Header(String),
 }
 
-/// A channel template that was read.
+/// A parsed channel template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
-/// What is wrong with a template, and what would be right.
+/// Why a template is invalid, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// Nothing in it.
+    /// The template is empty.
     #[error("write text with {{key}}, {{topic}} or {{header:NAME}}, such as {{key}}.trade")]
     Empty,
-    /// `{name}` is no placeholder.
-    #[error("{{{0}}} is no placeholder; use {{key}}, {{topic}} or {{header:NAME}}")]
+    /// `{name}` is not a placeholder.
+    #[error("{{{0}}} is not a placeholder; use {{key}}, {{topic}} or {{header:NAME}}")]
     Unknown(String),
-    /// A brace without its partner.
-    #[error("close every {{ with a }}, and write no brace outside {{key}}, {{topic}} and {{header:NAME}}")]
+    /// A brace is not closed or not opened.
+    #[error("close every {{ with a }}, and use braces only in {{key}}, {{topic}} and {{header:NAME}}")]
     Unbalanced,
-    /// A control character.
-    #[error("remove the control character {0:?}: clients could not type this channel")]
+    /// The template contains a control character.
+    #[error("remove the control character {0:?}")]
     Control(char),
 }
 
 impl Template {
-    /// What it is made of.
+    /// The parts of the template, in order.
     pub fn parts(&self) -> &[Part] {
         &self.0
     }
 
-    /// Whether a record of `topic` can go to `channel`; keys and headers may hold anything, also nothing.
+    /// Whether a record of `topic` can be published to `channel`. Keys and headers may have any value, including none.
     pub fn makes(&self, topic: &str, channel: &str) -> bool {
-        // What stands between keys and headers.
+        // The literal texts between keys and headers.
         let mut texts = vec![String::new()];
         for part in &self.0 {
             match (part, texts.last_mut()) {
@@ -62,12 +62,13 @@ impl Template {
         let Some(inner) = channel.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
             return false;
         };
-        // Each where it first can be: what follows has the most room then.
+        // Match each text at its first position: that leaves the most room for the rest.
         between.iter().try_fold(inner, |rest, text| Some(rest.split_once(text.as_str())?.1)).is_some()
     }
 
-    /// Whether the topic can be told from the channel name alone, so that two topics never share a channel. It can where `{topic}` is
-    /// the first placeholder and a character that no topic name holds (such as `/`) ends it, or the same from the right.
+    /// Whether the channel name alone determines the topic, so that two topics never share a channel. That is the case if
+    /// `{topic}` is the first placeholder and is followed by a character that no topic name contains (such as `/`), or the same
+    /// from the right.
     pub fn tells_topic(&self) -> bool {
         fn from_one_side<'a>(mut parts: impl Iterator<Item = &'a Part>, next: fn(&str) -> Option<char>) -> bool {
             match parts.find(|p| !matches!(p, Part::Text(_))) {
@@ -117,7 +118,7 @@ impl std::str::FromStr for Template {
     }
 }
 
-/// A channel that records of both entries could go to; none when that cannot happen, or when a template is not legal.
+/// A channel that records of both entries could be published to. `None` if there is none, or if a template is invalid.
 pub fn collision(a: &Topic, b: &Topic) -> Option<String> {
     let (left, right): (Template, Template) = (a.channel.parse().ok()?, b.channel.parse().ok()?);
     if left == right && left.tells_topic() {
@@ -126,7 +127,7 @@ pub fn collision(a: &Topic, b: &Topic) -> Option<String> {
     shared(&symbols(&left, a.selector()), &symbols(&right, b.selector()))
 }
 
-/// A set of characters, at one place of a channel name.
+/// A set of characters at one position of a channel name.
 #[derive(Clone, Copy, PartialEq)]
 enum Set {
     Just(char),
@@ -134,7 +135,7 @@ enum Set {
     Any,
 }
 
-/// One place of a channel name, or any number of them.
+/// One position of a channel name, or any number of them.
 #[derive(Clone, Copy, PartialEq)]
 enum Symbol {
     One(Set),
@@ -157,7 +158,7 @@ impl Set {
     }
 }
 
-/// The channel names of a template as a sequence of symbols. Keys and headers may hold anything, also nothing.
+/// The channel names of a template as a sequence of symbols. Keys and headers may have any value, including none.
 fn symbols(template: &Template, selector: TopicSelector<'_>) -> Vec<Symbol> {
     let mut out = Vec::new();
     let text = |out: &mut Vec<Symbol>, t: &str| out.extend(t.chars().map(|c| Symbol::One(Set::Just(c))));
@@ -172,7 +173,7 @@ fn symbols(template: &Template, selector: TopicSelector<'_>) -> Vec<Symbol> {
     out
 }
 
-/// The shortest text that both sequences match: a breadth-first walk over pairs of places.
+/// The shortest text that both sequences match: a breadth-first search over pairs of positions.
 fn shared(a: &[Symbol], b: &[Symbol]) -> Option<String> {
     type Place = (usize, usize);
     let mut came_from: HashMap<Place, (Place, Option<char>)> = HashMap::new();

@@ -1,8 +1,8 @@
-//! The custom resource itself: group, version, names, printer columns and its top-level fields.
+//! The custom resource: group, version, names, printer columns and top-level fields.
 //!
-//! [`crate::definition`] completes what is derived here with the rules; use that one to install or to check.
+//! The derived definition lacks the CEL rules; [`crate::definition()`] adds them.
 
-#![allow(clippy::duplicated_attributes, reason = "one `printcolumn` a column, several of one type")]
+#![allow(clippy::duplicated_attributes, reason = "each column is one `printcolumn`, and types repeat")]
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::{Autoscale, Delivery, Drain, Gateway, Rebalance, Rollout, Source, Template};
 use crate::status::WsClusterStatus;
 
-/// A sharded WebSocket service: how many shards, how much each holds, and what they publish.
+/// The desired state of a sharded WebSocket service.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "wscluster.dev",
@@ -40,38 +40,38 @@ use crate::status::WsClusterStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WsClusterSpec {
-    /// How many shards hold connections; `kubectl scale` and autoscalers write it.
+    /// Number of shards. `kubectl scale` and autoscalers write this field. Ignored if `autoscale` is set.
     #[serde(default = "default_shards")]
     #[schemars(range(min = 1, max = 1000))]
     pub shards: u32,
-    /// Connections one shard may hold; a hard limit.
+    /// Connections that one shard may hold. A shard refuses more.
     #[serde(default = "default_capacity")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub capacity: u32,
-    /// Where messages come from.
+    /// The source of messages.
     pub source: Source,
-    /// How messages reach clients.
+    /// Delivery of messages to clients, and treatment of slow clients.
     #[serde(default)]
     pub delivery: Delivery,
-    /// The front door.
+    /// The gateways, which clients connect to.
     #[serde(default)]
     pub gateway: Gateway,
-    /// How connections are moved away from a shard that leaves.
+    /// How a shard closes its connections before it is removed or replaced.
     #[serde(default)]
     pub drain: Drain,
-    /// How shards are replaced and removed, step by step.
+    /// How shards are replaced and removed.
     #[serde(default)]
     pub rollout: Rollout,
-    /// Connections move to emptier shards, as after more were started; absent: they stay where they are.
+    /// Moves connections from fuller to emptier shards. If absent, connections stay where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
-    /// Shard count from live connections, instead of `shards`.
+    /// Sets the number of shards by the number of connections, instead of `shards`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscale: Option<Autoscale>,
-    /// No shard is created, replaced or removed, and drains under way are taken back, until this is false again.
+    /// While true, no shard is created, replaced or removed, and running drains are cancelled.
     #[serde(default)]
     pub paused: bool,
-    /// What the processes look like: image, resources, placement.
+    /// Pods of shards and gateways: image, resources, scheduling.
     #[serde(default)]
     pub template: Template,
 }

@@ -1,8 +1,9 @@
-//! The `CustomResourceDefinition` as it is installed: the derived one, made fit for an API server, with every rule in CEL.
+//! The `CustomResourceDefinition` to install: the derived one, adapted to the API server, with all rules in CEL.
 //!
-//! Use this, not `WsCluster::crd()`, which knows no rule. What is changed: number formats that an API server does not know go;
-//! `nullable` goes, so that an explicit null means "absent, take the default" (nulls are pruned before defaulting); the long descriptions
-//! inside Kubernetes' own types go, as `kubectl apply` must fit the object in an annotation of 256 KiB.
+//! Use this instead of `WsCluster::crd()`, which lacks the rules. Differences: number formats unknown to the API server are
+//! removed; `nullable` is removed, so that an explicit null means "absent, use the default" (nulls are pruned before
+//! defaulting); descriptions inside Kubernetes' own types are removed, because `kubectl apply` stores the object in an
+//! annotation of at most 256 KiB.
 
 use std::sync::LazyLock;
 
@@ -14,7 +15,7 @@ use crate::{WsCluster, rules};
 
 static DEFINITION: LazyLock<Value> = LazyLock::new(complete);
 
-/// The definition of `WsCluster`.
+/// The custom resource definition of `WsCluster`, including all CEL rules.
 pub fn definition() -> CustomResourceDefinition {
     serde_json::from_value(DEFINITION.clone()).expect("a completed definition is still a definition")
 }
@@ -50,7 +51,7 @@ fn complete() -> Value {
     crd
 }
 
-/// The schema node of a path such as `spec.source.kafka.topics[]`; the empty path is the object itself.
+/// The schema node of a path such as `spec.source.kafka.topics[]`. The empty path is the object itself.
 fn node<'a>(schema: &'a mut Value, path: &str) -> &'a mut Value {
     path.split('.').filter(|s| !s.is_empty()).fold(schema, |at, step| match step.strip_suffix("[]") {
         Some(list) => &mut at["properties"][list]["items"],
@@ -58,7 +59,7 @@ fn node<'a>(schema: &'a mut Value, path: &str) -> &'a mut Value {
     })
 }
 
-/// Takes `nullable` and unknown formats from every node. In a schema, `properties` holds names, not keywords.
+/// Removes `nullable` and unknown formats from every node. Keys of `properties` are field names, not keywords.
 fn clean(schema: &mut Value) {
     let Some(keywords) = schema.as_object_mut() else { return };
     keywords.remove("nullable");
@@ -72,7 +73,7 @@ fn clean(schema: &mut Value) {
     for_each_child(keywords, clean);
 }
 
-/// Takes the descriptions below a node, but leaves its own.
+/// Removes the descriptions below a node, but not its own.
 fn shorten(schema: &mut Value) {
     fn strip(schema: &mut Value) {
         let Some(keywords) = schema.as_object_mut() else { return };
@@ -118,7 +119,7 @@ mod tests {
         walk("", schema(), &mut |path, node| {
             assert!(node["anyOf"].is_null() && node["oneOf"].is_null() && node["$ref"].is_null(), "{path}: {node}");
             let either = node["x-kubernetes-int-or-string"] == json!(true);
-            assert_eq!(node["type"].is_string(), !either, "{path} needs a type, or to be int or string: {node}");
+            assert_eq!(node["type"].is_string(), !either, "{path} needs a type, or must be int-or-string: {node}");
             assert!(node["nullable"].is_null(), "{path}");
         });
     }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_everything_that_a_rule_walks_over() {
+    fn bounds_every_list_and_map_that_a_rule_iterates_over() {
         walk("", spec_schema(), &mut |path, node| {
             let ours = !path.starts_with(".template");
             assert!(!ours || node["type"] != "array" || node["maxItems"].is_number(), "{path} has no maxItems");
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_story_in_the_columns() {
+    fn has_the_printer_columns_and_subresources() {
         let version = &definition().spec.versions[0];
         let columns = version.additional_printer_columns.iter().flatten().map(|c| c.name.to_uppercase());
         let expected = ["SHARDS", "READY", "CONNECTIONS", "CAPACITY", "USED", "PHASE", "AGE"];

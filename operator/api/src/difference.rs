@@ -1,37 +1,37 @@
-//! The fields in which two documents differ, in words.
+//! The fields in which two documents differ, as text.
 
 use serde_json::{Map, Value};
 
-/// Longest value that is shown, in characters.
+/// Maximum length of a displayed value, in characters.
 const LONGEST: usize = 80;
 
-/// Every field below `path` in which what is wanted differs from what is there, as `spec.capacity: 6000 → 5000`. With `exact` a
-/// field that is there and not wanted counts; without, it is taken for a default that somebody filled in.
-pub fn differences(path: &str, there: &Value, wanted: &Value, exact: bool) -> Vec<String> {
+/// Lists every field below `path` in which `current` differs from `wanted`, as `spec.capacity: 6000 → 5000`. A field of
+/// `current` that `wanted` lacks is a difference only with `exact`; otherwise it is considered a filled-in default.
+pub fn differences(path: &str, current: &Value, wanted: &Value, exact: bool) -> Vec<String> {
     let mut found = Vec::new();
-    collect(path, there, wanted, exact, &mut found);
+    collect(path, current, wanted, exact, &mut found);
     found
 }
 
-fn collect(path: &str, there: &Value, wanted: &Value, exact: bool, found: &mut Vec<String>) {
-    match (there, wanted) {
-        (Value::Object(there), Value::Object(wanted)) => {
-            let gone = there.keys().filter(|name| exact && !wanted.contains_key(*name));
-            for name in wanted.keys().chain(gone) {
+fn collect(path: &str, current: &Value, wanted: &Value, exact: bool, found: &mut Vec<String>) {
+    match (current, wanted) {
+        (Value::Object(current), Value::Object(wanted)) => {
+            let removed = current.keys().filter(|name| exact && !wanted.contains_key(*name));
+            for name in wanted.keys().chain(removed) {
                 let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                collect(&below, at(there, name), at(wanted, name), exact, found);
+                collect(&below, at(current, name), at(wanted, name), exact, found);
             }
         }
-        (Value::Array(there), Value::Array(wanted)) if there.len() == wanted.len() => {
-            for (at, (there, wanted)) in there.iter().zip(wanted).enumerate() {
+        (Value::Array(current), Value::Array(wanted)) if current.len() == wanted.len() => {
+            for (at, (current, wanted)) in current.iter().zip(wanted).enumerate() {
                 let name = wanted["name"].as_str().map_or_else(|| at.to_string(), str::to_owned);
-                collect(&format!("{path}[{name}]"), there, wanted, exact, found);
+                collect(&format!("{path}[{name}]"), current, wanted, exact, found);
             }
         }
-        // An empty map, list or text that is wanted and left out is the same.
+        // An absent value is the same as an empty map, list or string.
         (Value::Null, wanted) if is_empty(wanted) => {}
-        (there, wanted) if there == wanted || same_number(there, wanted) => {}
-        _ => found.push(format!("{path}: {} → {}", shown(there), shown(wanted))),
+        (current, wanted) if current == wanted || same_number(current, wanted) => {}
+        _ => found.push(format!("{path}: {} → {}", shown(current), shown(wanted))),
     }
 }
 
@@ -85,21 +85,21 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_filled_in_is_no_difference_unless_it_has_to_be_exact() {
+    fn a_filled_in_default_is_a_difference_only_if_exact() {
         let (there, wanted) = (json!({ "a": 1, "policy": "Always" }), json!({ "a": 1.0, "env": [], "resources": {} }));
         assert!(differences("", &there, &wanted, false).is_empty());
         assert_eq!(differences("", &there, &wanted, true), [r#"policy: "Always" → nothing"#]);
     }
 
     #[test]
-    fn what_became_shorter_shows() {
+    fn removed_fields_and_items_are_differences() {
         let (old, new) = (json!({ "spec": { "rack": "a" } }), json!({ "spec": {} }));
         assert_eq!(differences("", &old, &new, true), [r#"spec.rack: "a" → nothing"#]);
         assert_eq!(differences("", &json!([1, 2]), &json!([1]), true), [": [1,2] → [1]"]);
     }
 
     #[test]
-    fn long_values_are_cut() {
+    fn long_values_are_truncated() {
         let found = differences("", &json!({ "a": "x".repeat(200) }), &json!({ "a": 1 }), true);
         assert_eq!(found[0].chars().count(), 3 + 81 + 4);
     }

@@ -1,12 +1,17 @@
-//! The `WsCluster` custom resource: its types, defaults, schema and rules.
+//! The `WsCluster` custom resource: types, defaults, schema and rules.
 //!
-//! A light crate: no client, no runtime. The operator, `wscluster local`, the shard and the gateway
-//! all read the same types, so a manifest means the same everywhere. Types and defaults live in
-//! [`spec`] and [`status`], units in [`units`]; [`validate`] repeats every schema and CEL rule for
-//! people who have no API server at hand.
+//! The crate is light: it has no client and no runtime. The operator, `wscluster local`, the shard and the gateway read a
+//! manifest through the same types, so it means the same everywhere.
 //!
-//! The types ignore fields they do not know, as Kubernetes asks for: an operator that is older than the definition must go on
-//! working. [`manifest`] is strict, and names them.
+//! - [`WsCluster`] with [`spec`] and [`status`]: the resource, with the default of every field.
+//! - [`manifest::read`] and [`manifest::parse`]: a manifest file as users write it, with all of its mistakes.
+//! - [`validate::violations`]: every rule of the schema and of CEL, for use without an API server.
+//! - [`definition()`]: the custom resource definition to install.
+//! - [`channel`]: channel templates of topics. [`units`]: durations and sizes as text.
+//! - [`Part`]: shard or gateway, and the fields of the manifest that each of them reads.
+//!
+//! Deserialization ignores unknown fields, as Kubernetes requires: an operator must work with a newer definition.
+//! [`manifest`] is strict and reports them.
 
 pub mod channel;
 mod cluster;
@@ -20,6 +25,7 @@ pub mod spec;
 pub mod status;
 pub mod units;
 pub mod validate;
+mod violation;
 
 pub use cluster::{WsCluster, WsClusterSpec};
 pub use definition::definition;

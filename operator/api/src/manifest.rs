@@ -1,7 +1,7 @@
-//! Reads a manifest file as people write it, and says everything that is wrong with it.
+//! Reads manifest files as users write them, and reports all mistakes in them.
 //!
-//! In order: the file, its YAML, how many documents, kind and version, unknown fields and wrong types, then the rules. Each step
-//! reports all it finds, with field, value and remedy; a `WsCluster` comes out only when nothing is wrong.
+//! The checks, in order: the file, its YAML, the number of documents, kind and version, unknown fields and wrong types, then
+//! the rules. Each step reports everything it finds, with field, value and remedy. Only a valid manifest yields a `WsCluster`.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -11,7 +11,8 @@ use kube::Resource as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::validate::{Violation, violations_of};
+use crate::validate::violations_of;
+use crate::violation::Violation;
 use crate::{WsCluster, definition, schema};
 
 /// Why a manifest cannot be used.
@@ -20,45 +21,45 @@ pub enum ManifestError {
     /// The file cannot be read.
     #[error("failed to read {path}: {source}; give the path of a WsCluster manifest")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// The file is no YAML.
+    /// The file is not valid YAML.
     #[error("failed to parse {path}: {reason}")]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where and why.
+        /// The error, with line and column.
         reason: String,
     },
-    /// The file holds no document, or more than one.
-    #[error("{path} holds {found}; it must hold exactly one document, a WsCluster")]
+    /// The file contains no document, or more than one.
+    #[error("{path} contains {found}; it must contain exactly one document, a WsCluster")]
     Documents {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// How many, and which.
+        /// Number and names of the documents.
         found: String,
     },
-    /// The document is something else.
+    /// The document is not a `WsCluster`.
     #[error("{path} is not a WsCluster: {field} is {found}; write {field}: {expected}")]
     Kind {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// `kind` or `apiVersion`.
         field: &'static str,
-        /// What it is.
+        /// Value of the field.
         found: String,
-        /// What it should be.
+        /// Expected value.
         expected: String,
     },
-    /// The file is a `WsCluster` that breaks rules.
+    /// The `WsCluster` breaks rules.
     #[error("{path} is not valid:{}", list(violations))]
     Invalid {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The rules.
+        /// The broken rules.
         violations: Vec<Violation>,
     },
 }
@@ -67,14 +68,14 @@ fn list(violations: &[Violation]) -> String {
     violations.iter().fold(String::new(), |text, v| text + "\n  " + &v.to_string())
 }
 
-/// The `WsCluster` in the file at `path` (`-`: standard input), with defaults filled in and every rule checked.
+/// Reads the `WsCluster` in the file at `path` (`-` for standard input), fills in defaults, and checks every rule.
 pub fn read(path: &Path) -> Result<WsCluster, ManifestError> {
     let text =
         if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     parse(&text.map_err(|source| ManifestError::Read { path: path.into(), source })?, path)
 }
 
-/// [`read`] for text that is already at hand; `path` only names it in errors.
+/// Like [`read`], but from a string. `path` is used in errors only.
 pub fn parse(text: &str, path: &Path) -> Result<WsCluster, ManifestError> {
     let mut value = document(text, path)?;
     expect(&value, "apiVersion", &WsCluster::api_version(&()), path)?;
@@ -82,7 +83,7 @@ pub fn parse(text: &str, path: &Path) -> Result<WsCluster, ManifestError> {
     prune_nulls(&mut value);
     let invalid = |violations| ManifestError::Invalid { path: path.into(), violations };
     let found = schema::check("", &value, &OBJECT);
-    // Numbers out of range are reported below, together with the rules between fields.
+    // Numbers out of range are reported below, together with rules between fields.
     let cluster: WsCluster = match serde_path_to_error::deserialize(value) {
         Ok(cluster) => cluster,
         Err(_) if !found.is_empty() => return Err(invalid(found)),
@@ -113,17 +114,17 @@ static OBJECT: LazyLock<Value> = LazyLock::new(|| {
     object
 });
 
-/// The one document of `text`.
+/// The only document in `text`.
 fn document(text: &str, path: &Path) -> Result<Value, ManifestError> {
     let parse_error = |e: serde_yaml::Error| ManifestError::Parse { path: path.into(), reason: reason(&e) };
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
-        // By way of YAML's own type, which refuses a key that is given twice.
+        // `serde_yaml::Value` refuses duplicate keys.
         let mut document = serde_yaml::Value::deserialize(document).map_err(parse_error)?;
         document.apply_merge().map_err(parse_error)?;
         let document = serde_json::to_value(document).map_err(|e| ManifestError::Parse {
             path: path.into(),
-            reason: format!("{e}; write every name as text"),
+            reason: format!("{e}; write every key as a string"),
         })?;
         if !document.is_null() {
             documents.push(document);
@@ -144,14 +145,14 @@ fn document(text: &str, path: &Path) -> Result<Value, ManifestError> {
     }
 }
 
-/// YAML's own type has no whole numbers beyond 64 bits, and says so in terms of Rust.
+/// `serde_yaml::Value` has no integers beyond 64 bits and reports them in terms of Rust types.
 fn reason(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let beyond =
         ["u128", "i128"].iter().find_map(|kind| text.split_once(&format!("` as {kind}, expected any YAML value")));
     match beyond.and_then(|(before, behind)| Some((before.rsplit_once('`')?.1, behind))) {
         Some((number, at)) => {
-            format!("{number} is beyond every whole number that a field takes: write a smaller one{at}")
+            format!("{number} is larger than any field permits: write a smaller number{at}")
         }
         None => text,
     }
@@ -162,14 +163,14 @@ fn expect(value: &Value, field: &'static str, expected: &str, path: &Path) -> Re
         return Ok(());
     }
     let found = match (&value[field], value) {
-        (_, v) if !v.is_object() => "missing (this is no mapping)".to_owned(),
+        (_, v) if !v.is_object() => "missing (the document is not a mapping)".to_owned(),
         (Value::Null, _) => "missing".to_owned(),
         (other, _) => other.to_string(),
     };
     Err(ManifestError::Kind { path: path.into(), field, found, expected: expected.to_owned() })
 }
 
-/// A null means "absent", as it does for the API server.
+/// Removes nulls, which mean "absent", as the API server does.
 fn prune_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -182,5 +183,4 @@ fn prune_nulls(value: &mut Value) {
 }
 
 #[cfg(test)]
-#[path = "manifest_tests.rs"]
 mod tests;

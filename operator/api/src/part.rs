@@ -1,6 +1,6 @@
-//! The parts of a running cluster, and what each reads of the manifest.
+//! The parts of a running cluster, and the fields of the manifest that each of them reads.
 //!
-//! Whoever starts a part gives it that and no more, so that an edit of anything else never replaces its processes.
+//! A part is started with those fields only, so that an edit of any other field does not replace its processes.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::spec::PodTemplate;
 use crate::{WsCluster, WsClusterSpec};
 
-/// A kind of process.
+/// A kind of process in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Holds connections.
@@ -20,10 +20,10 @@ pub enum Part {
 }
 
 impl Part {
-    /// Both.
+    /// Both parts.
     pub const ALL: [Self; 2] = [Self::Shard, Self::Gateway];
 
-    /// The fields of `spec` that it reads, each with all that is below it.
+    /// The fields of `spec` that this part reads, each including its subfields.
     pub const fn fields(self) -> &'static [&'static str] {
         match self {
             Self::Shard => &[
@@ -43,7 +43,7 @@ impl Part {
         }
     }
 
-    /// What `spec` says of its pods.
+    /// The settings of its pods.
     pub fn template(self, spec: &WsClusterSpec) -> &PodTemplate {
         match self {
             Self::Shard => &spec.template.shard,
@@ -51,7 +51,7 @@ impl Part {
         }
     }
 
-    /// The manifest as it reads it, in YAML.
+    /// A manifest with only the fields that this part reads, as YAML.
     pub fn manifest(self, cluster: &WsCluster) -> String {
         let all = serde_json::to_value(&cluster.spec).expect("a spec is plain data");
         let mut spec = json!({});
@@ -59,7 +59,7 @@ impl Part {
             copy(&all, field, &mut spec);
         }
         if self == Self::Gateway {
-            // A gateway reads no source, and a manifest must have one.
+            // A gateway does not read `source`, but the field is required.
             spec["source"]["kafka"]["topics"] = json!([{ "name": "unused", "channel": "unused" }]);
         }
         let document = json!({
@@ -72,7 +72,7 @@ impl Part {
     }
 }
 
-/// Copies the value at `field`, when there is one.
+/// Copies the value at `field`, if there is one.
 fn copy(from: &Value, field: &str, to: &mut Value) {
     if let Some(value) = from.pointer(&format!("/{field}")) {
         *field.split('/').fold(to, |at, step| &mut at[step]) = value.clone();

@@ -1,7 +1,7 @@
-//! The rules between fields. Each stands here twice, side by side: as CEL for the API server, as code for everything else.
+//! Rules between fields. Each rule exists twice, side by side: as CEL for the API server, and as code for everything else.
 //!
-//! A rule says where it belongs, what must hold, and how a broken one is put right. [`crate::definition`] writes the CEL into
-//! the schema, [`crate::validate`] runs the code; a test keeps both, and an example of each verdict, together.
+//! The `definition` module writes the CEL into the schema, and the `validate` module runs the code. A test compares the
+//! verdicts of both on the examples in `tests/cases.yaml`.
 
 mod kafka;
 mod limits;
@@ -11,12 +11,12 @@ mod service;
 use serde_json::{Value, json};
 
 use crate::WsClusterSpec;
-use crate::validate::Violation;
+use crate::violation::Violation;
 
-/// The places of a spec that a rule is about, and the code that checks it there.
+/// The code of a rule.
 type Check = Box<dyn Fn(&WsClusterSpec, &mut Vec<Violation>) + Send + Sync>;
 
-/// One rule.
+/// A rule in both forms, with the schema nodes that it belongs to.
 pub(crate) struct Rule {
     places: Vec<&'static str>,
     cel: String,
@@ -34,7 +34,7 @@ impl Rule {
         Self { places: vec![place], cel: cel.into(), message: message.into(), check: Box::new(check) }
     }
 
-    /// Schema nodes that carry the rule, such as `spec.source.kafka.topics[]`.
+    /// Paths of the schema nodes with this rule, such as `spec.source.kafka.topics[]`.
     pub(crate) fn places(&self) -> &[&'static str] {
         &self.places
     }
@@ -44,7 +44,7 @@ impl Rule {
         json!({ "rule": self.cel, "message": self.message })
     }
 
-    /// Adds what `spec` does wrong.
+    /// Adds the violations of `spec` to `found`.
     pub(crate) fn check(&self, spec: &WsClusterSpec, found: &mut Vec<Violation>) {
         (self.check)(spec, found);
     }
@@ -60,7 +60,7 @@ pub(crate) fn all() -> impl Iterator<Item = Rule> {
         .chain(service::rules())
 }
 
-/// Longest name of a cluster: with the suffixes of its pods and revisions it must stay below the 63 characters of a label.
+/// Longest name of a cluster: with the suffixes of pods and revisions it must stay below 63 characters, the limit of a label.
 const LONGEST_NAME: usize = 40;
 
 fn name_rule() -> Rule {
@@ -72,10 +72,10 @@ fn name_rule() -> Rule {
 }
 
 fn name_remedy() -> String {
-    format!("use at most {LONGEST_NAME} of a-z, 0-9 and -, a letter first, no - last (RFC 1035)")
+    format!("use at most {LONGEST_NAME} characters of a-z, 0-9 and -, a letter first, no - last (RFC 1035)")
 }
 
-/// What is wrong with the name of a cluster.
+/// The violation of the name of a cluster, if there is one.
 pub(crate) fn name(name: &str) -> Option<Violation> {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let good = name.len() <= LONGEST_NAME

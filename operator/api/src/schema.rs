@@ -1,13 +1,13 @@
-//! Checks a value against a structural schema: what an API server would refuse, with a remedy for each field.
+//! Checks a value against a structural schema, as the API server does, and gives a remedy for each field.
 //!
-//! Knows the keywords that our own schema uses, and unknown fields, for which it suggests the nearest known name. CEL is not evaluated
-//! here: [`crate::rules`] has the same rules as code.
+//! Supports the keywords that the schema of `WsCluster` uses. For unknown fields it suggests the most similar known name. It
+//! does not evaluate CEL: the `rules` module has the same rules as code.
 
 use serde_json::{Map, Value};
 
-use crate::validate::Violation;
+use crate::violation::Violation;
 
-/// What to write into a field whose shape is a pattern, by the end of its path.
+/// Remedies for fields with a pattern, by the end of their path.
 const SHAPES: [(&str, &str); 12] = [
     (".brokers", "write host:port, such as kafka-0.kafka:9092, with a port from 1 to 65535"),
     (".topics.name", "use letters, digits, . _ and -, as Kafka does"),
@@ -24,7 +24,7 @@ const SHAPES: [(&str, &str); 12] = [
 ];
 const SPAN: &str = "write a whole number and a unit: 100ms, 30s, 2m or 1h";
 
-/// Everything in `value` that `schema` does not allow; `path` names the value in messages.
+/// Everything in `value` that `schema` does not permit. `path` is the path of `value` in messages.
 pub(crate) fn check(path: &str, value: &Value, schema: &Value) -> Vec<Violation> {
     let mut walk = Walk { root: schema, root_path: path, found: Vec::new() };
     walk.node(path, value, schema);
@@ -117,11 +117,11 @@ impl Walk<'_> {
             let most = &schema["maxLength"];
             self.found.push(Violation::new(
                 path,
-                format!("a text of {length} characters"),
+                format!("a string of {length} characters"),
                 format!("use at most {most}"),
             ));
         } else if schema["minLength"].as_u64().is_some_and(|least| length < least) {
-            self.found.push(Violation::new(path, "an empty text", "write at least one character, or remove the field"));
+            self.found.push(Violation::new(path, "an empty string", "write at least one character, or remove the field"));
         } else if let Some(pattern) = schema["pattern"].as_str() {
             let matches = regex::Regex::new(pattern).is_ok_and(|p| p.is_match(text));
             if !matches {
@@ -145,7 +145,7 @@ impl Walk<'_> {
             (Some(near), _) => format!("write {}", join(path, near)),
             (None, Some(place)) => format!("it belongs to {place}"),
             (None, None) => {
-                format!("remove it; known here are {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+                format!("remove it; known fields are {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
             }
         };
         self.found.push(Violation::new(join(path, name), "this unknown field", remedy));
@@ -156,7 +156,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// Paths that end in `name`; not inside the pods' templates, where common words abound.
+/// Paths that end in `name`, except in pod templates, where such names are too common to be helpful.
 fn find_name(path: &str, schema: &Value, name: &str, out: &mut Vec<String>) {
     for (child_name, child) in schema["properties"].as_object().into_iter().flatten() {
         let child_path = join(path, child_name);
@@ -172,7 +172,7 @@ fn find_name(path: &str, schema: &Value, name: &str, out: &mut Vec<String>) {
     }
 }
 
-/// The candidate that `word` was probably meant to be: no more than a third of it differs, whatever its case.
+/// The candidate that is most similar to `word`, ignoring case, if at most a third of the characters differ.
 fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let distance = |c: &str| strsim::damerau_levenshtein(&lower, &c.to_lowercase());
@@ -180,10 +180,10 @@ fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
     (distance <= (word.len() / 3).max(1)).then_some(best)
 }
 
-/// A value for a message: short, and hidden where somebody may have written a password into a manifest.
+/// A value for a message: truncated, and hidden in fields where users may have written a password.
 fn shown(path: &str, value: &Value) -> String {
     if path.contains(".security.") && value.is_string() && !path.ends_with(".mechanism") {
-        return "this text (not shown)".to_owned();
+        return "this value (not shown)".to_owned();
     }
     let text = value.to_string();
     match text.char_indices().nth(80) {
@@ -192,7 +192,7 @@ fn shown(path: &str, value: &Value) -> String {
     }
 }
 
-/// What would be right, in words.
+/// The remedy for a value of the wrong type, range or shape.
 fn expected(path: &str, schema: &Value) -> String {
     let field: String = {
         let mut depth = 0;
@@ -236,6 +236,6 @@ fn expected(path: &str, schema: &Value) -> String {
             }
             None => "write a mapping of names to text".to_owned(),
         },
-        _ => "see the documentation of this field".to_owned(),
+        _ => "see the documentation of this field (docs/fields.md)".to_owned(),
     }
 }

@@ -1,4 +1,6 @@
-//! The parts of a spec, one module a part of the system. Every field has the default that is written here.
+//! The spec of a `WsCluster`: one module per part of the system, with the default of every field.
+//!
+//! Doc comments of fields become the descriptions of the custom resource definition (`kubectl explain`) and `docs/fields.md`.
 
 mod delivery;
 mod gateway;

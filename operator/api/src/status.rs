@@ -1,4 +1,4 @@
-//! What the operator reports about a `WsCluster`.
+//! The status of a `WsCluster`, which the operator writes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
@@ -8,49 +8,50 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WsClusterStatus {
-    /// The generation of the spec this status speaks of.
+    /// Generation of the spec that this status refers to.
     pub observed_generation: Option<i64>,
-    /// Label selector of the shard pods, for the scale subresource.
+    /// Label selector of the shard pods, for the `scale` subresource.
     pub selector: Option<String>,
-    /// Shards that are wanted: `spec.shards`, or what `spec.autoscale` makes of the connections.
+    /// Wanted shards: `spec.shards`, or the result of `spec.autoscale`.
     pub desired_shards: Option<u32>,
-    /// Shards that exist.
+    /// Existing shards.
     pub shards: Option<u32>,
-    /// Shards that serve clients; also those that are full.
+    /// Shards that serve clients, including full ones.
     pub ready_shards: Option<u32>,
-    /// Live connections, all shards.
+    /// Connections of all shards.
     pub connections: Option<u32>,
-    /// Connections the existing shards may hold.
+    /// Connections that the existing shards may hold.
     pub capacity: Option<u32>,
-    /// `connections / capacity` as a percentage, e.g. `42%`.
+    /// `connections` in percent of `capacity`, such as `42%`.
     pub utilization: Option<String>,
-    /// One word for `kubectl get`.
+    /// Summary for `kubectl get`: `Ready`, `Starting`, `ScalingUp`, `ScalingDown`, `RollingOut`, `Full`, `Degraded`, `Paused`,
+    /// `Blocked` or `Invalid`.
     pub phase: Option<String>,
-    /// `Ready`, `Progressing`, `Draining`, `Degraded`, `CapacityExhausted`, `Paused`.
+    /// Conditions of the types `Ready`, `Progressing`, `Draining`, `Degraded`, `CapacityExhausted` and `Paused`.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// One entry a shard.
+    /// The existing shards.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub members: Vec<Member>,
 }
 
-/// One shard as last seen.
+/// A shard as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Member {
-    /// Pod or process name.
+    /// Name of the pod.
     pub name: String,
     /// Position in the `StatefulSet`.
     pub ordinal: u32,
-    /// Changes with every start of the process.
+    /// Random ID of the process; changes with every start.
     pub incarnation: String,
-    /// Revision of the pod template it runs.
+    /// Revision of its pod template.
     pub revision: String,
-    /// `starting`, `ready`, `full`, `draining`, `silent` (gives no answer), `failing` (its process does not run) or `leaving` (its
-    /// pod is terminating).
+    /// `starting`, `ready`, `full`, `draining`, `silent` (does not answer), `failing` (its process does not run) or `leaving`
+    /// (its pod is terminating).
     pub state: String,
-    /// Live connections.
+    /// Connections that it holds.
     pub connections: u32,
-    /// Connections it may hold.
+    /// Connections that it may hold.
     pub capacity: u32,
 }

@@ -1,19 +1,19 @@
-//! Units a manifest is written in: [`Span`] (`27s`, `100ms`) and [`Size`] (`64Mi`, `256Ki`, `1000`).
+//! Quantities in manifests: [`Span`] (`27s`, `100ms`) and [`Size`] (`64Mi`, `256Ki`, `1000`).
 
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time, written as a whole number and one of `ms`, `s`, `m`, `h`.
+/// A duration, written as an integer and one of `ms`, `s`, `m`, `h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A number of bytes, written as a whole number with an optional `Ki`, `Mi`, `Gi`, `k`, `M` or `G`.
+/// A number of bytes, written as an integer with an optional `Ki`, `Mi`, `Gi`, `k`, `M` or `G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// What a unit cannot be read from.
+/// A string is not a valid quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a {what}; write {example}")]
 pub struct UnitError {
@@ -26,7 +26,7 @@ const SPAN_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("
 const SIZE_UNITS: [(&str, u64); 7] =
     [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1)];
 
-/// `digits` then one of `units`; the factor is applied with overflow checked.
+/// Parses digits followed by one of `units`. `None` on overflow.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, suffix) = text.split_at(split);
@@ -34,7 +34,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// The largest unit that divides `value` without rest, so that text survives a round trip.
+/// Writes `value` in the largest unit that divides it exactly, so that parsing returns the same value.
 fn write_scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
     let exact = units.iter().filter(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
     match exact.max_by_key(|(_, factor)| *factor) {
@@ -141,8 +141,7 @@ impl JsonSchema for Size {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // No `anyOf` and no `type` beside `x-kubernetes-int-or-string`: it implies both, and keywords that speak of the other
-        // type do not apply (structural schemas, KEP-1027).
+        // `x-kubernetes-int-or-string` implies `anyOf` and `type`; keywords of the other type do not apply (KEP-1027).
         json_schema!({ "x-kubernetes-int-or-string": true, "minimum": 0, "maxLength": 15,
             "pattern": "^[0-9]{1,12}(Ki|Mi|Gi|k|M|G)?$" })
     }
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_largest_unit_without_rest() {
+    fn writes_the_largest_exact_unit() {
         for (span, text) in [(0, "0s"), (1, "1ms"), (1_000, "1s"), (1_500, "1500ms"), (60_000, "1m"), (7_200_000, "2h")]
         {
             assert_eq!(Span::millis(span).to_string(), text);
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_unit_and_says_what_would_be() {
+    fn refuses_other_text_with_an_example() {
         for text in ["", "s", "27", "27 s", " 27s", "-1s", "+1s", "1.5h", "1d", "1S", "1ss", "٣s", "0x1s"] {
             let error = text.parse::<Span>().unwrap_err().to_string();
             assert_eq!(
@@ -201,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_does_not_fit() {
-        // u64 holds 18446744073709551615, so many milliseconds or bytes.
+    fn refuses_overflow() {
+        // The limit is u64::MAX milliseconds or bytes.
         assert_eq!("18446744073709551615ms".parse(), Ok(Span::millis(u64::MAX)));
         assert!("18446744073709551616ms".parse::<Span>().is_err());
         assert!("5124095576031h".parse::<Span>().is_err());
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_may_be_a_number_and_a_span_may_not() {
+    fn a_size_may_be_a_json_number_and_a_span_may_not() {
         assert_eq!(serde_json::from_str::<Size>("65536").unwrap(), Size(65_536));
         assert_eq!(serde_json::from_str::<Size>("\"64Ki\"").unwrap(), Size(65_536));
         assert!(serde_json::from_str::<Size>("-1").is_err());

@@ -20,7 +20,7 @@ fn reads_text_and_every_placeholder() {
 }
 
 #[test]
-fn refuses_templates_that_mean_nothing() {
+fn refuses_invalid_templates() {
     let error = |text: &str| text.parse::<Template>().unwrap_err();
     assert_eq!(error(""), TemplateError::Empty);
     assert_eq!(error("{Key}"), TemplateError::Unknown("Key".into()));
@@ -32,7 +32,7 @@ fn refuses_templates_that_mean_nothing() {
 }
 
 #[test]
-fn knows_the_channels_that_it_can_make() {
+fn decides_which_channels_a_template_can_produce() {
     let makes = |template: &str, channel: &str| template.parse::<Template>().unwrap().makes("odin.a", channel);
     for (template, channel) in [
         ("all", "all"),
@@ -52,7 +52,7 @@ fn knows_the_channels_that_it_can_make() {
         ("{topic}", "odin.b"),
         ("{key}.trade", "BTC.trades"),
         ("{topic}/{key}", "odin.ab/x"),
-        // A text may not serve twice.
+        // A literal text must not match twice.
         ("a{key}a", "a"),
         ("{key}-{header:y}-{key}", "1-2"),
         ("x.{key}.z", "x.z"),
@@ -63,7 +63,7 @@ fn knows_the_channels_that_it_can_make() {
 
 proptest! {
     #[test]
-    fn makes_every_channel_that_its_parts_spell(
+    fn can_produce_every_concatenation_of_its_parts(
         parts in prop::collection::vec((0..4_u8, "[ab.]{0,3}"), 1..6), channel in "[ab.]{0,9}",
     ) {
         let (mut template, mut made, mut pattern) = (String::new(), String::new(), String::new());
@@ -93,12 +93,12 @@ fn finds_a_channel_that_two_topics_share() {
     assert_eq!(shared("{key}", "all").as_deref(), Some("all"));
     assert_eq!(shared("all", "all").as_deref(), Some("all"));
     assert_eq!(shared("{key}.b", "x.{key}.{header:y}").as_deref(), Some("x..b"));
-    // A key may hold what separates: `odin.a.` + `odin.b` is both.
+    // A key may contain the separator: `odin.a.` + `odin.b` matches both.
     assert_eq!(shared("{topic}.{key}", "{key}.{topic}").as_deref(), Some("odin.a.odin.b"));
 }
 
 #[test]
-fn lets_topics_stand_together_whose_channels_differ() {
+fn accepts_topics_whose_channels_differ() {
     for (a, b) in [
         ("{key}.trade", "{key}.liquidity"),
         ("{topic}/{key}", "{topic}/{key}"),
@@ -108,7 +108,7 @@ fn lets_topics_stand_together_whose_channels_differ() {
     ] {
         assert_eq!(collision(&named("odin.a", a), &named("odin.b", b)), None, "{a} and {b}");
     }
-    // One name is the start of the other: only a separator that no name holds keeps them apart.
+    // One name is a prefix of the other: only a separator that no name contains keeps them apart.
     assert!(collision(&named("odin", "{topic}.{key}"), &named("odin.a", "{topic}.{key}")).is_some());
     assert!(collision(&named("odin", "{topic}/{key}"), &named("odin.a", "{topic}/{key}")).is_none());
 }
@@ -123,7 +123,7 @@ fn treats_the_topic_of_a_pattern_as_any_name() {
 }
 
 #[test]
-fn knows_when_a_channel_tells_its_topic() {
+fn decides_when_a_channel_determines_its_topic() {
     let tells = |text: &str| text.parse::<Template>().unwrap().tells_topic();
     for yes in
         ["{topic}", "x.{topic}", "{topic}/{key}", "{key}:{topic}", "a-{topic} {key}{header:h}", "{key}/{topic}.x"]

@@ -1,4 +1,4 @@
-//! What a person gets to read when a manifest is wrong.
+//! Messages for invalid manifests.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn defaults_of_the_schema_are_those_of_the_code() {
 }
 
 #[test]
-fn says_which_file_is_missing() {
+fn reports_a_missing_file() {
     let message = read(Path::new("/nonexistent/cluster.yaml")).unwrap_err().to_string();
     assert!(message.starts_with("failed to read /nonexistent/cluster.yaml: No such file"), "{message}");
     assert!(message.contains("give the path of a WsCluster manifest"), "{message}");
@@ -38,7 +38,7 @@ fn says_which_file_is_missing() {
 }
 
 #[test]
-fn says_which_kind_was_found() {
+fn reports_a_wrong_kind_or_version() {
     let text = with("shards: 3").replace("kind: WsCluster", "kind: Deployment");
     assert_eq!(error(&text), "cluster.yaml is not a WsCluster: kind is \"Deployment\"; write kind: WsCluster");
     let text = with("shards: 3").replace("v1alpha1", "v1");
@@ -46,19 +46,19 @@ fn says_which_kind_was_found() {
         "cluster.yaml is not a WsCluster: apiVersion is \"wscluster.dev/v1\"; write apiVersion: wscluster.dev/v1alpha1";
     assert_eq!(error(&text), expected);
     assert!(error("spec: {}").contains("apiVersion is missing; write apiVersion: wscluster.dev/v1alpha1"));
-    assert!(error("just text").contains("no mapping"));
+    assert!(error("just text").contains("the document is not a mapping"));
 }
 
 #[test]
-fn wants_exactly_one_document() {
-    assert!(error("# nothing\n").contains("holds no document"));
+fn requires_exactly_one_document() {
+    assert!(error("# nothing\n").contains("contains no document"));
     let two = format!("apiVersion: v1\nkind: Secret\nmetadata: {{ name: kafka }}\n---\n{}", with("shards: 3"));
-    assert!(error(&two).contains("holds 2 documents (Secret kafka, WsCluster prices)"), "{}", error(&two));
+    assert!(error(&two).contains("contains 2 documents (Secret kafka, WsCluster prices)"), "{}", error(&two));
     assert!(parse(&format!("---\n{}---\n", with("shards: 3")), Path::new("-")).is_ok());
 }
 
 #[test]
-fn says_where_yaml_is_broken() {
+fn reports_the_line_of_a_yaml_error() {
     let message = error("spec: [1, 2\nkind: x");
     assert!(message.starts_with("failed to parse cluster.yaml: ") && message.contains("line 2"), "{message}");
     assert!(
@@ -81,7 +81,7 @@ fn names_an_unknown_field_and_the_nearest_known_one() {
         "spec.brokers: this unknown field is not allowed; it belongs to spec.source.kafka.brokers"
     );
     assert!(
-        unknown("colour: red").contains("known here are autoscale, capacity, delivery"),
+        unknown("colour: red").contains("known fields are autoscale, capacity, delivery"),
         "{}",
         unknown("colour: red")
     );
@@ -90,7 +90,7 @@ fn names_an_unknown_field_and_the_nearest_known_one() {
 }
 
 #[test]
-fn says_what_a_field_of_the_wrong_type_should_hold() {
+fn reports_the_expected_value_of_a_field() {
     let wrong = |spec: &str| error(&with(spec)).lines().last().unwrap().trim().to_owned();
     assert_eq!(wrong("shards: three"), "spec.shards: \"three\" is not allowed; write a whole number from 1 to 1000");
     assert_eq!(wrong("capacity: 0"), "spec.capacity: 0 is not allowed; write a whole number from 1 to 1000000");
@@ -104,7 +104,7 @@ fn says_what_a_field_of_the_wrong_type_should_hold() {
     );
     assert!(wrong("delivery: { maxQueueBytes: lots }").contains("an optional unit: 65536, 256Ki or 64Mi"));
     let huge = error(&with("capacity: 340282366920938463463374607431768211455"));
-    assert!(huge.contains("211455 is beyond every whole number") && !huge.contains("u128"), "{huge}");
+    assert!(huge.contains("211455 is larger than any field permits") && !huge.contains("u128"), "{huge}");
     assert!(wrong("paused: \"no\"").contains("write true or false"));
     assert!(wrong("template: { shard: { resources: { limits: { cpu: [] } } } }").contains("write a quantity"));
 }
@@ -112,7 +112,7 @@ fn says_what_a_field_of_the_wrong_type_should_hold() {
 #[test]
 fn reports_everything_at_once() {
     let text = with("capacity: 0\n  shardz: 3\n  drain: { retryAfter: { min: 9s } }");
-    // An unknown field does not hide what else is wrong, as far as it can be read.
+    // An unknown field does not hide other mistakes.
     assert!(error(&text).contains("spec.shardz") && error(&text).contains("spec.capacity"), "{}", error(&text));
     let text = with("capacity: 0\n  drain: { retryAfter: { min: 9s } }");
     assert!(
@@ -129,7 +129,7 @@ fn never_repeats_a_password() {
         "kafka: { brokers: [\"a:1\"], properties: { sasl.password: hunter2 }, \
          security: { sasl: { mechanism: PLAIN, username: gw, password: hunter2 } },",
     );
-    assert!(error(&text).contains("security.sasl.password: this text (not shown)"), "{}", error(&text));
+    assert!(error(&text).contains("security.sasl.password: this value (not shown)"), "{}", error(&text));
     assert!(!error(&text).contains("hunter2"), "{}", error(&text));
 }
 
@@ -148,6 +148,6 @@ fn the_manifests_of_the_project_are_valid() {
         let path = format!("{}/../../manifests/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
         let spec = read(Path::new(&path)).unwrap().spec;
         assert_eq!((spec.shards, spec.capacity, spec.source.kafka.topics.len()), (shards, 6_000, topics), "{name}");
-        assert!(spec.source.kafka.brokers.is_empty(), "{name} must run without a Kafka of its own");
+        assert!(spec.source.kafka.brokers.is_empty(), "{name} must run with the embedded broker");
     }
 }

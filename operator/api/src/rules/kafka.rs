@@ -1,13 +1,13 @@
-//! Rules of the source: which topics may stand together, what the embedded broker can do, and which librdkafka properties are
-//! not for a manifest.
+//! Rules of the source: which topics may be combined, what the embedded broker supports, and which librdkafka properties are
+//! refused.
 
 use super::Rule;
 use crate::channel::{self, Template};
 use crate::spec::{Topic, TopicSelector};
-use crate::validate::Violation;
+use crate::violation::Violation;
 
-/// librdkafka properties that a shard sets itself or that this manifest has fields for, and what to do instead. A name that ends in a
-/// dot stands for all that begin with it.
+/// Refused librdkafka properties, because the shard sets them or the manifest has a field for them, with the remedy. A name
+/// that ends in `.` or `_` is a prefix.
 const DENIED: [(&str, &str); 26] = [
     ("bootstrap.servers", "use source.kafka.brokers"),
     ("metadata.broker.list", "use source.kafka.brokers"),
@@ -29,18 +29,15 @@ const DENIED: [(&str, &str); 26] = [
     ("auto.commit.enable", "remove it: shards keep no offsets in Kafka"),
     ("enable.auto.offset.store", "remove it: shards keep no offsets in Kafka"),
     ("offset.store.", "remove it: shards keep no offsets in Kafka"),
-    ("auto.offset.reset", "remove it: source.kafka.history says how far back a shard reads"),
+    ("auto.offset.reset", "remove it: source.kafka.history determines how far back a shard reads"),
     ("isolation.level", "remove it: shards read committed records only, so that every client gets the same"),
-    (
-        "enable.partition.eof",
-        "remove it: shards know where a log ends without it, and would take each end for an error",
-    ),
-    ("statistics.interval.ms", "remove it: nothing reads them; a shard's lag is in its /health and /metrics"),
-    ("plugin.library.paths", "remove it: shards load no foreign code"),
+    ("enable.partition.eof", "remove it: shards would treat each end of a partition as an error"),
+    ("statistics.interval.ms", "remove it: statistics are not read; the lag of a shard is in its /health and /metrics"),
+    ("plugin.library.paths", "remove it: shards do not load plugins"),
     ("test.mock.", "remove it: leave source.kafka.brokers empty for the embedded broker"),
 ];
 
-/// A regular expression whose matches are the templates of which [`Template::tells_topic`] holds.
+/// A regular expression that matches exactly the templates for which [`Template::tells_topic`] is true.
 const TELLS_TOPIC: &str = r"^[^{}]*\\{topic\\}([^A-Za-z0-9._{-].*)?$|^(.*[^A-Za-z0-9._}-])?\\{topic\\}[^{}]*$";
 
 fn denied(property: &str) -> Option<&'static str> {
@@ -77,13 +74,13 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
             "!has(self.name) || !(self.name in ['.', '..'])",
             "name must not be . or .., which Kafka does not allow",
             each_topic(|at, topic| {
-                let remedy = "Kafka allows no topic of this name";
+                let remedy = "Kafka does not allow this name";
                 matches!(topic.name.as_str(), "." | "..").then(|| Violation::new(format!("{at}.name"), &topic.name, remedy))
             }),
         ),
         Rule::new(
             topic,
-            // Evaluating it is the test: an expression that does not compile is an error, whatever it is compared to.
+            // Evaluating the expression is the test: one that does not compile is an error.
             "!has(self.pattern) || 'x'.matches(self.pattern) in [true, false]",
             "pattern must be a regular expression (RE2)",
             each_topic(|at, topic| {
@@ -96,11 +93,11 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         Rule::new(
             topic,
             format!("!has(self.pattern) || self.channel.matches('{TELLS_TOPIC}')"),
-            "channel must tell the topics of a pattern apart: use {topic} with a / after it, such as {topic}/{key}",
+            "channel must keep the topics of a pattern apart: use {topic} followed by /, such as {topic}/{key}",
             each_topic(|at, topic| {
                 let template: Template = topic.channel.parse().ok()?;
                 let wrong = topic.pattern.is_some() && !template.tells_topic();
-                let remedy = "two topics of the pattern could share a channel: use {topic} with a / after it, such as {topic}/{key}";
+                let remedy = "two topics of the pattern could share a channel: use {topic} followed by /, such as {topic}/{key}";
                 wrong.then(|| Violation::new(format!("{at}.channel"), &topic.channel, remedy))
             }),
         ),
@@ -110,20 +107,20 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
             "topics must not name a topic twice",
             each_pair(|(first, a), (at, b)| {
                 let same = !a.name.is_empty() && a.name == b.name;
-                let remedy = format!("name a topic once; {first} has it already");
+                let remedy = format!("give each topic once; {first} has the same name");
                 same.then(|| Violation::new(format!("{at}.name"), &b.name, remedy))
             }),
         ),
         Rule::new(
             topics,
             "self.all(t, t.channel.contains('{topic}') || self.exists_one(u, u.channel == t.channel))",
-            "topics must not share a channel: give each its own text or use {topic}, such as {topic}/{key}",
+            "topics must not share a channel: give each topic its own text, or use {topic}, such as {topic}/{key}",
             each_pair(|(first, a), (at, b)| {
                 let same_topic = !a.name.is_empty() && a.name == b.name;
                 let shared = channel::collision(a, b).filter(|_| !same_topic)?;
                 let remedy = format!(
-                    "records of {first} ({}) could go to the same channel, such as {shared:?}; give each its own text or use {{topic}} \
-                     with a / after it, such as {{topic}}/{{key}}",
+                    "records of {first} ({}) could have the same channel, such as {shared:?}; give each topic its own text, or use \
+                     {{topic}} followed by /, such as {{topic}}/{{key}}",
                     a.channel
                 );
                 Some(Violation::new(format!("{at}.channel"), &b.channel, remedy))
@@ -132,12 +129,12 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         Rule::new(
             "spec.source.kafka",
             "size(self.brokers) > 0 || self.topics.all(t, !has(t.pattern))",
-            "topics must have a name each when brokers is empty: the embedded broker creates them",
+            "topics must have a name, not a pattern, if brokers is empty: the embedded broker creates topics by name",
             |spec, found| {
                 let kafka = &spec.source.kafka;
                 for (i, topic) in kafka.topics.iter().enumerate().filter(|_| kafka.brokers.is_empty()) {
                     if let TopicSelector::Pattern(pattern) = topic.selector() {
-                        let remedy = "the embedded broker creates topics by name: give name, or give source.kafka.brokers";
+                        let remedy = "give name, because the embedded broker creates topics by name, or give source.kafka.brokers";
                         found.push(Violation::new(format!("spec.source.kafka.topics[{i}].pattern"), pattern, remedy));
                     }
                 }
@@ -146,10 +143,10 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         Rule::new(
             "spec.source.kafka",
             "size(self.brokers) > 0 || !has(self.security)",
-            "security needs brokers: the embedded broker has neither TLS nor login",
+            "security requires brokers: the embedded broker supports neither TLS nor SASL",
             |spec, found| {
                 if spec.source.kafka.brokers.is_empty() && spec.source.kafka.security.is_some() {
-                    let remedy = "the embedded broker has neither TLS nor login: give source.kafka.brokers, or remove security";
+                    let remedy = "give source.kafka.brokers, or remove security: the embedded broker supports neither TLS nor SASL";
                     found.push(Violation::new("spec.source.kafka.security", "security without brokers", remedy));
                 }
             },
@@ -160,7 +157,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
             "exactly one of value and env must be given",
             |spec, found| {
                 if spec.source.kafka.rack.as_ref().is_some_and(|r| r.value.is_some() == r.env.is_some()) {
-                    let remedy = "give value for one rack, or env for the variable that holds it";
+                    let remedy = "give value for a fixed rack, or env for the variable that contains it";
                     found.push(Violation::new("spec.source.kafka.rack", "not exactly one of value and env", remedy));
                 }
             },
@@ -168,11 +165,11 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         Rule::new(
             "spec.source.kafka.properties",
             denied_cel(),
-            "properties must not hold what a shard sets itself or what source.kafka has fields for: brokers, clientId, rack, security",
+            "properties must not contain what shards set themselves or what source.kafka has fields for: brokers, clientId, rack, security",
             |spec, found| {
                 for property in spec.source.kafka.properties.keys() {
                     if let Some(remedy) = denied(property) {
-                        // The value stays out of the message: it may be a password.
+                        // The message omits the value, which may be a password.
                         found.push(Violation::new(format!("spec.source.kafka.properties[{property}]"), "this property", remedy));
                     }
                 }
@@ -192,14 +189,14 @@ fn each_topic(
     }
 }
 
-/// Runs `check` for each two topics, with their paths, the earlier first.
+/// Runs `check` for each pair of topics, with their paths, the earlier one first.
 fn each_pair(
     check: impl Fn((String, &Topic), (String, &Topic)) -> Option<Violation> + Send + Sync + 'static,
 ) -> impl Fn(&crate::WsClusterSpec, &mut Vec<Violation>) + Send + Sync + 'static {
     move |spec, found| {
         let topics = &spec.source.kafka.topics;
         for (j, later) in topics.iter().enumerate() {
-            // One is enough for each entry: the earliest it is in conflict with.
+            // Report only the first conflict of each entry.
             found.extend(
                 topics[..j].iter().enumerate().find_map(|(i, earlier)| check((path(i), earlier), (path(j), later))),
             );
@@ -219,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cel_knows_as_well_as_the_code_which_templates_tell_their_topic(
+        fn cel_and_code_agree_which_templates_determine_their_topic(
             parts in prop::collection::vec(prop_oneof!["[a./ -]", Just("{key}".into()), Just("{topic}".into()), Just("{header:h}".into())], 1..6),
         ) {
             let text = parts.concat();
@@ -229,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_by_name_and_by_beginning() {
+    fn denies_by_name_and_by_prefix() {
         for name in [
             "group.id",
             "group.instance.id",

@@ -1,16 +1,16 @@
-//! Smallest and largest value of every duration and size. Plain numbers have theirs in the schema, beside the field.
+//! Smallest and largest values of durations and sizes. Plain numbers have theirs in the schema, beside the field.
 
 use super::Rule;
 use crate::WsClusterSpec;
 use crate::units::{Size, Span};
-use crate::validate::Violation;
+use crate::violation::Violation;
 
 type Of<T> = fn(&WsClusterSpec) -> T;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
 
-/// Field, smallest, largest, and how to reach it.
+/// Field, smallest value, largest value, and accessor.
 const SPANS: [(&str, Span, Span, Of<Span>); 14] = [
     ("spec.source.kafka.history.window", Span::secs(0), Span::secs(24 * HOUR), |s| s.source.kafka.history.window),
     ("spec.delivery.pingInterval", Span::secs(1), Span::secs(HOUR), |s| s.delivery.ping_interval),
@@ -24,7 +24,7 @@ const SPANS: [(&str, Span, Span, Of<Span>); 14] = [
     ("spec.gateway.limits.shardTimeout", Span::millis(10), Span::secs(5 * MINUTE), |s| s.gateway.limits.shard_timeout),
     ("spec.drain.deadline", Span::secs(0), Span::secs(24 * HOUR), |s| s.drain.deadline),
     ("spec.drain.retryAfter.max", Span::millis(0), Span::secs(10 * MINUTE), |s| s.drain.retry_after.max),
-    // Where there is no autoscale, nothing is out of range.
+    // Without `autoscale`, values within the range stand in.
     ("spec.autoscale.scaleUp.lead", Span::secs(0), Span::secs(HOUR), |s| {
         s.autoscale.as_ref().map_or(Span::secs(0), |auto| auto.scale_up.lead)
     }),
@@ -39,7 +39,7 @@ const SPANS: [(&str, Span, Span, Of<Span>); 14] = [
     }),
 ];
 
-/// Field, smallest, largest, and how to reach it.
+/// Field, smallest value, largest value, and accessor.
 const SIZES: [(&str, Size, Size, Of<Size>); 4] = [
     ("spec.source.kafka.history.maxBytes", Size(0), Size(64 << 30), |s| s.source.kafka.history.max_bytes),
     ("spec.delivery.maxQueueBytes", Size(1 << 10), Size(1 << 30), |s| s.delivery.max_queue_bytes),
@@ -53,7 +53,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         between(field, cel, min, max, of)
     });
     let sizes = SIZES.into_iter().map(|(field, min, max, of)| {
-        // `string` first: the field may hold a number or a text.
+        // `string` first, because the field may be a number or a string.
         let of_self = "quantity(string(self)).compareTo(quantity";
         let cel = format!("{of_self}('{min}')) >= 0 && {of_self}('{max}')) <= 0");
         between(field, cel, min, max, of)

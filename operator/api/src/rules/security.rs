@@ -1,9 +1,9 @@
-//! Rules of TLS and SASL: which credentials go together. No message repeats what a credential holds.
+//! Rules of TLS and SASL: which credentials must be given together. Messages never contain credentials.
 
 use super::Rule;
 use crate::WsClusterSpec;
 use crate::spec::{CREDENTIALS, Credential, Sasl, SaslMechanism, Security, Tls};
-use crate::validate::Violation;
+use crate::violation::Violation;
 
 const SECURITY: &str = "spec.source.kafka.security";
 
@@ -15,12 +15,12 @@ fn sasl(spec: &WsClusterSpec) -> Option<&Sasl> {
     spec.source.kafka.security.as_ref()?.sasl.as_ref()
 }
 
-/// The credentials that are given, each with its path.
+/// The given credentials, with their paths.
 fn credentials(spec: &WsClusterSpec) -> impl Iterator<Item = (&'static str, &Credential)> {
     spec.source.kafka.security.iter().flat_map(Security::credentials)
 }
 
-/// A rule that holds unless `wrong` says what is given instead.
+/// A rule that holds unless `wrong` returns a description of the mistake.
 fn rule(
     place: &'static str,
     cel: &'static str,
@@ -42,7 +42,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
             let wrong = credentials(spec).filter(|(_, c)| c.origin().is_none());
             found.extend(wrong.map(|(path, c)| {
                 let none = *c == Credential::default();
-                Violation::new(path, if none { "none of them" } else { "more than one of them" }, origin)
+                Violation::new(path, if none { "none" } else { "more than one" }, origin)
             }));
         },
     );
@@ -52,7 +52,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         rule(
             SECURITY,
             "has(self.tls) || has(self.sasl)",
-            "give tls (tls: {} trusts public authorities), sasl, or both",
+            "give tls (tls: {} trusts the certificate authorities of the system), sasl, or both",
             |spec| {
                 let empty = spec.source.kafka.security.as_ref().is_some_and(|s| s.tls.is_none() && s.sasl.is_none());
                 empty.then_some("security without tls and sasl")
@@ -61,7 +61,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         rule(
             "spec.source.kafka.security.tls",
             "has(self.certificate) == has(self.key)",
-            "certificate and key must be given together: they are the two halves of a client certificate",
+            "certificate and key must be given together",
             |spec| match tls(spec).map(|t| (t.certificate.is_some(), t.key.is_some()))? {
                 (true, false) => Some("certificate without key"),
                 (false, true) => Some("key without certificate"),
@@ -71,7 +71,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         rule(
             "spec.source.kafka.security.tls",
             "!has(self.keyPassword) || has(self.key)",
-            "keyPassword needs key, which it decrypts",
+            "keyPassword requires key",
             |spec| {
                 tls(spec)
                     .and_then(|t| (t.key_password.is_some() && t.key.is_none()).then_some("keyPassword without key"))
@@ -80,13 +80,13 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         rule(
             "spec.source.kafka.security.sasl",
             "self.mechanism == 'OAUTHBEARER' || (has(self.username) != has(self.usernameFrom) && has(self.password))",
-            "PLAIN and SCRAM need password and exactly one of username and usernameFrom",
+            "PLAIN and SCRAM require password and exactly one of username and usernameFrom",
             |spec| {
                 let sasl = sasl(spec).filter(|s| s.mechanism != SaslMechanism::OAuthBearer)?;
                 match (sasl.username.is_some(), sasl.username_from.is_some(), sasl.password.is_some()) {
                     (true, true, _) => Some("both username and usernameFrom"),
-                    (false, false, _) => Some("a login without a user name"),
-                    (_, _, false) => Some("a login without a password"),
+                    (false, false, _) => Some("a mechanism without a user name"),
+                    (_, _, false) => Some("a mechanism without a password"),
                     _ => None,
                 }
             },
@@ -94,7 +94,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         rule(
             "spec.source.kafka.security.sasl",
             "self.mechanism != 'OAUTHBEARER' || !(has(self.username) || has(self.usernameFrom) || has(self.password))",
-            "OAUTHBEARER takes neither user name nor password: give oauth alone",
+            "OAUTHBEARER permits neither username nor usernameFrom nor password: give only oauth",
             |spec| {
                 let sasl = sasl(spec).filter(|s| s.mechanism == SaslMechanism::OAuthBearer)?;
                 let named = sasl.username.is_some() || sasl.username_from.is_some();
@@ -104,7 +104,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         rule(
             "spec.source.kafka.security.sasl",
             "(self.mechanism == 'OAUTHBEARER') == has(self.oauth)",
-            "oauth must be given with OAUTHBEARER, and with nothing else",
+            "oauth must be given if mechanism is OAUTHBEARER, and only then",
             |spec| match sasl(spec).map(|s| (s.mechanism == SaslMechanism::OAuthBearer, s.oauth.is_some()))? {
                 (true, false) => Some("OAUTHBEARER without oauth"),
                 (false, true) => Some("oauth with another mechanism"),
@@ -116,8 +116,8 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
             "has(self.token) != has(self.client)",
             "exactly one of token and client must be given",
             |spec| match sasl(spec).and_then(|s| s.oauth.as_ref()).map(|o| (o.token.is_some(), o.client.is_some()))? {
-                (true, true) => Some("both of them"),
-                (false, false) => Some("none of them"),
+                (true, true) => Some("both"),
+                (false, false) => Some("neither"),
                 _ => None,
             },
         ),

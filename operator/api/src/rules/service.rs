@@ -1,19 +1,19 @@
-//! Rules of delivery, gateway, drain and autoscale: which of two fields must be the larger.
+//! Rules of delivery, gateway, drain and autoscale: which of two fields must be larger.
 
 use super::Rule;
-use crate::validate::Violation;
+use crate::violation::Violation;
 
 pub(super) fn rules() -> impl Iterator<Item = Rule> {
     [
         Rule::new(
             "spec.delivery",
             "duration(self.pongTimeout) > duration(self.pingInterval)",
-            "pongTimeout must be more than pingInterval: a quiet client shows life once a ping",
+            "pongTimeout must be longer than pingInterval: an idle client answers only pings",
             |spec, found| {
                 let (interval, pong) = (spec.delivery.ping_interval, spec.delivery.pong_timeout);
                 if pong <= interval {
                     let remedy =
-                        format!("write more than pingInterval ({interval}): a quiet client shows life once a ping");
+                        format!("write more than pingInterval ({interval}): an idle client answers only pings");
                     found.push(Violation::new("spec.delivery.pongTimeout", pong, remedy));
                 }
             },
@@ -21,7 +21,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         Rule::new(
             "spec.gateway.limits",
             "duration(self.shardTimeout) <= duration(self.handshakeTimeout)",
-            "shardTimeout must not be more than handshakeTimeout: one shard may not use up the time for all",
+            "shardTimeout must not be longer than handshakeTimeout, which covers all attempts",
             |spec, found| {
                 let limits = &spec.gateway.limits;
                 if limits.shard_timeout > limits.handshake_timeout {
@@ -33,7 +33,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
         Rule::new(
             "spec.drain.retryAfter",
             "duration(self.min) <= duration(self.max)",
-            "min must not be more than max",
+            "min must not be longer than max",
             |spec, found| {
                 let hint = &spec.drain.retry_after;
                 if hint.min > hint.max {

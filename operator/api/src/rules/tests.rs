@@ -1,4 +1,4 @@
-//! Both forms of every rule over one table of specs, `tests/cases.yaml`.
+//! Compares both forms of every rule on the specs in `tests/cases.yaml`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn broken_in_cel(object: &Value) -> BTreeSet<String> {
     errors.into_iter().flat_map(kube::core::cel::ValidationErrors::into_vec).map(|e| e.rule).collect()
 }
 
-/// Texts of the CEL rules whose code finds something in `spec`.
+/// Texts of the CEL rules whose code finds a violation in `spec`.
 fn broken_in_code(spec: &WsClusterSpec) -> BTreeSet<String> {
     let breaks = |rule: &rules::Rule| {
         let mut found = Vec::new();
@@ -75,7 +75,7 @@ fn broken_in_code(spec: &WsClusterSpec) -> BTreeSet<String> {
     rules::all().filter(breaks).map(|rule| rule.cel).collect()
 }
 
-/// Whether `object` has something at the place of a rule.
+/// Whether `object` has a value at the path of a rule.
 fn reaches(object: &Value, place: &str) -> bool {
     let Some((step, rest)) = place.split_once('.').or_else(|| (!place.is_empty()).then_some((place, ""))) else {
         return true;
@@ -107,7 +107,7 @@ fn code_and_cel_break_on_the_same_rule() {
     for case in &table.cases {
         let object = table.object(case);
         let Ok(spec) = serde_json::from_value::<WsClusterSpec>(object["spec"].clone()) else { continue };
-        // An API server evaluates CEL only where the schema holds.
+        // The API server evaluates CEL only if the schema holds.
         if !crate::schema::check("spec", &object["spec"], definition::spec_schema()).is_empty() {
             continue;
         }

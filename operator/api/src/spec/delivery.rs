@@ -1,41 +1,47 @@
-//! How messages reach clients.
+//! Delivery of messages to clients.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Size, Span};
 
-/// How messages reach clients, and what happens to those that cannot follow.
+/// How shards deliver messages, and what they do with slow clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Delivery {
-    /// Bytes that may wait for one client before `slowClient` applies.
+    /// Outgoing bytes that may be queued for one client. When the queue is full, `slowClient` applies.
     pub max_queue_bytes: Size,
-    /// What happens to a client whose queue is full.
+    /// What happens when the queue of a client is full. `disconnect`: the connection is closed with code 4100; the client can
+    /// reconnect and resume from its last position. `dropOldest`: the oldest queued messages are dropped; the client detects
+    /// the gap by `prev`. `conflate`: only the newest queued message of each channel is kept.
     pub slow_client: SlowClient,
-    /// Time between two pings to a client.
+    /// Time between two WebSocket pings to a client.
     pub ping_interval: Span,
-    /// Silence after which a client is taken for gone: no pong and no other frame for this long. More than `pingInterval`.
+    /// A client that sends neither a pong nor any other frame for this long is disconnected. Must be longer than
+    /// `pingInterval`.
     pub pong_timeout: Span,
-    /// Wait this long for more messages before writing to a socket; 0ms writes at once.
+    /// How long a shard waits for further messages before it writes to a socket. Longer values mean fewer, larger writes; `0s`
+    /// writes at once.
     pub coalesce: Span,
-    /// Largest message a client may send (1009 above).
+    /// Largest message that a client may send. A larger one closes the connection with code 1009.
     pub max_message_bytes: Size,
-    /// Channels one client may subscribe to (4101 above).
+    /// Channels that one client may subscribe to. Exceeding it closes the connection with code 4101.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_subscriptions: u32,
 }
 
-/// What happens to a client whose queue is full.
+/// What happens when the queue of a client is full. `disconnect`: the connection is closed with code 4100; the client can
+/// reconnect and resume from its last position. `dropOldest`: the oldest queued messages are dropped; the client detects the
+/// gap by `prev`. `conflate`: only the newest queued message of each channel is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SlowClient {
-    /// Close with 4100; the client comes back with its position and misses nothing.
+    /// Close with code 4100. The client can resume from its last position.
     #[default]
     Disconnect,
-    /// Drop the oldest waiting messages; the client sees the gap in `prev`.
+    /// Drop the oldest queued messages. The client detects the gap by `prev`.
     DropOldest,
-    /// Keep only the latest waiting message of each channel.
+    /// Keep only the newest queued message of each channel.
     Conflate,
 }
 

@@ -1,6 +1,4 @@
-//! The front door: how many gateways, how they are reached, and what they accept.
-//!
-//! Who a client is (tokens, single sign-on) is not decided here yet: a `gateway.auth` will say so when it exists.
+//! The gateways: how many there are, how clients reach them, and what they accept. They do not authenticate clients yet.
 
 use std::collections::BTreeMap;
 
@@ -9,78 +7,79 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Size, Span};
 
-/// The gateways, which route each upgrade to a shard with a free slot.
+/// The gateways. They route each WebSocket upgrade to a shard with a free slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Gateway {
-    /// Gateway processes.
+    /// Number of gateways.
     #[schemars(range(min = 1, max = 1000))]
     pub replicas: u32,
     /// How clients reach the gateways.
     pub service: GatewayService,
-    /// Where an upgrade waits when no shard has a slot.
+    /// Where upgrades wait while no shard has a free slot.
     pub queue: Queue,
-    /// `Origin` values that browsers may send (RFC 6454), e.g. `https://example.com`; empty: any.
+    /// Permitted values of the `Origin` header (RFC 6454), such as `https://example.com`. If empty, every origin is permitted.
+    /// Requests without the header are permitted: only browsers send it.
     #[schemars(
         length(max = 256),
         inner(length(max = 512), regex(pattern = r"^(null|[a-z][a-z0-9+.-]*://[^\s/A-Z]+)$"))
     )]
     pub allowed_origins: Vec<String>,
-    /// Size and time limits of a handshake.
+    /// Size and time limits of a WebSocket handshake.
     pub limits: GatewayLimits,
 }
 
-/// The Service in front of the gateways; `port` is also where `wscluster local` listens.
+/// The Service in front of the gateways. `wscluster local` listens on its `port`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayService {
-    /// Kubernetes Service type.
+    /// Type of the Kubernetes Service.
     pub r#type: ServiceType,
-    /// Port that clients connect to.
+    /// Port of the Service.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Annotations for the cloud's load balancer.
+    /// Annotations of the Service, for example for a cloud load balancer.
     #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Kubernetes Service type.
+/// Type of the Kubernetes Service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ServiceType {
-    /// Reachable inside the cluster.
+    /// Reachable only inside the Kubernetes cluster.
     #[default]
     ClusterIP,
     /// Reachable on a port of every node.
     NodePort,
-    /// Reachable through the cloud's load balancer.
+    /// Reachable through a cloud load balancer.
     LoadBalancer,
 }
 
-/// A bounded queue, served in order.
+/// A bounded queue, served first in, first out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Queue {
-    /// Upgrades that may wait in one gateway; 0 refuses at once.
+    /// Upgrades that may wait in one gateway. With 0, an upgrade is refused with 503 as soon as all shards are full.
     #[schemars(range(max = 1_000_000))]
     pub max_waiting: u32,
-    /// How long one may wait for a slot.
+    /// How long an upgrade waits for a free slot before it is refused with 503.
     pub timeout: Span,
 }
 
-/// Size and time limits of a handshake.
+/// Size and time limits of a WebSocket handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayLimits {
-    /// Bytes of an upgrade request, request line and headers together (431 above).
+    /// Largest upgrade request: request line and headers. A larger one is refused with 431.
     pub max_head_bytes: Size,
-    /// Header fields of an upgrade request (431 above).
+    /// Header fields that an upgrade request may have. More are refused with 431.
     #[schemars(range(min = 8, max = 256))]
     pub max_headers: u32,
-    /// Time a client has to send its upgrade request (408 after).
+    /// How long a client may take to send its upgrade request before it is refused with 408.
     pub head_timeout: Span,
-    /// Time for the whole admission: every dial and every retry, without the queue.
+    /// How long an admission may take, including all attempts on shards but not the time in the queue.
     pub handshake_timeout: Span,
-    /// Time one shard has to take a dial and answer an upgrade before another is tried.
+    /// How long one shard may take to accept a connection and answer the upgrade before the gateway tries another shard.
     pub shard_timeout: Span,
 }
 

@@ -1,4 +1,4 @@
-//! How connections are moved, and how the shard count follows them.
+//! Operations: draining, rollouts, rebalancing, and scaling by the number of connections.
 
 use std::time::Duration;
 
@@ -7,110 +7,110 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Span;
 
-/// How connections are moved away from a shard that leaves.
+/// How a shard closes its connections before it is removed or replaced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drain {
-    /// Connections that one shard closes per second.
+    /// Connections that one draining shard closes per second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub evict_rate: u32,
-    /// After this long, whatever is left is closed at once.
+    /// Longest duration of a drain. When it has passed, the shard closes the remaining connections at once.
     pub deadline: Span,
-    /// Range of the hint to clients when to come back.
+    /// Delay before a client should reconnect, as sent to it when its connection is closed.
     pub retry_after: RetryAfter,
 }
 
 impl Drain {
-    /// Who has just come, perhaps from another drain, is not sent on with the same breath, which a client takes for a failed
-    /// handshake.
+    /// Pause before the first eviction. A client that is closed right after its handshake would count the handshake as failed.
     pub const SETTLE: Duration = Duration::from_millis(1_500);
 
-    /// From the last connection that is taken to the first that is told to go.
+    /// Time between the last accepted connection and the first eviction: [`Self::SETTLE`], but at most a quarter of the deadline.
     pub fn settle(&self) -> Duration {
         Self::SETTLE.min(self.deadline.0 / 4)
     }
 }
 
-/// Range of a retry hint; each client gets its own value, drawn uniformly.
+/// Range of a delay. Each client gets a random value, so that clients do not all reconnect at the same time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryAfter {
-    /// Soonest.
+    /// Shortest delay.
     pub min: Span,
-    /// Latest.
+    /// Longest delay.
     pub max: Span,
 }
 
-/// Shard count from live connections.
+/// Sets the number of shards by the number of connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscale {
-    /// Fewest shards.
+    /// Smallest number of shards.
     #[schemars(range(min = 1, max = 1000))]
     pub min: u32,
-    /// Most shards.
+    /// Largest number of shards.
     #[schemars(range(min = 1, max = 1000))]
     pub max: u32,
-    /// Percentage of capacity to aim at.
+    /// Percentage of the capacity of all shards that should be in use.
     #[serde(default = "default_target")]
     #[schemars(range(min = 1, max = 100))]
     pub target_utilization: u32,
-    /// Slots that stay free whatever the percentage says, for a burst.
+    /// Slots that are kept free for bursts in any case, even if `targetUtilization` asks for fewer shards.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub headroom: u32,
-    /// When more shards are wanted.
+    /// When shards are added.
     #[serde(default)]
     pub scale_up: ScaleUp,
-    /// When fewer shards are wanted.
+    /// When shards are removed.
     #[serde(default)]
     pub scale_down: ScaleDown,
 }
 
-/// More shards are wanted as soon as the connections need them, or will before a new shard is ready.
+/// Shards are added as soon as the connections need them, or are expected to before a new shard is ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScaleUp {
-    /// Time that a new shard needs until it takes connections: so far ahead they are foreseen; 0s foresees nothing.
+    /// How far ahead connections are forecast. Set it to the time that a new shard needs to become ready; `0s` disables the
+    /// forecast.
     pub lead: Span,
-    /// Time over which the growth of connections is measured.
+    /// Period over which the growth of connections is measured.
     pub window: Span,
 }
 
-/// Fewer shards are wanted late, and one at a time.
+/// Shards are removed late, and one at a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScaleDown {
-    /// Fewer shards must have been enough for so long.
+    /// A shard is removed only if fewer shards were enough during this whole period.
     pub window: Span,
-    /// Least time between two shards less.
+    /// Shortest time between the removals of two shards.
     pub interval: Span,
 }
 
-/// How shards are replaced and removed, step by step.
+/// How shards are replaced and removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
-    /// Shards that may be in motion at once; each moves its connections at `drain.evictRate`.
+    /// Shards that may drain, terminate or start at the same time. Each drains at `drain.evictRate`.
     #[schemars(range(min = 1, max = 1000))]
     pub max_in_motion: u32,
-    /// One shard more may be started while shards are replaced, where the others have too few free slots for what moves.
+    /// Permits one extra shard during a rollout if the other shards have too few free slots for the connections that move.
     pub surge: bool,
-    /// Each replacement of a shard waits for a person to approve it.
+    /// Each replacement of a shard waits for an approval: the annotation `wscluster.dev/approve: REVISION:ORDINAL`.
     pub supervised: bool,
 }
 
-/// Moves connections to emptier shards, as after more were started.
+/// Moves connections from fuller to emptier shards, for example after a scale-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rebalance {
-    /// Percentage by which the emptiest shard may be below the fullest.
+    /// How far the utilization of the emptiest shard may be below that of the fullest, in percent of the fullest.
     #[schemars(range(min = 1, max = 100))]
     pub max_imbalance: u32,
-    /// Connections that all shards together close for it per second.
+    /// Connections that all shards together close per second for rebalancing.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub evict_rate: u32,
-    /// Percentage of all connections that may be moved for it within an hour.
+    /// Percentage of all connections that rebalancing may move within one hour.
     #[schemars(range(min = 1, max = 100))]
     pub budget: u32,
 }

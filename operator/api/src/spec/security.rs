@@ -1,43 +1,43 @@
-//! How a broker is trusted and how these clients log in.
+//! TLS and authentication towards Kafka.
 //!
-//! Types only: nothing here reads a Secret, a file or a variable. No field takes a password or a private key as text, since a
-//! manifest is no place for one.
+//! These types only name where credentials are kept; they do not read Secrets, files or variables. No field takes a password
+//! or a private key as text, because manifests are not kept secret.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Encryption and login towards the brokers. TLS with SASL is `SASL_SSL` in Kafka's words, TLS alone `SSL`, SASL alone
+/// Encryption and authentication. `tls` with `sasl` is Kafka's `SASL_SSL`, `tls` alone is `SSL`, and `sasl` alone is
 /// `SASL_PLAINTEXT`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Security {
-    /// Encryption. `{}` trusts the public certificate authorities of the system.
+    /// Enables TLS. `{}` trusts the certificate authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Login.
+    /// Enables SASL authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<Sasl>,
 }
 
-/// Encryption, and with `certificate` and `key` also login by a client certificate.
+/// TLS settings. `certificate` and `key` together enable authentication by client certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tls {
-    /// Certificate authorities to trust, PEM. Absent: those of the system.
+    /// Trusted certificate authorities, in PEM format. Default: those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<Credential>,
-    /// Client certificate with its chain, PEM.
+    /// Client certificate with its chain, in PEM format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Credential>,
-    /// Private key of `certificate`, PEM (PKCS#8).
+    /// Private key of `certificate`, in PEM format (PKCS#8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Credential>,
-    /// Password of `key`, where it is encrypted.
+    /// Password of `key`, if it is encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_password: Option<Credential>,
-    /// Whether a broker's certificate must carry the name it is dialled by (RFC 6125).
+    /// Whether the certificate of a broker must match its host name (RFC 6125).
     pub verify_hostname: bool,
 }
 
@@ -47,46 +47,46 @@ impl Default for Tls {
     }
 }
 
-/// Login by SASL (RFC 4422).
+/// SASL authentication (RFC 4422).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sasl {
-    /// How to log in.
+    /// SASL mechanism. Use `PLAIN` only with TLS: it sends the password unencrypted.
     pub mechanism: SaslMechanism,
-    /// User name, as text; all but OAUTHBEARER. Exactly one of `username` and `usernameFrom`.
+    /// User name, for all mechanisms except OAUTHBEARER. Give exactly one of `username` and `usernameFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub username: Option<String>,
-    /// User name, where it is kept beside the password.
+    /// Where the user name is kept, for example in the Secret that holds the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username_from: Option<Credential>,
-    /// Password; all but OAUTHBEARER.
+    /// Where the password is kept, for all mechanisms except OAUTHBEARER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Credential>,
-    /// Where tokens come from; OAUTHBEARER only.
+    /// Source of the tokens, for OAUTHBEARER only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth: Option<OAuth>,
 }
 
-/// How to log in.
+/// SASL mechanism. Use `PLAIN` only with TLS: it sends the password unencrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SaslMechanism {
-    /// Name and password as they are (RFC 4616): only with TLS, or they can be read on the wire.
+    /// Sends name and password unencrypted (RFC 4616); use it only with TLS.
     #[serde(rename = "PLAIN")]
     Plain,
-    /// Salted challenge and response (RFC 7677).
+    /// Salted challenge-response with SHA-256 (RFC 7677).
     #[serde(rename = "SCRAM-SHA-256")]
     ScramSha256,
-    /// The same with SHA-512.
+    /// Salted challenge-response with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
-    /// A bearer token (RFC 7628).
+    /// OAuth 2.0 bearer token (RFC 7628).
     #[serde(rename = "OAUTHBEARER")]
     OAuthBearer,
 }
 
 impl SaslMechanism {
-    /// The name that Kafka knows it by.
+    /// The name of the mechanism in Kafka's configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
@@ -97,14 +97,14 @@ impl SaslMechanism {
     }
 }
 
-/// Where OAUTHBEARER tokens come from: exactly one of its fields.
+/// Source of OAUTHBEARER tokens. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuth {
-    /// A token that something else renews; read again before each login.
+    /// A token that another process renews. It is read again before each authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Credential>,
-    /// Client credentials that are traded for a token (RFC 6749 §4.4).
+    /// Client credentials to obtain tokens with (RFC 6749 §4.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<OAuthClient>,
 }
@@ -113,54 +113,54 @@ pub struct OAuth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuthClient {
-    /// Token endpoint, `https://…`.
+    /// URL of the token endpoint.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/]+(/\S*)?$"))]
     pub token_url: String,
-    /// Client id.
+    /// Client ID at the identity provider.
     #[schemars(length(min = 1, max = 255))]
     pub client_id: String,
-    /// Client secret.
+    /// Where the client secret is kept.
     pub client_secret: Credential,
-    /// Scopes to ask for, separated by spaces.
+    /// Requested scopes, separated by spaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub scope: Option<String>,
-    /// SASL extensions sent with the token (KIP-342), such as `logicalCluster`.
+    /// SASL extensions to send with the token (KIP-342), such as `logicalCluster`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub extensions: BTreeMap<String, String>,
 }
 
-/// Where a secret text is kept: exactly one of its fields.
+/// Where a credential is kept. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
-    /// A key of a Secret in the namespace of the `WsCluster`; Kubernetes only.
+    /// Key of a Secret in the namespace of the `WsCluster`. Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// A file that the process can read; one trailing newline is ignored. The operator mounts none.
+    /// Path of a file that the process can read. One trailing newline is ignored. The operator does not mount such files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub file: Option<String>,
-    /// An environment variable of the process.
+    /// Environment variable of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub env: Option<String>,
 }
 
-/// A key of a Secret.
+/// Key of a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret.
     #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Key inside the Secret.
+    /// Key in the Secret.
     #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
 
-/// Where a spec may have a [`Credential`].
+/// Paths of all fields of type [`Credential`].
 pub(crate) const CREDENTIALS: [&str; 8] = [
     "spec.source.kafka.security.tls.ca",
     "spec.source.kafka.security.tls.certificate",
@@ -173,7 +173,7 @@ pub(crate) const CREDENTIALS: [&str; 8] = [
 ];
 
 impl Security {
-    /// The credentials that are given, each with its path in the manifest.
+    /// The credentials that the manifest sets, with their paths.
     pub fn credentials(&self) -> impl Iterator<Item = (&'static str, &Credential)> {
         let (tls, sasl) = (self.tls.as_ref(), self.sasl.as_ref());
         let oauth = sasl.and_then(|s| s.oauth.as_ref());
@@ -191,7 +191,7 @@ impl Security {
     }
 }
 
-/// Where a [`Credential`] is kept, once the rules hold.
+/// Where a valid [`Credential`] is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialOrigin<'a> {
     /// A key of a Secret.
@@ -203,7 +203,7 @@ pub enum CredentialOrigin<'a> {
 }
 
 impl Credential {
-    /// Where it is kept; none when no field is given or more than one.
+    /// Where it is kept; `None` unless exactly one field is set.
     pub fn origin(&self) -> Option<CredentialOrigin<'_>> {
         match (&self.secret_ref, &self.file, &self.env) {
             (Some(secret), None, None) => Some(CredentialOrigin::Secret(secret)),

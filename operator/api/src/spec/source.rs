@@ -1,6 +1,4 @@
-//! Where messages come from: a Kafka cluster and how much of its past a shard keeps.
-//!
-//! What a topic's records become stands in [`super::topic`], how a broker is trusted in [`super::security`].
+//! The source of messages: a Kafka cluster, and the history that a shard keeps of it.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::{Security, Topic};
 use crate::units::{Size, Span};
 
-/// Where messages come from.
+/// The source of messages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
-    /// Apache Kafka, or anything that speaks its protocol.
+    /// Apache Kafka, or another broker with the Kafka protocol.
     pub kafka: Kafka,
 }
 
-/// A Kafka cluster and the topics to read. Every shard reads every partition once, without a consumer group.
+/// A Kafka cluster and the topics to read. Every shard reads every partition, without a consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
-    /// Bootstrap addresses, `host:port`. Empty: `wscluster local` starts an embedded, memory-only broker.
+    /// Bootstrap addresses, as `host:port`. If empty, `wscluster local` starts an embedded broker that keeps records in memory;
+    /// the operator requires at least one.
     #[serde(default)]
     #[schemars(
         length(max = 32),
@@ -34,49 +33,51 @@ pub struct Kafka {
         )
     )]
     pub brokers: Vec<String>,
-    /// Topics and the channels their records go to. A topic is read by the first entry that names or matches it.
+    /// Topics to read, and the channels that their records are published to. If several entries match a topic, the first one
+    /// applies.
     #[schemars(length(min = 1, max = 64))]
     pub topics: Vec<Topic>,
-    /// Encryption and login. Absent: plain text, no login.
+    /// Encryption and authentication. Default: neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
-    /// Name of these clients in the brokers' logs, metrics and quotas. Absent: `wscluster-` and the name of the shard.
+    /// Client ID in logs, metrics and quotas of the brokers. Default: `wscluster-` and the name of the shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
     pub client_id: Option<String>,
-    /// Where the shards run, so that they read from the closest replica (KIP-392).
+    /// Rack of the shards, so that they can read from the closest replica (KIP-392).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<Rack>,
-    /// What a reconnecting client can get back.
+    /// Recent records that each shard keeps for reconnecting clients.
     #[serde(default)]
     pub history: History,
-    /// Further librdkafka properties, such as `fetch.wait.max.ms`; not those that this manifest or the shard itself sets.
+    /// Additional librdkafka properties, such as `fetch.wait.max.ms`. Properties that other fields of the manifest or the shard
+    /// itself set are refused.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub properties: BTreeMap<String, String>,
 }
 
-/// Rack (zone) of a shard: exactly one of its fields.
+/// Rack (availability zone) of a shard. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rack {
-    /// The same rack for every shard.
+    /// Rack of all shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub value: Option<String>,
-    /// Environment variable of the shard that holds its rack.
+    /// Environment variable of the shard that contains its rack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub env: Option<String>,
 }
 
-/// How much of the past a shard keeps in memory.
+/// Recent records that each shard keeps in memory for reconnecting clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct History {
-    /// Age of the oldest record kept; 0s keeps none.
+    /// Maximum age of a kept record; `0s` keeps none.
     pub window: Span,
-    /// Bytes kept by one shard, all channels together.
+    /// Maximum size of all kept records of one shard.
     pub max_bytes: Size,
 }
 

@@ -1,4 +1,4 @@
-//! What the processes look like.
+//! The pods of shards and gateways.
 
 use std::collections::BTreeMap;
 
@@ -8,52 +8,52 @@ use k8s_openapi::api::core::v1::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What shard and gateway processes look like.
+/// Pod settings of shards and gateways. `wscluster local` uses only `workers`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Template {
-    /// Shards.
+    /// Pods of the shards.
     pub shard: PodTemplate,
-    /// Gateways.
+    /// Pods of the gateways.
     pub gateway: PodTemplate,
 }
 
-/// One kind of process.
+/// Settings of the pods of shards or of gateways.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodTemplate {
-    /// Container image.
+    /// Container image. Default: the image that the operator is configured with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
-    /// When to pull the image; absent: as Kubernetes decides from its tag.
+    /// When to pull the image. Default: Kubernetes decides by the tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// Secrets to pull the image with.
+    /// Secrets for pulling the image.
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Further environment variables, such as those that `source.kafka.security` names.
+    /// Additional environment variables, such as those that `source.kafka.security` refers to.
     pub env: Vec<EnvVar>,
-    /// Event loops, one thread each; absent: one per CPU the process may use.
+    /// Number of event-loop threads. Default: one per CPU that the process may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<u32>,
-    /// CPU and memory.
+    /// CPU and memory. Default: requests that follow from the capacity, and no limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Labels added to the pods.
+    /// Additional labels of the pods.
     pub labels: BTreeMap<String, String>,
-    /// Annotations added to the pods.
+    /// Additional annotations of the pods.
     pub annotations: BTreeMap<String, String>,
-    /// Node labels the pods need.
+    /// Labels that a node must have to run the pods.
     pub node_selector: BTreeMap<String, String>,
-    /// Scheduling rules.
+    /// Scheduling affinity of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Taints the pods bear.
+    /// Node taints that the pods tolerate.
     pub tolerations: Vec<Toleration>,
-    /// How the pods spread over zones and nodes.
+    /// How the pods spread over zones and nodes. Default: evenly if possible, unless `affinity` is set.
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// Service account of the pods; absent: one without any right.
+    /// Service account of the pods. Default: one that the operator creates; that of the shards has no permissions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
     /// Priority class of the pods.
@@ -61,13 +61,13 @@ pub struct PodTemplate {
     pub priority_class_name: Option<String>,
 }
 
-/// When to pull an image.
+/// When to pull the image. Default: Kubernetes decides by the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
     /// At every start.
     Always,
-    /// When the node does not have it.
+    /// If the node does not have the image.
     IfNotPresent,
-    /// Never; the node must have it.
+    /// Never; the node must have the image.
     Never,
 }

@@ -1,100 +1,108 @@
-//! What the records of a topic become: the channel they go to, the type clients see, and what the record must hold.
+//! Topics: which channel their records are published to, and how a record becomes a message.
 //!
-//! Which templates are legal, and which two may not stand side by side, is decided in [`crate::channel`].
+//! The `channel` module parses channel templates and detects topics that could share a channel.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One topic, or all topics whose name matches a pattern, and how their records become messages.
+/// A topic, or all topics whose names match a pattern, and how their records become messages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Topic {
-    /// Topic name. Exactly one of `name` and `pattern` is given; empty when it is `pattern`.
+    /// Name of a topic. Give exactly one of `name` and `pattern`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
     pub name: String,
-    /// Regular expression (RE2) that a whole topic name must match; topics created later are picked up.
+    /// Regular expression (RE2) that must match the whole name of a topic. Topics that are created later are included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub pattern: Option<String>,
-    /// Channel of a record: text with `{key}`, `{topic}` and `{header:NAME}`.
+    /// Template of the channel that a record is published to: text with the placeholders `{key}`, `{topic}` and
+    /// `{header:NAME}`, such as `{key}.trade`. Two topics must not share a channel.
     #[schemars(length(max = 249), regex(pattern = r"^([^{}\x00-\x1f\x7f]|\{key\}|\{topic\}|\{header:[^{}]+\})+$"))]
     pub channel: String,
-    /// `type` of the message that clients receive.
+    /// Value of `type` in the messages that clients receive.
     #[serde(default = "default_type")]
     #[schemars(length(min = 1, max = 128))]
     pub r#type: String,
-    /// `priority` of the message that clients receive.
+    /// Value of `priority` in the messages that clients receive.
     #[serde(default)]
     pub priority: i32,
-    /// Partitions to create the topic with; embedded broker only.
+    /// Number of partitions that the embedded broker creates the topic with. Ignored with other brokers.
     #[serde(default = "default_partitions")]
     #[schemars(range(min = 1, max = 256))]
     pub partitions: u32,
-    /// How a record is read.
+    /// How a record becomes a message.
     #[serde(default)]
     pub record: RecordOptions,
 }
 
-/// How a record is read.
+/// How a record becomes a message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RecordOptions {
-    /// What the value of a record is, hence how it stands in the message.
+    /// Format of record values. `auto`: JSON becomes `data` as it is, other UTF-8 becomes a string in `data`, other bytes
+    /// become `data_base64`. `json`: `data` is the JSON value; other records are skipped and counted. `text`: `data` is a
+    /// string; records that are not UTF-8 are skipped and counted. `binary`: every value becomes `data_base64`.
     pub value: ValueFormat,
-    /// Record header that holds the `type` of the message; a record without it gets the `type` of the topic.
+    /// Record header with the `type` of the message. A record without this header gets the `type` of the topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub type_header: Option<String>,
-    /// Record header that holds `ts` of the message, in Unix milliseconds; a record without it gets its Kafka timestamp.
+    /// Record header with the `ts` of the message, in Unix milliseconds. A record without this header gets its Kafka timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub timestamp_header: Option<String>,
-    /// Stands in for a key or header that `channel` names and a record lacks. Absent: such a record is skipped and counted.
+    /// Replacement for a key or header that `channel` refers to and a record lacks. Default: such records are skipped and
+    /// counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub missing: Option<String>,
-    /// What a record without a value does.
+    /// What happens with a record without a value. `publish`: subscribers receive `"data": null`, which means that the key was
+    /// deleted. `skip`: the record is not published.
     pub tombstones: Tombstones,
 }
 
-/// What the value of a record is.
+/// Format of record values. `auto`: JSON becomes `data` as it is, other UTF-8 becomes a string in `data`, other bytes become
+/// `data_base64`. `json`: `data` is the JSON value; other records are skipped and counted. `text`: `data` is a string; records
+/// that are not UTF-8 are skipped and counted. `binary`: every value becomes `data_base64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ValueFormat {
-    /// JSON goes to `data` as it is, other UTF-8 to `data` as a string, other bytes to `data_base64`.
+    /// JSON, else text, else binary.
     #[default]
     Auto,
-    /// JSON goes to `data` as it is; a record that is no JSON is skipped and counted.
+    /// JSON only.
     Json,
-    /// UTF-8 goes to `data` as a string; a record that is no UTF-8 is skipped and counted.
+    /// UTF-8 text only.
     Text,
-    /// Every value goes to `data_base64`.
+    /// Any bytes, as Base64.
     Binary,
 }
 
-/// What a record without a value does.
+/// What happens with a record without a value. `publish`: subscribers receive `"data": null`, which means that the key was
+/// deleted. `skip`: the record is not published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Tombstones {
-    /// Subscribers receive `"data": null`: the thing named by the key is gone.
+    /// Subscribers receive `"data": null`.
     #[default]
     Publish,
-    /// Nobody hears of it.
+    /// The record is not published.
     Skip,
 }
 
-/// How topics are chosen.
+/// How an entry selects topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicSelector<'a> {
-    /// The one topic of this name.
+    /// The topic with this name.
     Name(&'a str),
-    /// Every topic whose whole name matches.
+    /// Every topic whose whole name matches this regular expression.
     Pattern(&'a str),
 }
 
 impl Topic {
-    /// One topic by its name, with the defaults of a manifest.
+    /// A topic by name, with the defaults of a manifest.
     pub fn named(name: impl Into<String>, channel: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -105,7 +113,7 @@ impl Topic {
         }
     }
 
-    /// How topics are chosen.
+    /// How an entry selects topics.
     pub fn selector(&self) -> TopicSelector<'_> {
         match &self.pattern {
             Some(pattern) => TopicSelector::Pattern(pattern),
