@@ -1,8 +1,9 @@
-//! The operator's admin port: `/livez`, `/readyz` and `/metrics`.
+//! The admin port of the operator: `/livez`, `/readyz` and `/metrics`.
 //!
-//! `/livez` fails only where a restart would help: when a watch has not even tried to list, to watch or to read for 15 minutes. It
-//! does so at least every 5 minutes by itself. An API server that is away is no reason: each attempt to reach it is a sign of life.
-//! `/readyz` turns good after the first list of every watch; a replica without the lease is ready as well, its caches being warm.
+//! `/livez` fails only if a restart could help: if a watch has not attempted to list, watch or read anything for 15 minutes.
+//! Every watch does so at least every 5 minutes. An unreachable API server does not fail it, because each attempt to reach
+//! it counts. `/readyz` succeeds after the first list of every watch. A replica without the lease is ready, too, because its
+//! caches are warm.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,27 +22,27 @@ use tokio::sync::watch;
 
 use crate::metrics::{Metrics, WatchName};
 
-/// Three times as long as a quiet watch lasts before it is begun anew.
+/// Three times the interval at which an idle watch is renewed.
 const STUCK_AFTER: Duration = Duration::from_mins(15);
 
-/// Why the admin server cannot run.
+/// The admin port cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to listen on {address}: {source}; give another --admin, or stop what listens there")]
+#[error(
+    "failed to listen on {address}: {source}; choose another address with --admin, or stop the process that uses it"
+)]
 pub struct AdminError {
-    /// The address.
     address: SocketAddr,
-    /// Why.
     source: std::io::Error,
 }
 
-/// Serves on `address` until the process ends. `ready` turns true after the first lists.
-pub async fn serve(
+/// Serves on `address` until the process ends. `ready` becomes true after the first list of every watch.
+pub(crate) async fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     ready: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = std::io::Result<()>>, AdminError> {
     let listener = match TcpListener::bind(address).await {
-        // A machine without IPv6 has no such address.
+        // Without IPv6 there is no such address.
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
@@ -53,9 +54,11 @@ pub async fn serve(
 }
 
 fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {
-    let mut registry = Registry::with_prefix("wscluster_operator");
-    metrics.register(&mut registry);
-    registry.register_collector(Box::new(Now(Arc::clone(&metrics))));
+    let mut registry = Registry::default();
+    let prefixed = registry.sub_registry_with_prefix("wscluster_operator");
+    metrics.register(prefixed);
+    prefixed.register_collector(Box::new(WatchAges(Arc::clone(&metrics))));
+    registry.register_collector(Box::new(ProcessMemory));
     let registry = Arc::new(registry);
     Router::new()
         .route("/livez", get(move || async move { alive(&metrics) }))
@@ -96,25 +99,31 @@ fn name((kind, namespace): &WatchName) -> String {
     namespace.as_ref().map_or_else(|| (*kind).to_owned(), |namespace| format!("{kind} in {namespace}"))
 }
 
-/// What is told as it is when somebody asks.
 #[derive(Debug)]
-struct Now(Arc<Metrics>);
+struct WatchAges(Arc<Metrics>);
 
-impl Collector for Now {
+impl Collector for WatchAges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "Time since the API server last said anything on a watch";
+        let help = "Time since the last answer of the API server on a watch";
         let mut ages = encoder.encode_descriptor("watch_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         for ((kind, namespace), age) in self.0.ages() {
             let labels = [("kind", kind), ("namespace", namespace.as_deref().unwrap_or_default())];
             ages.encode_family(&labels)?.encode_gauge(&age.as_secs_f64())?;
         }
-        let help = "Memory of this process that is resident";
-        if let Some(bytes) = resident_bytes() {
-            let mut memory =
-                encoder.encode_descriptor("process_resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
-            memory.encode_gauge(&bytes)?;
-        }
         Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ProcessMemory;
+
+impl Collector for ProcessMemory {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(bytes) = resident_bytes() else { return Ok(()) };
+        let help = "Resident memory of the process";
+        encoder
+            .encode_descriptor("process_resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?
+            .encode_gauge(&bytes)
     }
 }
 
@@ -130,7 +139,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::client::Call;
+    use crate::api_call::Call;
 
     async fn ask(metrics: &Arc<Metrics>, ready: bool, path: &str) -> (StatusCode, String) {
         let (_, ready) = watch::channel(ready);
@@ -148,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_is_away_is_no_reason_to_restart() {
+    async fn an_unreachable_api_server_is_no_reason_to_restart() {
         let metrics = watched();
         let call = Call { verb: "watch", kind: "pods", namespace: Some("shop".to_owned()) };
         for _ in 0..100 {
@@ -165,12 +174,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_does_nothing_is() {
+    async fn a_watch_without_any_attempt_is_a_reason_to_restart() {
         let metrics = watched();
         advance(STUCK_AFTER).await;
         assert_eq!(ask(&metrics, true, "/livez").await.0, StatusCode::OK);
         advance(Duration::from_secs(1)).await;
-        // The watch of another namespace says nothing about this one.
+        // The watch of another namespace does not count for this one.
         metrics.began(&Call { verb: "watch", kind: "pods", namespace: None });
         let (status, text) = ask(&metrics, true, "/livez").await;
         assert_eq!((status, &*text), (StatusCode::SERVICE_UNAVAILABLE, "stuck: the watch of pods in shop\n"));
@@ -183,13 +192,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_calls_by_verb_kind_and_answer() {
+    async fn counts_requests_by_verb_kind_and_answer() {
         let metrics = watched();
         metrics
             .called(&Call { verb: "patch", kind: "wsclusters/status", namespace: Some("shop".to_owned()) }, "conflict");
         let (_, text) = ask(&metrics, true, "/metrics").await;
         let line =
-            "wscluster_operator_api_calls_total{verb=\"patch\",kind=\"wsclusters/status\",answer=\"conflict\"} 1";
+            "wscluster_operator_api_requests_total{verb=\"patch\",kind=\"wsclusters/status\",answer=\"conflict\"} 1";
         assert!(text.contains(line), "{text}");
+    }
+
+    #[tokio::test]
+    async fn series_exist_before_the_first_event() {
+        let (_, text) = ask(&watched(), true, "/metrics").await;
+        for line in [
+            concat!("wscluster_operator_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "wscluster_operator_errors_total{category=\"NameTaken\"} 0",
+            "wscluster_operator_drain_requests_total{outcome=\"failed\"} 0",
+            "wscluster_operator_health_requests_total{outcome=\"answered\"} 0",
+            "wscluster_operator_reconcile_duration_seconds_count 0",
+            "wscluster_operator_leader 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
+        }
+        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
     }
 }

@@ -1,18 +1,18 @@
-//! What a call to the API server is about, from its method and path: a verb and a kind, both bounded.
+//! Classifies calls to the API server by verb and kind, for metrics.
 //!
-//! Only kinds that the operator has business with keep their name, so that no path can make a new time series.
+//! Both come from fixed sets, so that no path can create a new time series.
 
 use hyper::{Method, StatusCode, Uri};
 
-/// Verb and kind of a call.
+/// A call to the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Call {
-    /// As in Kubernetes' own rules: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
-    pub verb: &'static str,
-    /// Plural of the kind, with its subresource; `other` for what the operator does not know.
-    pub kind: &'static str,
-    /// Namespace, where the path names one.
-    pub namespace: Option<String>,
+pub(crate) struct Call {
+    /// A verb of Kubernetes' authorization: `get`, `list`, `watch`, `create`, `update`, `patch` or `delete`.
+    pub(crate) verb: &'static str,
+    /// Plural of the kind, with its subresource; `other` for unknown kinds.
+    pub(crate) kind: &'static str,
+    /// Namespace, if the path contains one.
+    pub(crate) namespace: Option<String>,
 }
 
 const KINDS: [&str; 15] = [
@@ -34,7 +34,7 @@ const KINDS: [&str; 15] = [
 ];
 
 impl Call {
-    /// Reads a path such as `/apis/apps/v1/namespaces/shop/statefulsets/prices`.
+    /// Parses a path such as `/apis/apps/v1/namespaces/shop/statefulsets/prices`.
     pub(crate) fn of(method: &Method, uri: &Uri) -> Self {
         let mut parts = uri.path().split('/').filter(|part| !part.is_empty());
         match parts.next() {
@@ -67,16 +67,19 @@ impl Call {
         Self { verb, kind, namespace }
     }
 
-    /// Whether it changes anything.
+    /// Whether it changes an object.
     pub(crate) fn writes(&self) -> bool {
         matches!(self.verb, "create" | "update" | "patch" | "delete")
     }
 }
 
-/// A status code, in few words: those that mean something of their own to a controller, and the class of all others.
+/// The label of a successful answer.
+pub(crate) const OK: &str = "ok";
+
+/// The label of a status code: codes with a meaning of their own for a controller, and the class of all others.
 pub(crate) fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
-        200..=299 => "ok",
+        200..=299 => OK,
         403 => "forbidden",
         404 => "not_found",
         409 => "conflict",
@@ -93,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_verb_kind_and_namespace() {
+    fn finds_verb_kind_and_namespace() {
         for (method, path, verb, kind, namespace) in [
             ("GET", "/apis/wscluster.dev/v1alpha1/wsclusters?limit=500", "list", "wsclusters", None),
             (
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_writes_from_reads() {
+    fn distinguishes_writes_from_reads() {
         for (method, writes) in [("GET", false), ("POST", true), ("PUT", true), ("PATCH", true), ("DELETE", true)] {
             assert_eq!(Call::of(&method.parse().unwrap(), &"/api/v1/pods".parse().unwrap()).writes(), writes);
         }

@@ -1,12 +1,12 @@
-//! Puts the objects of a cluster in place by server-side apply, and removes those that it does not have any more.
+//! Applies the objects of a cluster by server-side apply, and deletes objects that the cluster no longer has.
 //!
-//! Only fields that are built are sent, so what people or autoscalers add stays theirs. Where the live object already carries all of
-//! it, nothing is sent. An object that is somebody else's is never touched.
+//! Only built fields are sent, so fields that users or autoscalers add remain theirs. If the live object already contains all
+//! of them, nothing is sent. An object that belongs to somebody else is never touched.
 
+mod contains;
 mod failure;
 mod orphans;
 mod patch;
-mod same;
 
 use std::marker::PhantomData;
 
@@ -16,39 +16,37 @@ use kube::Client;
 use wscluster_api::WsCluster;
 
 use crate::build::{Applied, Prepared, Resources};
-use crate::live::{Cached, Live};
+use crate::caches::{Cached, Caches};
 
-pub use failure::ApplyError;
+pub(crate) use failure::ApplyError;
 
-/// Annotation with the hash of what was applied last.
-pub const APPLIED: &str = "wscluster.dev/applied";
+/// Annotation with the hash of the object that was applied last.
+pub(crate) const APPLIED: &str = "wscluster.dev/applied";
 
-/// Field manager of everything that is applied.
-pub const MANAGER: &str = "wscluster-operator";
+/// Field manager of applied objects.
+pub(crate) const MANAGER: &str = "wscluster-operator";
 
-/// Where objects are applied, and for whom.
+/// Where objects are applied, and for which cluster.
 #[derive(Clone, Copy)]
-struct Target<'a> {
+struct ApplyTarget<'a> {
     client: &'a Client,
-    live: &'a Live,
+    caches: &'a Caches,
     cluster: &'a WsCluster,
 }
 
-/// Applies `resources` of `cluster`, in an order in which none waits for a later one, and stops at the first that fails.
+/// Applies `resources` of `cluster` in an order in which no object depends on a later one, and stops at the first failure.
 ///
-/// `live` must have listed once; `cluster` must come from the API server.
-///
-/// Boxed, as it holds many objects.
-pub fn apply<'a>(
+/// `caches` must be complete, and `cluster` must come from the API server. Boxed, because the future holds many objects.
+pub(crate) fn apply<'a>(
     client: &'a Client,
-    live: &'a Live,
+    caches: &'a Caches,
     cluster: &'a WsCluster,
     resources: Resources<Prepared>,
 ) -> BoxFuture<'a, Result<Resources<Applied>, ApplyError>> {
-    Box::pin(all(Target { client, live, cluster }, resources))
+    Box::pin(all(ApplyTarget { client, caches, cluster }, resources))
 }
 
-async fn all(to: Target<'_>, resources: Resources<Prepared>) -> Result<Resources<Applied>, ApplyError> {
+async fn all(to: ApplyTarget<'_>, resources: Resources<Prepared>) -> Result<Resources<Applied>, ApplyError> {
     let Resources {
         shard_account,
         gateway_account,
@@ -87,15 +85,15 @@ async fn all(to: Target<'_>, resources: Resources<Prepared>) -> Result<Resources
     Ok(applied)
 }
 
-impl Target<'_> {
-    /// Whether `object` belongs to this very cluster, not to an earlier one of its name.
+impl ApplyTarget<'_> {
+    /// Whether `object` belongs to this cluster, and not to an earlier one with the same name.
     fn owns<K: Cached>(&self, object: &K) -> bool {
         let uid = self.cluster.metadata.uid.as_deref();
         uid.is_some() && controller(object).is_some_and(|owner| Some(owner.uid.as_str()) == uid)
     }
 }
 
-/// The one owner that looks after an object.
+/// The controlling owner of an object.
 fn controller<K: Cached>(object: &K) -> Option<&OwnerReference> {
     object.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }

@@ -1,15 +1,15 @@
-//! Every object of a cluster, from its manifest: pure, and the same each time.
+//! Builds every Kubernetes object of a cluster from its manifest: pure and deterministic.
 //!
-//! One file an object, or a piece that several share. Nothing here knows what is there already: the two figures that were
-//! decided from it come in as [`Decided`]. Secrets are named, never read.
+//! One file per object, or per piece that several share. Nothing here depends on existing objects; the two numbers that do are
+//! passed in as [`Decided`]. Secrets are referred to, never read.
 
 mod account;
 mod budget;
-pub mod config;
+pub(crate) mod config;
 mod container;
 mod gateways;
-pub mod labels;
-pub mod names;
+pub(crate) mod labels;
+pub(crate) mod names;
 mod pod;
 mod policy;
 mod resources;
@@ -18,35 +18,35 @@ mod shards;
 
 use std::marker::PhantomData;
 
-pub use wscluster_api::Part;
+pub(crate) use wscluster_api::Part;
 use wscluster_api::WsCluster;
 
 use crate::settings::Settings;
 
 pub(crate) use pod::grace;
-pub use resources::{Applied, Prepared, Resources};
+pub(crate) use resources::{Applied, Prepared, Resources};
 
-/// What was decided about the shards, apart from what they are.
+/// The decisions of the plan that the `StatefulSet` contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decided {
+pub(crate) struct Decided {
     /// Replicas of the `StatefulSet`.
-    pub replicas: u32,
-    /// Pods below this ordinal stay on the revision they have.
-    pub partition: u32,
+    pub(crate) replicas: u32,
+    /// Pods below this ordinal keep their revision.
+    pub(crate) partition: u32,
 }
 
-/// The revision of shards that are as `cluster` wants them: a hash of their pod template and of their part of the manifest.
-pub fn shard_revision(cluster: &WsCluster, settings: &Settings) -> String {
+/// The revision of the shards that `cluster` asks for: a hash of their pod template and of their part of the manifest.
+pub(crate) fn shard_revision(cluster: &WsCluster, settings: &Settings) -> String {
     pod::revision(&shards::template(cluster, settings))
 }
 
-/// The revision of gateways that are as `cluster` wants them.
-pub fn gateway_revision(cluster: &WsCluster, settings: &Settings) -> String {
+/// The revision of the gateways that `cluster` asks for.
+pub(crate) fn gateway_revision(cluster: &WsCluster, settings: &Settings) -> String {
     pod::revision(&gateways::template(cluster, settings))
 }
 
-/// Every object of `cluster`.
-pub fn build(cluster: &WsCluster, settings: &Settings, decided: Decided) -> Resources<Prepared> {
+/// Builds every object of `cluster`.
+pub(crate) fn build(cluster: &WsCluster, settings: &Settings, decided: Decided) -> Resources<Prepared> {
     Resources {
         shard_account: account::account(cluster, Part::Shard),
         gateway_account: account::account(cluster, Part::Gateway),
@@ -66,7 +66,7 @@ pub fn build(cluster: &WsCluster, settings: &Settings, decided: Decided) -> Reso
     }
 }
 
-/// Environment variables that a part gets from here.
+/// Environment variables that the operator sets in the pods of a part.
 pub(crate) fn reserved_env(part: Part) -> &'static [&'static str] {
     match part {
         Part::Shard => &shards::ENV,

@@ -1,5 +1,4 @@
-//! The objects as the watches last saw them, one store a kind. Only objects that carry the operator's label are in it,
-//! and pods that belong to them.
+//! Caches of the watched objects, one per kind: objects with the operator's label, and the pods that belong to them.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
@@ -13,34 +12,34 @@ use serde::de::DeserializeOwned;
 
 macro_rules! kinds {
     ($($field:ident: $kind:ty,)*) => {
-        /// What is there, to read.
+        /// The caches, for reading.
         #[derive(Clone, Debug)]
-        pub struct Live {
-            $(#[doc = concat!("Every `", stringify!($kind), "`.")] pub $field: Store<$kind>,)*
+        pub(crate) struct Caches {
+            $(pub(crate) $field: Store<$kind>,)*
         }
 
-        /// The ends that watches write to.
+        /// The writers of the caches, for the watches.
         #[derive(Debug)]
-        pub struct Writers {
-            $(#[doc = concat!("Every `", stringify!($kind), "`.")] pub $field: Writer<$kind>,)*
+        pub(crate) struct CacheWriters {
+            $(pub(crate) $field: Writer<$kind>,)*
         }
 
-        /// Empty stores, and the ends that fill them.
-        pub fn live() -> (Live, Writers) {
+        /// Empty caches and their writers.
+        pub(crate) fn caches() -> (Caches, CacheWriters) {
             $(let $field = store();)*
-            (Live { $($field: $field.0,)* }, Writers { $($field: $field.1,)* })
+            (Caches { $($field: $field.0,)* }, CacheWriters { $($field: $field.1,)* })
         }
 
         $(impl Cached for $kind {
-            fn store(live: &Live) -> &Store<Self> {
-                &live.$field
+            fn store(caches: &Caches) -> &Store<Self> {
+                &caches.$field
             }
         })*
     };
 }
 
-/// A kind that is watched.
-pub trait Cached:
+/// A watched kind.
+pub(crate) trait Cached:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + std::fmt::Debug
@@ -50,8 +49,8 @@ pub trait Cached:
     + Sync
     + 'static
 {
-    /// Its store.
-    fn store(live: &Live) -> &Store<Self>;
+    /// The cache of this kind.
+    fn store(caches: &Caches) -> &Store<Self>;
 }
 
 kinds! {

@@ -1,8 +1,6 @@
-//! The Kubernetes client of the operator: every call is counted, bounded in time, and a write is only made while the lease is held.
+//! The Kubernetes client. It counts every call, limits its duration, and permits writes only while the lease is held.
 //!
-//! One layer around kube's own stack does it, so no caller can forget. A write that is under way when the lease ends is given up.
-
-mod call;
+//! A layer around kube's client does this, so that no caller can forget it. A write is abandoned when the lease ends.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,35 +13,35 @@ use kube::{Client, Config};
 use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Layer, Service};
 
-pub use self::call::Call;
-use crate::lease::Until;
+use crate::api_call::{self, Call};
+use crate::lease::WriteDeadline;
 use crate::metrics::Metrics;
 
-/// How long the API server may take to answer, watches aside: theirs is the time until they begin.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time until the API server answers. For a watch, the time until the stream starts.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a call was not made, or was given up.
+/// Why a call was not made, or was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// Only the holder of the lease writes.
+pub(crate) enum CallError {
+    /// Only the holder of the lease may write.
     #[error("the lease is not held: another operator may be writing")]
     Fenced,
-    /// The API server is slow.
-    #[error("no answer within {PATIENCE:?}")]
+    /// The API server did not answer in time.
+    #[error("no answer within {TIMEOUT:?}")]
     Slow,
 }
 
-/// A client for everything but the lease itself: it writes only while `until` allows it.
-pub fn fenced(config: Config, metrics: &Arc<Metrics>, until: Until) -> Result<Client, kube::Error> {
+/// A client that writes only until the deadline in `until`.
+pub(crate) fn fenced(config: Config, metrics: &Arc<Metrics>, until: WriteDeadline) -> Result<Client, kube::Error> {
     build(config, metrics, Some(until))
 }
 
-/// A client for the lease.
-pub fn unfenced(config: Config, metrics: &Arc<Metrics>) -> Result<Client, kube::Error> {
+/// A client for the lease itself.
+pub(crate) fn unfenced(config: Config, metrics: &Arc<Metrics>) -> Result<Client, kube::Error> {
     build(config, metrics, None)
 }
 
-fn build(config: Config, metrics: &Arc<Metrics>, until: Option<Until>) -> Result<Client, kube::Error> {
+fn build(config: Config, metrics: &Arc<Metrics>, until: Option<WriteDeadline>) -> Result<Client, kube::Error> {
     let layer = Watched { metrics: Arc::clone(metrics), until };
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
@@ -51,7 +49,7 @@ fn build(config: Config, metrics: &Arc<Metrics>, until: Option<Until>) -> Result
 #[derive(Clone)]
 struct Watched {
     metrics: Arc<Metrics>,
-    until: Option<Until>,
+    until: Option<WriteDeadline>,
 }
 
 impl<S> Layer<S> for Watched {
@@ -85,7 +83,7 @@ where
         let call = Call::of(request.method(), request.uri());
         let metrics = Arc::clone(&self.around.metrics);
         let now = Instant::now();
-        let (mut deadline, mut late) = (now + PATIENCE, CallError::Slow);
+        let (mut deadline, mut late) = (now + TIMEOUT, CallError::Slow);
         if let (true, Some(until)) = (call.writes(), &self.around.until) {
             let until = until.borrow().filter(|until| *until > now);
             let Some(until) = until else {
@@ -101,7 +99,7 @@ where
         Box::pin(async move {
             match timeout_at(deadline, answer).await {
                 Ok(Ok(response)) => {
-                    metrics.called(&call, call::class(response.status()));
+                    metrics.called(&call, api_call::class(response.status()));
                     Ok(response)
                 }
                 Ok(Err(error)) => {
@@ -152,15 +150,15 @@ mod tests {
             assert_eq!(send(Some(Duration::ZERO), method, "/api/v1/pods").await, Some(CallError::Fenced), "{method}");
             assert_eq!(send(held, method, "/api/v1/pods").await, None, "{method}");
         }
-        assert_eq!(send(None, "GET", "/api/v1/pods").await, None, "a standby reads");
+        assert_eq!(send(None, "GET", "/api/v1/pods").await, None, "a standby may read");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn gives_up_a_write_when_the_lease_ends() {
+    async fn abandons_a_write_when_the_lease_ends() {
         let began = Instant::now();
         assert_eq!(send(Some(Duration::from_secs(5)), "PATCH", "/slow").await, Some(CallError::Fenced));
         assert_eq!(began.elapsed(), Duration::from_secs(5));
         assert_eq!(send(Some(Duration::from_secs(500)), "PATCH", "/slow").await, Some(CallError::Slow));
-        assert_eq!(began.elapsed(), Duration::from_secs(5) + PATIENCE);
+        assert_eq!(began.elapsed(), Duration::from_secs(5) + TIMEOUT);
     }
 }

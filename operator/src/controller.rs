@@ -1,15 +1,15 @@
-//! The loop: observe → validate → plan → build → apply → act → status, one cluster at a time, as often as anything moves.
+//! The main loop: observe → validate → plan → build → apply → execute → write the status, for one cluster at a time.
 //!
-//! A reconcile of a cluster where nothing moved reads caches and writes nothing. Only the holder of the lease gets this far. A cluster
-//! that fails is tried again later and later; until then its status goes on telling the truth.
+//! A reconcile of a settled cluster reads caches and writes nothing. Only the holder of the lease reconciles. A cluster that
+//! fails is retried with increasing delays, and its status stays up to date meanwhile.
 
-mod announce;
 mod backoff;
 mod failure;
 mod malformed;
 mod memory;
-mod target;
-mod write;
+mod planning;
+mod rollout_notes;
+mod write_status;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,44 +26,38 @@ use tracing::{Instrument as _, warn};
 use wscluster_api::WsCluster;
 use wscluster_plan::Plan;
 
-pub use self::failure::ReconcileError;
+pub(crate) use self::failure::ReconcileError;
 use self::memory::Memory;
-pub use self::target::APPROVE;
-use crate::act::{Actor, act, rebalance, take_back};
 use crate::apply::apply;
 use crate::build::{Decided, build, grace};
 use crate::events::Events;
-use crate::events::transitions::transitions;
-use crate::health::{ClusterName, Health};
-use crate::lease::Until;
-use crate::metrics::Metrics;
-use crate::observe::{self, Observed, observe};
+use crate::execute::{Executor, cancel_drains, execute, rebalance};
+use crate::health::{ClusterName, HealthProber};
+use crate::lease::WriteDeadline;
+use crate::metrics::{ErrorCategory, Metrics};
+use crate::observe::{self, ObservedCluster, observe};
 use crate::settings::Settings;
-use crate::status::{Input, Moved, Outcome, Target, moved, status};
+use crate::status::{ApplyOutcome, RolloutTarget, StatusChange, StatusInput, change, status, transitions};
 use crate::validate::validate;
 use crate::watch::{Guarded, Scope};
 
-/// Reconciles under way at once.
+/// Concurrent reconciles.
 const AT_ONCE: u16 = 16;
-/// Events that come together are one reconcile.
-const TOGETHER: Duration = Duration::from_millis(100);
-/// A look at every cluster although nothing was heard of it.
-const UNASKED: Duration = Duration::from_mins(5);
+/// Events within this time are handled by one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Every cluster is reconciled at least this often.
+const RESYNC: Duration = Duration::from_mins(5);
 
-/// What every reconcile shares.
-pub struct Operator {
+/// What all reconciles share.
+pub(crate) struct Operator {
     /// Writes only while the lease is held.
-    pub client: Client,
-    /// What the operator was told for all clusters.
-    pub settings: Settings,
-    /// How shards are.
-    pub health: Health,
-    /// Tells people.
-    pub events: Events,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) health: HealthProber,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
     /// Until when this process may write.
-    pub until: Until,
+    pub(crate) until: WriteDeadline,
     memories: Mutex<HashMap<ClusterName, Arc<tokio::sync::Mutex<Memory>>>>,
 }
 
@@ -73,32 +67,31 @@ struct Context {
 }
 
 impl Operator {
-    /// Knows no cluster yet.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         settings: Settings,
-        health: Health,
+        health: HealthProber,
         events: Events,
         metrics: Arc<Metrics>,
-        until: Until,
+        until: WriteDeadline,
     ) -> Self {
         Self { client, settings, health, events, metrics, until, memories: Mutex::default() }
     }
 
     /// Whether this process may write now.
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.until.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Forgets what another process will find out for itself.
-    pub fn rest(&self) {
+    /// Forgets all clusters, because another process leads.
+    pub(crate) fn stand_by(&self) {
         self.health.forget_all();
         self.lock().clear();
     }
 
-    fn actor<'a>(&'a self, cluster: &'a WsCluster) -> Actor<'a> {
+    fn executor<'a>(&'a self, cluster: &'a WsCluster) -> Executor<'a> {
         let Self { client, health, metrics, until, .. } = self;
-        Actor { client, health, metrics, cluster, until }
+        Executor { client, health, metrics, cluster, until }
     }
 
     fn memory(&self, cluster: &ClusterName) -> Arc<tokio::sync::Mutex<Memory>> {
@@ -115,17 +108,17 @@ impl Operator {
     }
 }
 
-/// Reconciles the clusters that `named` names, until it ends; what is under way then is finished.
-pub async fn run(operator: Arc<Operator>, scope: Scope, named: impl Stream<Item = ObjectRef<Guarded>>) {
+/// Reconciles the clusters in `queue` until it ends. Running reconciles are completed.
+pub(crate) async fn run(operator: Arc<Operator>, scope: Scope, queue: impl Stream<Item = ObjectRef<Guarded>>) {
     let (clusters, namespace) = (scope.clusters.clone(), scope.namespace.clone());
     let known = clusters.clone();
     let context = Arc::new(Context { operator: Arc::clone(&operator), scope });
-    let config = Config::default().concurrency(AT_ONCE).debounce(TOGETHER);
-    let named = named.map(Ok::<_, std::convert::Infallible>);
+    let config = Config::default().concurrency(AT_ONCE).debounce(DEBOUNCE);
+    let queue = queue.map(Ok::<_, std::convert::Infallible>);
     let reconcile = |object, context| Box::pin(reconcile(object, context));
-    let done = applier(reconcile, retry, context, clusters, named, config);
-    let mut done = std::pin::pin!(done);
-    while let Some(result) = done.next().await {
+    let results = applier(reconcile, retry, context, clusters, queue, config);
+    let mut results = std::pin::pin!(results);
+    while let Some(result) = results.next().await {
         operator.metrics.clusters(namespace.as_deref(), known.len());
         match result {
             Ok(_) => {}
@@ -135,7 +128,7 @@ pub async fn run(operator: Arc<Operator>, scope: Scope, named: impl Stream<Item 
             Err(ControllerError::ReconcilerFailed(error, cluster)) => {
                 warn!(namespace = cluster.namespace, cluster = cluster.name, error = %chain(&error), "reconcile failed");
             }
-            Err(error) => warn!(%error, "controller"),
+            Err(error) => warn!(%error, "controller failed"),
         }
     }
 }
@@ -153,7 +146,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The delay after an error is the one that [`backoff`] has counted already.
+/// Retries after the delay that [`backoff`] has computed.
 fn retry(_: Arc<Guarded>, error: &ReconcileError, _: Arc<Context>) -> Action {
     Action::requeue(error.retry)
 }
@@ -166,7 +159,7 @@ async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action
     let metadata = object.meta();
     let name: ClusterName = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
     if metadata.deletion_timestamp.is_some() {
-        // Everything it owns goes with it.
+        // Kubernetes deletes everything that it owns.
         operator.forget(&name);
         return Ok(Action::await_change());
     }
@@ -174,22 +167,22 @@ async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action
     let began = Instant::now();
     let memory = operator.memory(&name);
     let mut memory = memory.lock().await;
-    memory.meet(metadata.uid.as_deref().unwrap_or_default());
+    memory.reset_unless(metadata.uid.as_deref().unwrap_or_default());
     let result = match &object.0 {
         Ok(cluster) => Box::pin(cycle(operator, &context.scope, cluster, &name, &mut memory)).instrument(span).await,
-        Err(invalid) => malformed::tell(operator, invalid, &mut memory).instrument(span).await,
+        Err(invalid) => malformed::report(operator, invalid, &mut memory).instrument(span).await,
     };
     if let Err(error) = &result
         && error.is_fenced()
     {
-        // The next holder of the lease does it.
+        // The next holder of the lease continues.
         return Ok(Action::await_change());
     }
     operator.metrics.reconciled(began.elapsed(), result.as_ref().err().map(ReconcileError::category));
     result.map(Action::requeue)
 }
 
-/// One turn; the time until the next one that nobody asks for.
+/// Reconciles a cluster once. Returns the time until the next reconcile if nothing happens before.
 async fn cycle(
     operator: &Operator,
     scope: &Scope,
@@ -198,12 +191,12 @@ async fn cycle(
     memory: &mut Memory,
 ) -> Result<Duration, ReconcileError> {
     let Operator { client, health, .. } = operator;
-    let mut observed = observe(cluster, &scope.live, health).await;
-    memory.know(&mut observed);
+    let mut observed = observe(cluster, &scope.caches, health).await;
+    memory.prefer_applied(&mut observed);
     if memory.missing.note(&observed) {
-        let why = observe::refused(client, &observed).await.unwrap_or_else(|error| {
-            operator.metrics.failed("list_events");
-            warn!(%error, "events of a StatefulSet not read");
+        let why = observe::refusal(client, &observed).await.unwrap_or_else(|error| {
+            operator.metrics.failed(ErrorCategory::EventsNotRead);
+            warn!(%error, "failed to list the Events of a StatefulSet");
             None
         });
         memory.missing.answered(why);
@@ -218,20 +211,20 @@ async fn cycle(
         (target, Some(plan))
     } else {
         let shards = previous.desired_shards.unwrap_or(cluster.spec.shards);
-        (Target { shards, ..Target::default() }, None)
+        (RolloutTarget { shards, ..RolloutTarget::default() }, None)
     };
     let outcome = match &plan {
         None => {
-            let halt = memory.halt(cluster, &observed);
-            let done = take_back(operator.actor(cluster), &observed, &halt).await;
-            operator.events.tell(&cluster.object_ref(&()), done).await;
-            Outcome::Invalid(violations)
+            let plan = memory.paused_plan(cluster, &observed);
+            let notes = cancel_drains(operator.executor(cluster), &observed, &plan).await;
+            operator.events.publish(&cluster.object_ref(&()), notes).await;
+            ApplyOutcome::Invalid(violations)
         }
         Some(plan) => Box::pin(carry_out(operator, scope, cluster, &mut observed, plan, memory)).await?,
     };
 
     let now = Time(Timestamp::now());
-    let input = Input {
+    let input = StatusInput {
         cluster,
         observed: &observed,
         target: &target,
@@ -241,15 +234,15 @@ async fn cycle(
         now: &now,
     };
     let next = status(&input);
-    let how_much = moved(&previous, &next);
-    let due = memory.counts_due();
-    match how_much {
-        Moved::Nothing => {}
-        Moved::Counts if !due.is_zero() => {}
-        Moved::Counts | Moved::Transition => {
-            write::status(operator, cluster, &next, memory).await?;
-            let notes = transitions(&previous, &next);
-            operator.events.tell(&cluster.object_ref(&()), notes).await;
+    let change = change(&previous, &memory.subjects(), &next);
+    let due = memory.numbers_due();
+    match change {
+        StatusChange::Nothing => {}
+        StatusChange::Numbers if !due.is_zero() => {}
+        StatusChange::Numbers | StatusChange::Transition => {
+            let notes = transitions(&previous, &next.object);
+            write_status::write_status(operator, cluster, next, memory).await?;
+            operator.events.publish(&cluster.object_ref(&()), notes).await;
         }
     }
 
@@ -257,59 +250,59 @@ async fn cycle(
         return Err(error);
     }
     let look_again = plan.and_then(|plan| plan.look_again);
-    let counts = (how_much == Moved::Counts && !due.is_zero()).then_some(due);
+    let numbers = (change == StatusChange::Numbers && !due.is_zero()).then_some(due);
     let missing = memory.missing.look_again();
     let round = memory.rounds.look_again(observe::now());
-    let reconnecting = memory.reconnecting.as_ref().and_then(|(_, reconnecting)| reconnecting.look_again(observe::now()));
-    let unasked = UNASKED.mul_f64(rand::random_range(0.8..1.2));
-    let ends = observed.should_end(grace(cluster.spec.drain.deadline.0));
-    let asked = [look_again, counts, missing, round, reconnecting, ends];
-    let soonest = asked.into_iter().flatten().min().unwrap_or(unasked).min(unasked);
+    let reconnecting = memory.reconnecting.as_ref().and_then(|(_, counter)| counter.look_again(observe::now()));
+    let resync = RESYNC.mul_f64(rand::random_range(0.8..1.2));
+    let termination = observed.termination_due(grace(cluster.spec.drain.deadline.0));
+    let requested = [look_again, numbers, missing, round, reconnecting, termination];
+    let soonest = requested.into_iter().flatten().min().unwrap_or(resync).min(resync);
     tracing::debug!(cluster = name.1, ?soonest, "reconciled");
-    // A plan may ask for a look at once; the objects it waits for need a moment to change.
-    Ok(soonest.max(TOGETHER))
+    // A plan may ask to be computed again at once, but the objects that it waits for need a moment to change.
+    Ok(soonest.max(DEBOUNCE))
 }
 
-/// Builds, applies and acts, where the spec and the last failure let it.
+/// Builds and applies the objects and executes the plan, unless the spec or the last failure forbids it.
 async fn carry_out(
     operator: &Operator,
     scope: &Scope,
     cluster: &WsCluster,
-    observed: &mut Observed,
+    observed: &mut ObservedCluster,
     plan: &Plan,
     memory: &mut Memory,
-) -> Result<Outcome, ReconcileError> {
+) -> Result<ApplyOutcome, ReconcileError> {
     let Operator { client, settings, .. } = operator;
-    let actor = operator.actor(cluster);
+    let executor = operator.executor(cluster);
     let about = cluster.object_ref(&());
     if cluster.spec.paused {
         memory.backoff.succeeded();
-        let done = act(actor, observed, plan).await;
-        operator.events.tell(&about, done).await;
-        return Ok(Outcome::Paused);
+        let notes = execute(executor, observed, plan).await;
+        operator.events.publish(&about, notes).await;
+        return Ok(ApplyOutcome::Paused);
     }
     let generation = cluster.metadata.generation;
     if let Some(outcome) = memory.backoff.holds(generation) {
-        let done = take_back(actor, observed, plan).await;
-        operator.events.tell(&about, done).await;
+        let notes = cancel_drains(executor, observed, plan).await;
+        operator.events.publish(&about, notes).await;
         return Ok(outcome);
     }
     let resources = build(cluster, settings, Decided { replicas: plan.replicas, partition: plan.partition });
-    let news = announce::news(cluster, observed, &scope.live, plan, &resources);
-    match Box::pin(apply(client, &scope.live, cluster, resources)).await {
+    let rollout = rollout_notes::rollout_notes(cluster, observed, &scope.caches, plan, &resources);
+    match Box::pin(apply(client, &scope.caches, cluster, resources)).await {
         Ok(applied) => {
             memory.backoff.succeeded();
-            let mut notes = memory.not_told_yet(news);
-            // Steps were planned for what was observed, not for what was just applied.
-            notes.extend(act(actor, observed, plan).await);
+            let mut notes = memory.unpublished(rollout);
+            // The steps were planned for the observed objects, not for the ones just applied.
+            notes.extend(execute(executor, observed, plan).await);
             let round = memory.rebalance(cluster, observed, plan);
-            notes.extend(rebalance(actor, observed, &round).await);
-            operator.events.tell(&about, notes).await;
+            notes.extend(rebalance(executor, observed, &round).await);
+            operator.events.publish(&about, notes).await;
             let shards = Arc::new(applied.shards);
             memory.applied(&shards);
             observed.stateful_set = Some(shards);
             observed.deployment = Some(Arc::new(applied.gateways));
-            Ok(Outcome::Applied)
+            Ok(ApplyOutcome::Applied)
         }
         Err(error) => {
             let error = ReconcileError::apply(error);
@@ -317,8 +310,8 @@ async fn carry_out(
                 return Err(error);
             }
             let outcome = memory.backoff.failed(generation, &error);
-            let done = take_back(actor, observed, plan).await;
-            operator.events.tell(&about, done).await;
+            let notes = cancel_drains(executor, observed, plan).await;
+            operator.events.publish(&about, notes).await;
             Ok(outcome)
         }
     }

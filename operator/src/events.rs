@@ -1,11 +1,11 @@
-//! Events: one for each transition, with its numbers, in the words that conditions and steps use.
+//! Kubernetes Events: one for each transition, in the words of conditions and steps.
 //!
-//! Each is an object of its own. The client's recorder would fold those of one reason into the first one's text, and the numbers of
-//! all others would be lost. An Event that cannot be written is logged and forgotten: it is a courtesy, not a state.
+//! Each Event is an object of its own. The client's recorder would merge Events with the same reason into the first one and
+//! lose the numbers of all others. An Event that cannot be written is logged and dropped, because nothing depends on it.
 
-pub mod difference;
-pub mod transitions;
+pub(crate) mod difference;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -15,63 +15,60 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::metrics::Metrics;
+use crate::metrics::{ErrorCategory, Metrics};
 
-/// Longest note that an API server takes, in bytes.
+/// Maximum length of a note that the API server accepts, in bytes.
 const LONGEST: usize = 1_024;
 
-/// Something to tell.
+/// The content of an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Whether a person should look.
-    pub warns: bool,
-    /// One word, in `PascalCase`.
-    pub reason: &'static str,
-    /// What happened.
-    pub text: String,
+pub(crate) struct Note {
+    /// Whether somebody should look into it.
+    pub(crate) is_warning: bool,
+    /// The reason, in `PascalCase`.
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) text: String,
 }
 
 impl Note {
-    /// Nothing to worry about.
-    pub fn normal(reason: &'static str, text: impl Into<String>) -> Self {
-        Self { warns: false, reason, text: text.into() }
+    pub(crate) fn normal(reason: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
+        Self { is_warning: false, reason: reason.into(), text: text.into() }
     }
 
-    /// A person should look.
-    pub fn warning(reason: &'static str, text: impl Into<String>) -> Self {
-        Self { warns: true, reason, text: text.into() }
+    pub(crate) fn warning(reason: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
+        Self { is_warning: true, reason: reason.into(), text: text.into() }
     }
 }
 
 /// Writes Events.
 #[derive(Clone)]
-pub struct Events {
+pub(crate) struct Events {
     client: Client,
     metrics: Arc<Metrics>,
     instance: String,
 }
 
 impl Events {
-    /// In the name of this process.
-    pub fn new(client: Client, metrics: Arc<Metrics>, instance: impl Into<String>) -> Self {
+    /// `instance` is the name of this process in the Events.
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>, instance: impl Into<String>) -> Self {
         Self { client, metrics, instance: instance.into() }
     }
 
-    /// Tells all of `notes` about an object, in their order.
-    pub async fn tell(&self, about: &ObjectReference, notes: Vec<Note>) {
+    /// Writes and logs `notes` about an object, in their order.
+    pub(crate) async fn publish(&self, about: &ObjectReference, notes: Vec<Note>) {
         let api: Api<Event> = Api::namespaced(self.client.clone(), about.namespace.as_deref().unwrap_or("default"));
         for note in notes {
             tracing::info!(
                 namespace = about.namespace,
                 cluster = about.name,
-                reason = note.reason,
+                reason = &*note.reason,
                 note = note.text,
                 "transition"
             );
             match api.create(&PostParams::default(), &self.event(about, note)).await {
                 Ok(_) => drop(self.metrics.events.inc()),
                 Err(error) => {
-                    self.metrics.failed("event");
+                    self.metrics.failed(ErrorCategory::EventNotWritten);
                     tracing::warn!(%error, "event not written");
                 }
             }
@@ -93,14 +90,14 @@ impl Events {
                 namespace: about.namespace.clone(),
                 ..ObjectMeta::default()
             },
-            action: Some(note.reason.to_owned()),
+            action: Some(note.reason.to_string()),
             event_time: Some(MicroTime(now)),
             note: Some(text),
-            reason: Some(note.reason.to_owned()),
+            reason: Some(note.reason.into_owned()),
             regarding: Some(about.clone()),
             reporting_controller: Some("wscluster.dev/operator".to_owned()),
             reporting_instance: Some(self.instance.clone()),
-            type_: Some(if note.warns { "Warning" } else { "Normal" }.to_owned()),
+            type_: Some(if note.is_warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         }
     }

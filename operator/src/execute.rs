@@ -1,8 +1,8 @@
-//! Carries out the steps of a plan that the `StatefulSet` cannot: drains, drains taken back, broken pods replaced; and rounds of
-//! rebalancing.
+//! Executes the steps of a plan that the `StatefulSet` cannot: it starts and cancels drains, replaces broken pods, and starts
+//! rounds of rebalancing.
 //!
-//! All at once and each bounded in time, so a silent shard holds up nothing; what failed is tried again at the next look. A pod is only
-//! deleted while it is the one that was observed, and the data it held in memory is any shard's: Kafka keeps the log.
+//! All steps run concurrently, each with a timeout, so a silent shard delays nothing. A failed step is retried with the next
+//! reconcile. A pod is deleted only if it is still the one that was observed. No data is lost with it: Kafka keeps the log.
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,65 +14,63 @@ use wscluster_plan::{Action, Evict, Plan, State, Step};
 
 use crate::build::names;
 use crate::events::Note;
-use crate::health::{ClusterName, Health};
-use crate::lease::Until;
-use crate::metrics::Metrics;
-use crate::observe::{Observed, ShardPod};
-use crate::shard::{Drain, Eviction, ShardError};
+use crate::health::{ClusterName, HealthProber};
+use crate::lease::WriteDeadline;
+use crate::metrics::{ErrorCategory, Metrics, RequestOutcome};
+use crate::observe::{ObservedCluster, ShardPod};
+use crate::shard_client::{Drain, Eviction, ShardError};
 
-/// What acts need.
+/// Executes steps for one cluster.
 #[derive(Clone, Copy)]
-pub struct Actor<'a> {
-    /// To delete pods.
-    pub client: &'a Client,
-    /// Forgets what shards said before.
-    pub health: &'a Health,
-    /// Counts.
-    pub metrics: &'a Metrics,
-    /// Whose shards.
-    pub cluster: &'a WsCluster,
-    /// Until when this process may act: what it asks of shards is fenced like what it writes.
-    pub until: &'a Until,
+pub(crate) struct Executor<'a> {
+    /// Deletes pods.
+    pub(crate) client: &'a Client,
+    pub(crate) health: &'a HealthProber,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) cluster: &'a WsCluster,
+    /// Requests to shards are permitted only while the lease is held, like writes to the API server.
+    pub(crate) until: &'a WriteDeadline,
 }
 
-/// Carries out `plan` on what was observed, and tells what was done.
-pub async fn act(actor: Actor<'_>, observed: &Observed, plan: &Plan) -> Vec<Note> {
+/// Executes `plan` on the observed pods. Returns an Event for each executed step.
+pub(crate) async fn execute(executor: Executor<'_>, observed: &ObservedCluster, plan: &Plan) -> Vec<Note> {
     let steps = plan.steps.iter().filter_map(|step| Some((step, observed.pod(step.ordinal)?)));
-    let done = steps.map(|(step, pod)| actor.step(step, pod));
+    let done = steps.map(|(step, pod)| executor.step(step, pod));
     join_all(done).await.into_iter().flatten().collect()
 }
 
-/// Asks for a round of rebalancing, and tells what was asked. What was not heard is left to the next round.
-pub async fn rebalance(actor: Actor<'_>, observed: &Observed, round: &[Evict]) -> Vec<Note> {
+/// Executes a round of rebalancing. Returns an Event for each shard. The next round makes up for failed requests.
+pub(crate) async fn rebalance(executor: Executor<'_>, observed: &ObservedCluster, round: &[Evict]) -> Vec<Note> {
     let shards = round.iter().filter_map(|evict| Some((evict, observed.pod(evict.ordinal)?)));
-    let done = shards.map(|(evict, pod)| actor.evict(evict, pod));
+    let done = shards.map(|(evict, pod)| executor.evict(evict, pod));
     join_all(done).await.into_iter().flatten().collect()
 }
 
-/// Carries out only those steps of `plan` that take a drain back: the others need objects that cannot be applied now.
-pub async fn take_back(actor: Actor<'_>, observed: &Observed, plan: &Plan) -> Vec<Note> {
-    let is_back = |step: &&Step| step.action == Action::Undrain;
-    let steps = plan.steps.iter().filter(is_back).filter_map(|step| Some((step, observed.pod(step.ordinal)?)));
-    let done = steps.map(|(step, pod)| actor.step(step, pod));
+/// Executes only those steps of `plan` that cancel a drain; the others require objects that cannot be applied now.
+pub(crate) async fn cancel_drains(executor: Executor<'_>, observed: &ObservedCluster, plan: &Plan) -> Vec<Note> {
+    let cancels = |step: &&Step| step.action == Action::Undrain;
+    let steps = plan.steps.iter().filter(cancels).filter_map(|step| Some((step, observed.pod(step.ordinal)?)));
+    let done = steps.map(|(step, pod)| executor.step(step, pod));
     join_all(done).await.into_iter().flatten().collect()
 }
 
-impl Actor<'_> {
-    /// Asks a shard for something while the lease is held, and gives up when it ends. None: another operator may be asking.
-    async fn fenced(self, ask: impl Future<Output = Result<(), ShardError>>) -> Option<Result<(), ShardError>> {
+impl Executor<'_> {
+    /// Sends a request while the lease is held, and abandons it when the lease ends. `None` without the lease: another
+    /// operator may be sending requests.
+    async fn fenced(self, request: impl Future<Output = Result<(), ShardError>>) -> Option<Result<(), ShardError>> {
         let until = (*self.until.borrow()).filter(|until| Instant::now() < *until)?;
-        timeout_at(until, ask).await.ok()
+        timeout_at(until, request).await.ok()
     }
 
     async fn evict(self, evict: &Evict, pod: &ShardPod) -> Option<Note> {
         let Evict { count, rate, .. } = *evict;
         let eviction = Eviction { count, rate, retry_after: self.cluster.spec.drain.retry_after.clone() };
-        if let Err(error) = self.fenced(self.health.reach().evict(pod.address?, eviction)).await? {
-            self.metrics.evicted("failed");
-            tracing::warn!(pod = pod.name, %error, "shard not rebalanced");
+        if let Err(error) = self.fenced(self.health.client().evict(pod.address?, eviction)).await? {
+            self.metrics.evicted(RequestOutcome::Failed);
+            tracing::warn!(pod = pod.name, %error, "failed to rebalance a shard");
             return None;
         }
-        self.metrics.evicted("accepted");
+        self.metrics.evicted(RequestOutcome::Accepted);
         let connections = pod.health.connections();
         let text = format!("{} moves {count} of {connections} connections to emptier shards, {rate}/s", pod.name);
         Some(Note::normal("Rebalancing", text))
@@ -80,50 +78,54 @@ impl Actor<'_> {
 
     async fn step(self, step: &Step, pod: &ShardPod) -> Option<Note> {
         let drains = pod.state() == State::Draining;
+        let note = |reason: &'static str| Note::normal(reason, format!("{} {}", pod.name, step.reason));
         match step.action {
             Action::Drain { .. } if drains => None,
             Action::Undrain if !drains => None,
             Action::Drain { rate, deadline } => {
                 let drain = Drain { rate, deadline, retry_after: self.cluster.spec.drain.retry_after.clone() };
-                let asked = self.fenced(self.health.reach().drain(pod.address?, drain)).await?;
-                self.asked(pod, &asked).then(|| Note::normal("DrainStarted", format!("{} {}", pod.name, step.reason)))
+                let answer = self.fenced(self.health.client().drain(pod.address?, drain)).await?;
+                self.is_accepted(pod, &answer).then(|| note("DrainStarted"))
             }
             Action::Undrain => {
-                let asked = self.fenced(self.health.reach().undrain(pod.address?)).await?;
-                self.asked(pod, &asked).then(|| Note::normal("DrainTakenBack", format!("{} {}", pod.name, step.reason)))
+                let answer = self.fenced(self.health.client().undrain(pod.address?)).await?;
+                self.is_accepted(pod, &answer).then(|| note("DrainTakenBack"))
             }
-            // A StatefulSet replaces a pod that is ready; one that is not, it waits for.
-            Action::Restart if !pod.ready && pod.leaving.is_none() => self.replace(step, pod).await,
+            // A StatefulSet replaces a ready pod by itself, but waits for one that is not.
+            Action::Restart if !pod.ready && pod.leaving.is_none() => {
+                self.replace(pod).await.then(|| note("ShardReplaced"))
+            }
             Action::Wait | Action::Remove | Action::Restart => None,
         }
     }
 
-    /// Notes that a shard was asked for something, and says whether it agreed.
-    fn asked(self, pod: &ShardPod, asked: &Result<(), ShardError>) -> bool {
+    /// Records the answer to a drain request.
+    fn is_accepted(self, pod: &ShardPod, answer: &Result<(), ShardError>) -> bool {
         let cluster: ClusterName = (names::namespace(self.cluster), names::cluster(self.cluster));
-        // Also after a failure: the shard may have heard it.
+        // Also after a failure: the shard may have received the request.
         self.health.acted(&cluster, &pod.uid);
-        match asked {
-            Ok(()) => self.metrics.drained("accepted"),
+        match answer {
+            Ok(()) => self.metrics.drained(RequestOutcome::Accepted),
             Err(error) => {
-                self.metrics.drained("failed");
-                tracing::warn!(namespace = cluster.0, cluster = cluster.1, pod = pod.name, %error, "shard not reached");
+                self.metrics.drained(RequestOutcome::Failed);
+                tracing::warn!(namespace = cluster.0, cluster = cluster.1, pod = pod.name, %error, "failed to reach a shard");
             }
         }
-        asked.is_ok()
+        answer.is_ok()
     }
 
-    async fn replace(self, step: &Step, pod: &ShardPod) -> Option<Note> {
+    /// Deletes a pod. Returns whether it was deleted by this call.
+    async fn replace(self, pod: &ShardPod) -> bool {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &names::namespace(self.cluster));
         let only = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
         match api.delete(&pod.name, &DeleteParams::default().preconditions(only)).await {
-            Ok(_) => Some(Note::normal("ShardReplaced", format!("{} {}", pod.name, step.reason))),
-            // It is gone, or another one by now.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => None,
+            Ok(_) => true,
+            // The pod is gone, or another one has its name by now.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => false,
             Err(error) => {
-                self.metrics.failed("delete_pod");
-                tracing::warn!(pod = pod.name, %error, "pod not deleted");
-                None
+                self.metrics.failed(ErrorCategory::PodNotDeleted);
+                tracing::warn!(pod = pod.name, %error, "failed to delete a pod");
+                false
             }
         }
     }
@@ -138,18 +140,18 @@ mod tests {
 
     use futures_util::future::BoxFuture;
     use tokio::sync::{mpsc, watch};
-    use wscluster_plan::{Back, Reason};
+    use wscluster_plan::{Reason, UndrainCause};
 
     use super::*;
     use crate::build::fixtures;
-    use crate::health::Seen;
-    use crate::shard::{Answer, Reach};
+    use crate::health::ProbeHistory;
+    use crate::shard_client::{ShardClient, ShardHealth, ShardState};
 
-    /// Shards that count what they are asked for.
+    /// Shards that count requests.
     #[derive(Debug, Default)]
-    struct Asked(AtomicU32);
+    struct CountingShards(AtomicU32);
 
-    impl Asked {
+    impl CountingShards {
         fn count(&self) -> BoxFuture<'_, Result<(), ShardError>> {
             Box::pin(async {
                 self.0.fetch_add(1, Relaxed);
@@ -158,8 +160,8 @@ mod tests {
         }
     }
 
-    impl Reach for Asked {
-        fn health(&self, _: IpAddr) -> BoxFuture<'_, Result<Answer, ShardError>> {
+    impl ShardClient for CountingShards {
+        fn health(&self, _: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>> {
             Box::pin(async { Err(ShardError::of("not asked")) })
         }
         fn drain(&self, _: IpAddr, _: Drain) -> BoxFuture<'_, Result<(), ShardError>> {
@@ -173,8 +175,7 @@ mod tests {
         }
     }
 
-    fn pod(ordinal: u32, state: &str) -> ShardPod {
-        let answer = serde_json::json!({ "state": state, "connections": 9, "capacity": 10 });
+    fn pod(ordinal: u32, state: ShardState) -> ShardPod {
         ShardPod {
             name: format!("prices-{ordinal}"),
             uid: format!("uid-{ordinal}"),
@@ -186,39 +187,43 @@ mod tests {
             unready: None,
             leaving: None,
             age: None,
-            trouble: None,
-            health: Seen::of(serde_json::from_value(answer).unwrap()),
+            problem: None,
+            health: ProbeHistory::of(ShardHealth::of(state, 9, 10)),
         }
     }
 
-    /// What shards are asked for by a plan with one step of each kind, and a round of rebalancing.
+    /// Counts the requests of a plan with one step of each kind and a round of rebalancing.
     async fn asked(until: Option<Instant>) -> u32 {
         let (_hold, until) = watch::channel(until);
-        let (shards, metrics) = (Arc::new(Asked::default()), Arc::new(Metrics::new()));
-        let (changed, _told) = mpsc::unbounded_channel();
-        let health = Health::new(Arc::clone(&shards) as _, Duration::from_secs(5), Arc::clone(&metrics), changed);
+        let (shards, metrics) = (Arc::new(CountingShards::default()), Arc::new(Metrics::new()));
+        let (changed, _changes) = mpsc::unbounded_channel();
+        let health = HealthProber::new(Arc::clone(&shards) as _, Duration::from_secs(5), Arc::clone(&metrics), changed);
         let service = tower::service_fn(async |_: hyper::Request<kube::client::Body>| {
             Ok::<_, std::convert::Infallible>(hyper::Response::new(kube::client::Body::empty()))
         });
         let client = Client::new(service, "market");
         let cluster = fixtures::cluster();
-        let actor = Actor { client: &client, health: &health, metrics: &metrics, cluster: &cluster, until: &until };
-        let observed = Observed { shards: vec![pod(0, "draining"), pod(1, "ready")], ..Observed::default() };
-        let reason = Reason::Back { connections: 9, why: Back::Wanted };
+        let executor =
+            Executor { client: &client, health: &health, metrics: &metrics, cluster: &cluster, until: &until };
+        let observed = ObservedCluster {
+            shards: vec![pod(0, ShardState::Draining), pod(1, ShardState::Ready)],
+            ..ObservedCluster::default()
+        };
+        let reason = Reason::Undrains { connections: 9, cause: UndrainCause::Wanted };
         let drain = Action::Drain { rate: 1, deadline: Duration::from_secs(1) };
         let steps = [(0, Action::Undrain), (1, drain)]
             .map(|(ordinal, action)| Step { ordinal, action, reason: reason.clone() })
             .into();
         let plan = Plan { replicas: 2, partition: 0, steps, blocked: None, look_again: None };
-        let told = act(actor, &observed, &plan).await.len();
-        let told = told + rebalance(actor, &observed, &[Evict { ordinal: 1, count: 1, rate: 1 }]).await.len();
+        let notes = execute(executor, &observed, &plan).await.len();
+        let notes = notes + rebalance(executor, &observed, &[Evict { ordinal: 1, count: 1, rate: 1 }]).await.len();
         let asked = shards.0.load(Relaxed);
-        assert_eq!(told, asked as usize, "only what was done is told");
+        assert_eq!(notes, asked as usize, "only executed steps have an Event");
         asked
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asks_nothing_of_shards_once_the_lease_has_ended() {
+    async fn sends_no_request_to_shards_after_the_lease_has_ended() {
         assert_eq!(asked(Some(Instant::now() + Duration::from_secs(5))).await, 3);
         assert_eq!(asked(Some(Instant::now())).await, 0);
         assert_eq!(asked(None).await, 0);

@@ -1,7 +1,7 @@
-//! The operator's own Lease: of several replicas one writes, and the others keep their caches warm.
+//! The Lease of the operator: one of several replicas writes, and the others keep their caches warm.
 //!
-//! [`election`] decides, this module reads and writes the object and tells everyone until when this process may write. Whoever
-//! stops in an orderly way gives the lease up, so that the next one begins at once.
+//! [`election`] decides; this module reads and writes the Lease, and publishes until when this process may write. A process
+//! that stops in an orderly way releases the lease, so that the next one takes over at once.
 
 mod election;
 
@@ -18,21 +18,21 @@ use tracing::{info, warn};
 
 use self::election::{Election, Next, Record};
 
-/// Why the lease could not be read or written.
+/// The lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
     #[error("failed to {verb} the lease: {source}")]
     Api { verb: &'static str, source: Box<kube::Error> },
     #[error("failed to {verb} the lease: no answer within {within:?}")]
-    Slow { verb: &'static str, within: Duration },
+    Timeout { verb: &'static str, within: Duration },
 }
 
-/// Until when this process may write; none: it may not.
-pub type Until = watch::Receiver<Option<Instant>>;
+/// Until when this process may write; `None` if it may not.
+pub(crate) type WriteDeadline = watch::Receiver<Option<Instant>>;
 
-/// Takes part in the election.
+/// A participant in the election.
 #[derive(Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     api: Api<Lease>,
     name: String,
     election: Election,
@@ -42,32 +42,37 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// For the lease `name`; `me` must be unique among all processes there ever were.
-    pub fn new(api: Api<Lease>, name: impl Into<String>, me: impl Into<String>, term: Duration) -> (Self, Until) {
-        let (until, told) = watch::channel(None);
+    /// A candidate for the lease `name`. `me` must be unique among all processes, including earlier ones.
+    pub(crate) fn new(
+        api: Api<Lease>,
+        name: impl Into<String>,
+        me: impl Into<String>,
+        term: Duration,
+    ) -> (Self, WriteDeadline) {
+        let (until, deadline) = watch::channel(None);
         let election = Election::new(me, term);
-        (Self { api, name: name.into(), election, start: Instant::now(), acquired: None, until }, told)
+        (Self { api, name: name.into(), election, start: Instant::now(), acquired: None, until }, deadline)
     }
 
-    /// Acquires and renews, until it is dropped or `stop` says true; then gives the lease up.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Acquires and renews the lease until `stop` becomes true, then releases it.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let pause = self.round().await;
             tokio::select! {
                 () = sleep(pause) => {}
-                // A sender that is gone cannot say stop any more; the process is ending then.
+                // The sender is gone only while the process ends.
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
-        self.vacate().await;
+        self.release().await;
     }
 
-    /// One call or two, and the time until the next round.
+    /// Sends one or two requests, and returns the time until the next round.
     async fn round(&mut self) -> Duration {
         let pace = self.election.pace();
         let held = self.until.borrow().is_some();
         let outcome = match self.election.next(self.now()) {
-            // What is known of a lease of somebody else is as old as the last round.
+            // Another process may have changed its lease since the last round.
             Next::Read | Next::Wait | Next::Claim(_) => self.read().await,
             Next::Create | Next::Renew(_) => Ok(()),
         };
@@ -75,15 +80,15 @@ impl Candidate {
             Ok(()) => self.write().await,
             failed => failed,
         };
-        self.tell();
+        self.publish();
         if let Err(error) = outcome {
-            warn!(lease = self.name, %error, held, "lease not read or written");
+            warn!(lease = self.name, %error, held, "failed to read or write the lease");
             self.election.unsure();
             return pace / 5;
         }
         match self.election.until() {
             Some(_) => pace,
-            // Candidates that started together should not ask together.
+            // Jitter: candidates that started together should not send requests together.
             None => pace.mul_f64(rand::random_range(0.3..0.5)),
         }
     }
@@ -95,7 +100,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Writes what is due, if anything is.
+    /// Writes the lease if the election requires it.
     async fn write(&mut self) -> Result<(), LeaseError> {
         let sent = self.now();
         let how = PostParams::default();
@@ -133,20 +138,20 @@ impl Candidate {
         }
     }
 
-    /// Stops writing, then says so.
-    async fn vacate(&mut self) {
+    /// Stops writing, then releases the lease.
+    async fn release(&mut self) {
         let held = self.election.until().is_some();
         let known = self.election.next(self.now());
         self.election.stop();
-        self.tell();
+        self.publish();
         let (true, Next::Renew(known)) = (held, known) else { return };
         let mut object = self.object(Some(known.version), known.transitions, self.acquired);
         if let Some(spec) = &mut object.spec {
             spec.holder_identity = Some(String::new());
         }
         match self.bounded("update", self.api.replace(&self.name, &PostParams::default(), &object)).await {
-            Ok(_) => info!(lease = self.name, "lease given up"),
-            Err(error) => warn!(lease = self.name, %error, "lease not given up; it ends by itself"),
+            Ok(_) => info!(lease = self.name, "lease released"),
+            Err(error) => warn!(lease = self.name, %error, "lease not released; it will expire"),
         }
     }
 
@@ -158,7 +163,7 @@ impl Candidate {
         let within = self.election.pace();
         match timeout(within, call).await {
             Ok(answer) => answer.map_err(|source| LeaseError::Api { verb, source: Box::new(source) }),
-            Err(_) => Err(LeaseError::Slow { verb, within }),
+            Err(_) => Err(LeaseError::Timeout { verb, within }),
         }
     }
 
@@ -166,8 +171,8 @@ impl Candidate {
         self.start.elapsed()
     }
 
-    /// Tells until when this process may write, where that changed.
-    fn tell(&self) {
+    /// Publishes until when this process may write.
+    fn publish(&self) {
         let now = self.now();
         let until = self.election.until().filter(|until| *until > now).map(|until| self.start + until);
         let before = self.until.send_replace(until);

@@ -1,4 +1,4 @@
-//! `wscluster-operator`: runs the operator, or prints what is installed before it runs.
+//! `wscluster-operator`: runs the operator, or prints the custom resource definition and the reference of its fields.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use wscluster_operator::run::{Args, run};
 
-/// Turns a `WsCluster` into Kubernetes objects and keeps them so.
 #[derive(Parser)]
-#[command(version, about = "Turns a WsCluster into Kubernetes objects and keeps them so", max_term_width = 100)]
+#[command(version, about = "The Kubernetes operator of wscluster", max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -17,15 +16,16 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the operator.
-    #[command(after_help = "Examples:\n  wscluster-operator run                      in a pod: every namespace\n  \
-                            wscluster-operator run --namespace shop     one namespace, or several: --namespace a,b\n  \
-                            KUBECONFIG=~/.kube/config wscluster-operator run --own-namespace default --admin 127.0.0.1:9090")]
+    #[command(after_help = "Examples:\n  \
+        # In a pod, for all namespaces\n  wscluster-operator run\n  \
+        # For two namespaces\n  wscluster-operator run --namespace shop,billing\n  \
+        # On a workstation\n  KUBECONFIG=~/.kube/config wscluster-operator run --own-namespace default")]
     Run(Box<Args>),
-    /// Print the custom resource definition.
+    /// Print the custom resource definition as YAML.
     #[command(after_help = "Examples:\n  wscluster-operator crd | kubectl apply --server-side -f -\n  \
                             wscluster-operator crd > crds/wscluster.yaml")]
     Crd,
-    /// Print the reference of all fields as Markdown.
+    /// Print the reference of all fields of a `WsCluster` as Markdown.
     Fields,
 }
 
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Command::Fields => wscluster_operator::fields(),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough, as `head` does.
+        // The reader has closed the pipe, as `head` does.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: failed to write to standard output: {e}");

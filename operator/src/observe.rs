@@ -1,9 +1,9 @@
-//! What is there of one cluster, as the watches and the shards themselves last told.
+//! Observes one cluster: the objects in the watch caches, and what the shards report about themselves.
 //!
-//! Reads caches, asks new shards for their health, and, only where pods are missing, asks the API server why. Decides nothing.
+//! Reads caches, polls the health of new shards, and asks the API server only why pods are missing. Decides nothing.
 
 mod missing;
-mod trouble;
+mod problem;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,162 +18,158 @@ use tokio::time::Instant;
 use wscluster_api::WsCluster;
 use wscluster_plan::{Shard, State, Timestamp};
 
-pub use self::missing::{Missing, refused};
-pub use self::trouble::{Ailment, Trouble};
+pub(crate) use self::missing::{MissingPods, refusal};
+pub(crate) use self::problem::{PodProblem, ProblemKind};
 use crate::build::names;
 use crate::build::{Part, labels};
-use crate::health::{Health, Seen, Target};
-use crate::live::Live;
+use crate::caches::Caches;
+use crate::health::{HealthProber, ProbeHistory, ProbeTarget};
+use crate::shard_client::ShardState;
 
-/// What is there of one cluster.
+/// The observed state of one cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// The shards' `StatefulSet`.
-    pub stateful_set: Option<Arc<StatefulSet>>,
-    /// The gateways' `Deployment`.
-    pub deployment: Option<Arc<Deployment>>,
-    /// Pods of shards, by ordinal.
-    pub shards: Vec<ShardPod>,
-    /// What ails pods of gateways.
-    pub gateway_trouble: Option<Trouble>,
-    /// Why pods are missing, in the words of whoever refused them.
-    pub refused: Option<String>,
+pub(crate) struct ObservedCluster {
+    /// The `StatefulSet` of the shards.
+    pub(crate) stateful_set: Option<Arc<StatefulSet>>,
+    /// The `Deployment` of the gateways.
+    pub(crate) deployment: Option<Arc<Deployment>>,
+    /// Pods of shards, sorted by ordinal.
+    pub(crate) shards: Vec<ShardPod>,
+    /// The problem of a gateway pod.
+    pub(crate) gateway_problem: Option<PodProblem>,
+    /// Why pods of shards are missing, as reported by Kubernetes.
+    pub(crate) refused: Option<String>,
 }
 
-/// A shard's pod.
+/// The pod of a shard.
 #[derive(Clone, Debug)]
-pub struct ShardPod {
-    /// Its name.
-    pub name: String,
-    /// Its unique id.
-    pub uid: String,
+pub(crate) struct ShardPod {
+    pub(crate) name: String,
+    /// Unique ID of the pod.
+    pub(crate) uid: String,
     /// Position in the `StatefulSet`.
-    pub ordinal: u32,
-    /// Revision of the template it was made of.
-    pub revision: String,
-    /// Where it is, once it has an address.
-    pub address: Option<IpAddr>,
-    /// Whether its kubelet calls it ready.
-    pub ready: bool,
-    /// How long ago its kubelet last found it so, where it does not any more.
-    pub unready: Option<Duration>,
-    /// Whether its process was ever ready, by the word of its kubelet: it may hold connections.
-    pub served: bool,
+    pub(crate) ordinal: u32,
+    /// Revision of its pod template.
+    pub(crate) revision: String,
+    /// Its IP address, once it has one.
+    pub(crate) address: Option<IpAddr>,
+    /// Whether the kubelet reports it as Ready.
+    pub(crate) ready: bool,
+    /// Time since it was last Ready, if it is not.
+    pub(crate) unready: Option<Duration>,
+    /// Whether its process has ever been Ready according to the kubelet: it may hold connections.
+    pub(crate) served: bool,
     /// How long it has been terminating.
-    pub leaving: Option<Duration>,
-    /// How long ago it was started.
-    pub age: Option<Duration>,
-    /// What ails it.
-    pub trouble: Option<Trouble>,
-    /// What it says of itself.
-    pub health: Seen,
+    pub(crate) leaving: Option<Duration>,
+    /// Time since its start.
+    pub(crate) age: Option<Duration>,
+    pub(crate) problem: Option<PodProblem>,
+    pub(crate) health: ProbeHistory,
 }
 
-/// Looks at everything there is of `cluster`, but for why pods are missing.
-pub async fn observe(cluster: &WsCluster, live: &Live, health: &Health) -> Observed {
+/// Observes `cluster`. Does not find out why pods are missing.
+pub(crate) async fn observe(cluster: &WsCluster, caches: &Caches, health: &HealthProber) -> ObservedCluster {
     let namespace = names::namespace(cluster);
     let key = (namespace.clone(), names::cluster(cluster));
-    let mut shards: Vec<ShardPod> = of(&live.pods, cluster, Part::Shard).iter().filter_map(|pod| shard(pod)).collect();
-    // Of two pods of one ordinal, the one that leaves says more: the other cannot have started.
+    let mut shards: Vec<ShardPod> =
+        of(&caches.pods, cluster, Part::Shard).iter().filter_map(|pod| shard(pod)).collect();
+    // Of two pods with the same ordinal, keep the terminating one: the other cannot have started.
     shards.sort_by_key(|pod| (pod.ordinal, pod.leaving.is_none()));
     shards.dedup_by_key(|pod| pod.ordinal);
     let targets: Vec<_> =
-        shards.iter().filter_map(|pod| Some(Target { uid: pod.uid.clone(), address: pod.address? })).collect();
-    let mut seen: HashMap<String, Seen> = health.of(&key, &targets).await;
+        shards.iter().filter_map(|pod| Some(ProbeTarget { uid: pod.uid.clone(), address: pod.address? })).collect();
+    let mut histories: HashMap<String, ProbeHistory> = health.of(&key, &targets).await;
     for pod in &mut shards {
-        pod.health = seen.remove(&pod.uid).unwrap_or_default();
+        pod.health = histories.remove(&pod.uid).unwrap_or_default();
     }
-    let troubled = of(&live.pods, cluster, Part::Gateway);
-    Observed {
-        stateful_set: live.stateful_sets.get(&ObjectRef::new(&key.1).within(&namespace)),
-        deployment: live.deployments.get(&ObjectRef::new(&names::part(cluster, Part::Gateway)).within(&namespace)),
+    let gateways = of(&caches.pods, cluster, Part::Gateway);
+    ObservedCluster {
+        stateful_set: caches.stateful_sets.get(&ObjectRef::new(&key.1).within(&namespace)),
+        deployment: caches.deployments.get(&ObjectRef::new(&names::part(cluster, Part::Gateway)).within(&namespace)),
         shards,
-        gateway_trouble: troubled
+        gateway_problem: gateways
             .iter()
             .filter(|pod| leaving(pod).is_none())
-            .find_map(|pod| trouble::of(pod, Part::Gateway)),
+            .find_map(|pod| problem::of(pod, Part::Gateway)),
         refused: None,
     }
 }
 
-impl Observed {
-    /// As a plan reads it.
-    pub fn for_plan(&self, cluster: &WsCluster, now: Timestamp) -> wscluster_plan::Observed {
+impl ObservedCluster {
+    /// The input of a plan.
+    pub(crate) fn for_plan(&self, cluster: &WsCluster, now: Timestamp) -> wscluster_plan::Observed {
         let gateways = self.ready_gateways();
         let shards = self.shards.iter().map(|pod| pod.for_plan(cluster, gateways, now)).collect();
         wscluster_plan::Observed { replicas: self.replicas().unwrap_or(0), reconnecting: 0, shards }
     }
 
-    /// What the `StatefulSet` asks for.
-    pub fn replicas(&self) -> Option<u32> {
+    /// `replicas` of the `StatefulSet`.
+    pub(crate) fn replicas(&self) -> Option<u32> {
         let set = self.stateful_set.as_ref()?;
         Some(set.spec.as_ref()?.replicas.unwrap_or(1).max(0) as u32)
     }
 
-    /// Gateways that take clients.
     fn ready_gateways(&self) -> u32 {
         let status = self.deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
         status.and_then(|status| status.ready_replicas).unwrap_or(0).max(0) as u32
     }
 
-    /// When the next pod that leaves should have ended, where it has `grace` for that.
-    pub fn should_end(&self, grace: Duration) -> Option<Duration> {
+    /// Time until the next terminating pod should be gone, given the `grace` period of pods.
+    pub(crate) fn termination_due(&self, grace: Duration) -> Option<Duration> {
         let left = |pod: &ShardPod| grace.checked_sub(pod.leaving?).filter(|left| !left.is_zero());
         self.shards.iter().filter_map(left).min()
     }
 
-    /// The pod of an ordinal.
-    pub fn pod(&self, ordinal: u32) -> Option<&ShardPod> {
+    pub(crate) fn pod(&self, ordinal: u32) -> Option<&ShardPod> {
         self.shards.iter().find(|pod| pod.ordinal == ordinal)
     }
 }
 
 impl ShardPod {
-    /// What it does, of what is known.
-    pub fn state(&self) -> State {
+    /// The state of the shard, as far as it is known.
+    pub(crate) fn state(&self) -> State {
         if self.leaving.is_some() {
             return State::Leaving;
         }
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.is_down) {
+        if self.problem.as_ref().is_some_and(|problem| problem.is_down) {
             return State::Failing;
         }
         let Some(answer) = self.health.answer() else {
-            // An operator that was just started has not heard of it yet, and must not take it for empty.
+            // A restarted operator has no answer yet, and must not treat the shard as empty.
             return if self.served { State::Silent } else { State::Starting };
         };
-        // What it said before it was last told to do something is not true any more.
+        // An answer from before the operator's last action is outdated.
         if self.health.silent_for().is_some() || !self.health.is_fresh() {
             return State::Silent;
         }
-        match &*answer.state {
-            "ready" => State::Ready,
-            "full" => State::Full,
-            "draining" => State::Draining,
-            "starting" if answer.connections == 0 => State::Starting,
-            // It may hold somebody, whatever it is.
-            _ => State::Silent,
+        match answer.state {
+            ShardState::Ready => State::Ready,
+            ShardState::Full => State::Full,
+            ShardState::Draining => State::Draining,
+            ShardState::Starting if answer.connections == 0 => State::Starting,
+            ShardState::Starting => State::Silent,
         }
     }
 
-    /// Connections that it holds, as far as is known: none where no process runs, nor where it should have ended `deadline` after it
-    /// was told to, as its node is gone then.
-    pub fn connections(&self, deadline: Duration) -> u32 {
+    /// Connections that it holds, as far as is known. Zero if no process runs, or if the pod should have terminated
+    /// `deadline` after it was asked to, because its node is lost then.
+    pub(crate) fn connections(&self, deadline: Duration) -> u32 {
         let is_over = self.state() == State::Failing || self.leaving.is_some_and(|leaving| leaving >= deadline);
         if is_over { 0 } else { self.health.connections() }
     }
 
-    /// Whether it serves clients: by its own word, and by its kubelet's.
-    pub fn serves(&self) -> bool {
+    /// Whether it serves clients, according to itself and to the kubelet.
+    pub(crate) fn serves(&self) -> bool {
         self.ready && matches!(self.state(), State::Ready | State::Full)
     }
 
-    /// Connections it may hold: what it says, or what it will.
-    pub fn capacity(&self, default: u32) -> u32 {
+    /// Connections that it may hold: as reported, or else `default`.
+    pub(crate) fn capacity(&self, default: u32) -> u32 {
         self.health.answer().map_or(default, |answer| answer.capacity)
     }
 
-    /// Whether all of so many gateways send clients to it.
-    fn is_routed(&self, gateways: u32) -> bool {
+    /// Whether at least this many gateways route to it.
+    fn is_known_to(&self, gateways: u32) -> bool {
         self.health.answer().and_then(|answer| answer.gateways).is_none_or(|known| known >= gateways)
     }
 
@@ -181,7 +177,7 @@ impl ShardPod {
         let state = self.state();
         let age = match state {
             State::Draining => self.health.draining_for(),
-            // While its kubelet found it ready, it was only the operator's own way to it that was broken.
+            // While the pod was Ready, only the operator had lost contact.
             State::Silent => {
                 self.health.silent_for().map(|silent| self.unready.map_or(silent, |unready| unready.min(silent)))
             }
@@ -194,8 +190,8 @@ impl ShardPod {
             state,
             connections: self.connections(cluster.spec.drain.deadline.0),
             capacity: self.capacity(cluster.spec.capacity),
-            known_to_gateways: self.is_routed(gateways),
-            ready: self.ready,
+            known_to_gateways: self.is_known_to(gateways),
+            pod_ready: self.ready,
             since: age.map(|age| Timestamp(now.0.saturating_sub(age))),
         }
     }
@@ -227,18 +223,18 @@ fn shard(pod: &Pod) -> Option<ShardPod> {
         served,
         leaving: leaving(pod),
         age: started.map(|at| ago(at.0)),
-        trouble: trouble::of(pod, Part::Shard),
-        health: Seen::default(),
+        problem: problem::of(pod, Part::Shard),
+        health: ProbeHistory::default(),
         name,
     })
 }
 
-/// What a kubelet says of a pod.
+/// The readiness of a pod according to its kubelet.
 #[derive(Default)]
 struct Readiness {
     ready: bool,
     unready: Option<Duration>,
-    /// Whether the process that runs in it was ready at any time: it was if it was there before the pod turned unready.
+    /// Whether the running process was ever ready: it was if it had been running when the pod became unready.
     served: bool,
 }
 
@@ -250,7 +246,7 @@ fn readiness(pod: &Pod) -> Readiness {
     if ready.status == "True" {
         return Readiness { ready: true, unready: None, served: true };
     }
-    // What else runs in the pod may have begun before or after it.
+    // Only the shard's own container counts; others may have started earlier or later.
     let name = Part::Shard.to_string();
     let own = status.container_statuses.iter().flatten().find(|container| container.name == name);
     let running = own.and_then(|container| container.state.as_ref()?.running.as_ref());
@@ -260,7 +256,7 @@ fn readiness(pod: &Pod) -> Readiness {
     Readiness { ready: false, unready: turned.map(|turned| ago(turned.0)), served }
 }
 
-/// How long a pod has been terminating. The timestamp is when it must have ended, its grace period being over.
+/// How long a pod has been terminating. `deletionTimestamp` is the end of its grace period.
 fn leaving(pod: &Pod) -> Option<Duration> {
     let end = pod.metadata.deletion_timestamp.as_ref()?;
     let grace = Duration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0) as u64);
@@ -272,10 +268,10 @@ fn ago(at: k8s_openapi::jiff::Timestamp) -> Duration {
     SystemTime::now().duration_since(SystemTime::from(at)).unwrap_or_default()
 }
 
-/// The time as a plan knows it: since this process began to ask. A wall clock may jump, and a deadline with it.
-pub fn now() -> Timestamp {
+/// The current time for a plan, on a monotonic clock: a wall clock may jump, and deadlines with it.
+pub(crate) fn now() -> Timestamp {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    // An age reaches back behind the start: a year is as good as the beginning of time.
+    // The offset leaves room for ages that reach back behind the start of the process.
     Timestamp(START.elapsed() + Duration::from_hours(365 * 24))
 }
 
@@ -284,6 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::shard_client::ShardHealth;
 
     fn container(name: &str, state: &Value) -> Value {
         json!({ "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state })
@@ -300,16 +297,16 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_container_says_whether_a_shard_is_up() {
+    fn only_the_container_of_the_shard_determines_whether_it_is_up() {
         let (start, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
         let unready = json!({ "type": "Ready", "status": "False", "lastTransitionTime": later });
         let own = container("shard", &json!({ "running": { "startedAt": start } }));
         let crashes = container("proxy", &json!({ "waiting": { "reason": "CrashLoopBackOff" } }));
         let mut beside = pod_of(&unready, &[crashes, own.clone()]);
-        assert_eq!(beside.state(), State::Silent, "it was ready, and was not heard of yet");
-        beside.health = said("ready", 9);
+        assert_eq!(beside.state(), State::Silent, "it was Ready and has not answered yet");
+        beside.health = reported(ShardState::Ready, 9);
         assert_eq!((beside.state(), beside.connections(Duration::MAX)), (State::Ready, 9));
-        // A sidecar that was restarted since says nothing of the shard, nor does one that was there before.
+        // Neither a sidecar that was restarted since nor one that was running before matters.
         let restarted = container("proxy", &json!({ "running": { "startedAt": "2026-01-01T00:02:00Z" } }));
         assert!(pod_of(&unready, &[restarted, own]).served);
         let early = container("proxy", &json!({ "running": { "startedAt": start } }));
@@ -317,21 +314,18 @@ mod tests {
         assert_eq!(pod_of(&unready, &[early, new]).state(), State::Starting);
     }
 
-    fn said(state: &str, connections: u32) -> Seen {
-        let answer = json!({ "state": state, "connections": connections, "capacity": 10 });
-        Seen::of(serde_json::from_value(answer).unwrap())
+    fn reported(state: ShardState, connections: u32) -> ProbeHistory {
+        ProbeHistory::of(ShardHealth::of(state, connections, 10))
     }
 
     #[test]
-    fn what_it_does_not_understand_is_not_taken_for_empty() {
+    fn a_starting_shard_with_connections_is_not_treated_as_empty() {
         let start = "2026-01-01T00:00:00Z";
         let mut shard = pod(&json!({ "type": "Ready", "status": "True" }), start);
         for (health, state) in [
-            (said("ready", 7), State::Ready),
-            (said("starting", 0), State::Starting),
-            (said("starting", 7), State::Silent),
-            (said("resting", 7), State::Silent),
-            (said("", 0), State::Silent),
+            (reported(ShardState::Ready, 7), State::Ready),
+            (reported(ShardState::Starting, 0), State::Starting),
+            (reported(ShardState::Starting, 7), State::Silent),
         ] {
             shard.health = health;
             assert_eq!(shard.state(), state, "{:?}", shard.health);
@@ -339,14 +333,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_of_a_silent_shard_begins_when_its_kubelet_finds_it_unready() {
+    async fn silence_counts_from_when_the_pod_became_unready() {
         let cluster = crate::build::fixtures::cluster();
         let condition = |turned: SystemTime| {
             let turned = k8s_openapi::jiff::Timestamp::try_from(turned).unwrap().to_string();
             pod(&json!({ "type": "Ready", "status": "False", "lastTransitionTime": turned }), "2026-01-01T00:00:00Z")
         };
         let silent = async |mut shard: ShardPod| {
-            shard.health = Seen::silent();
+            shard.health = ProbeHistory::silent();
             tokio::time::advance(Duration::from_mins(10)).await;
             let now = Timestamp(Duration::from_hours(10_000));
             let seen = shard.for_plan(&cluster, 0, now);
@@ -360,9 +354,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_should_have_ended_holds_nobody() {
+    fn an_overdue_pod_holds_no_connections() {
         let mut shard = pod(&json!({ "type": "Ready", "status": "True" }), "2026-01-01T00:00:00Z");
-        shard.health = said("draining", 7);
+        shard.health = reported(ShardState::Draining, 7);
         shard.leaving = Some(Duration::from_secs(119));
         assert_eq!(shard.connections(Duration::from_mins(2)), 7);
         shard.leaving = Some(Duration::from_mins(2));
@@ -370,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_was_ready_and_was_never_heard_of_is_not_taken_for_empty() {
+    fn a_shard_that_was_ready_and_never_answered_is_not_treated_as_empty() {
         let (start, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
         let starts = pod(&json!({ "type": "Ready", "status": "False", "lastTransitionTime": start }), start);
         assert_eq!((starts.ordinal, starts.state()), (12, State::Starting));
@@ -379,6 +373,6 @@ mod tests {
         let hangs = pod(&json!({ "type": "Ready", "status": "False", "lastTransitionTime": later }), start);
         assert_eq!((hangs.ready, hangs.state()), (false, State::Silent));
         let restarted = pod(&json!({ "type": "Ready", "status": "False", "lastTransitionTime": start }), later);
-        assert_eq!(restarted.state(), State::Starting, "another process than the one that was ready");
+        assert_eq!(restarted.state(), State::Starting, "a new process, which was never ready");
     }
 }

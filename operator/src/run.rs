@@ -1,47 +1,47 @@
-//! Runs the operator, and ends it in the order in which nothing is left undone.
+//! Runs the operator until a signal, and stops it in order.
 //!
-//! SIGTERM or SIGINT: reconciles under way are finished, the lease is given up, the process ends. A second one ends it at once. A part
-//! that ends by itself ends the process with an error: Kubernetes starts it anew.
+//! On SIGTERM or SIGINT, running reconciles are completed, then the lease is released, and the process ends. A second signal
+//! ends it at once. If a task ends unexpectedly, the process ends with an error, and Kubernetes restarts it.
 
 mod args;
-mod parts;
+mod tasks;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 pub use self::args::Args;
-use self::parts::Parts;
+use self::tasks::Tasks;
 
-/// Why the operator cannot run.
+/// The operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The runtime.
+    /// The async runtime cannot be started.
     #[error("failed to start the runtime: {0}")]
     Runtime(#[source] std::io::Error),
-    /// The API server's address or the credentials for it.
-    #[error("failed to find a cluster: {0}; set KUBECONFIG, or run in a pod with a service account")]
+    /// There is no address of an API server, or no valid credentials.
+    #[error("failed to find a Kubernetes cluster: {0}; set KUBECONFIG, or run in a pod with a service account")]
     Config(#[source] Box<kube::config::InferConfigError>),
-    /// A client.
-    #[error("failed to make a client for the API server: {0}")]
+    /// The Kubernetes client cannot be created.
+    #[error("failed to create a client for the API server: {0}")]
     Client(#[source] Box<kube::Error>),
-    /// The admin port.
+    /// The admin port cannot be opened.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
-    /// Signals.
+    /// Signals cannot be received.
     #[error("failed to listen for signals: {0}")]
     Signal(#[source] std::io::Error),
-    /// A part that must not end has ended.
-    #[error("{0} ended by itself, which it never should")]
+    /// A task has ended that never should.
+    #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }
 
-/// Runs until a signal says to end.
+/// Runs until a signal.
 pub fn run(args: Args) -> Result<(), RunError> {
     crate::telemetry::init(&args.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(RunError::Runtime)?;
     let result = runtime.block_on(until_signalled(args));
-    // Whatever hangs now has had its time.
+    // Do not wait for tasks that hang.
     runtime.shutdown_background();
     result
 }
@@ -49,14 +49,14 @@ pub fn run(args: Args) -> Result<(), RunError> {
 async fn until_signalled(args: Args) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let config = kube::Config::infer().await.map_err(|error| RunError::Config(Box::new(error)))?;
-    let mut parts = Parts::start(args, config).await?;
+    let mut tasks = Tasks::start(args, config).await?;
     tokio::select! {
-        signal = signals.next() => info!(signal, "ending"),
-        part = parts.ended() => return Err(RunError::Ended(part)),
+        signal = signals.next() => info!(signal, "stopping"),
+        task = tasks.ended() => return Err(RunError::Ended(task)),
     }
     tokio::select! {
-        () = parts.end() => info!("ended"),
-        signal = signals.next() => warn!(signal, "ending at once"),
+        () = tasks.end() => info!("stopped"),
+        signal = signals.next() => warn!(signal, "stopping at once"),
     }
     Ok(())
 }

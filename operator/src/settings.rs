@@ -1,36 +1,35 @@
-//! What the operator is told once, for all clusters: flags, each with an environment variable.
-//!
-//! What one cluster looks like stands in its manifest; nothing here overrides it.
+//! Settings of the operator that apply to all clusters: flags, each with an environment variable. They never override the
+//! manifest of a cluster.
 
 use std::net::IpAddr;
 
 use clap::Args;
 use wscluster_api::units::Span;
 
-/// Settings of the operator.
+/// Settings that apply to all clusters.
 #[derive(Args, Clone, Debug)]
-pub struct Settings {
-    /// Image of shards and gateways whose template names none.
+pub(crate) struct Settings {
+    /// Image of shards and gateways whose template sets none.
     #[arg(long, env = "WSCLUSTER_IMAGE", value_name = "IMAGE", default_value = concat!("wscluster:", env!("CARGO_PKG_VERSION")))]
-    pub image: String,
-    /// When to pull it, where the template does not say. Default: as Kubernetes decides from its tag.
+    pub(crate) image: String,
+    /// Image pull policy, unless the template sets one. Default: Kubernetes decides by the tag.
     #[arg(long, env = "WSCLUSTER_IMAGE_PULL_POLICY", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
-    pub image_pull_policy: Option<String>,
-    /// Namespaces whose clusters it looks after. Default: all.
+    pub(crate) image_pull_policy: Option<String>,
+    /// Namespaces to manage clusters in. Default: all.
     #[arg(long = "namespace", env = "WSCLUSTER_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
-    pub namespaces: Vec<String>,
-    /// Namespace the operator itself runs in: it may reach the admin ports, and keeps its Lease there.
+    pub(crate) namespaces: Vec<String>,
+    /// Namespace of the operator. It contains the Lease, and its pods may connect to the admin ports.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "wscluster-system")]
-    pub own_namespace: String,
-    /// Further namespaces that may reach the admin ports, such as that of Prometheus. `*`: all.
+    pub(crate) own_namespace: String,
+    /// Other namespaces whose pods may connect to the admin ports, such as that of Prometheus; `*` for all.
     #[arg(
         long = "metrics-namespace",
         env = "WSCLUSTER_METRICS_NAMESPACES",
         value_name = "NAMESPACE",
         value_delimiter = ','
     )]
-    pub metrics_namespaces: Vec<String>,
-    /// Address ranges from which load balancers check the health of gateways, such as 35.191.0.0/16.
+    pub(crate) metrics_namespaces: Vec<String>,
+    /// Source address ranges of load balancer health checks, such as 35.191.0.0/16.
     #[arg(
         long = "health-check-range",
         env = "WSCLUSTER_HEALTH_CHECK_RANGES",
@@ -38,13 +37,13 @@ pub struct Settings {
         value_delimiter = ',',
         value_parser = cidr
     )]
-    pub health_check_ranges: Vec<String>,
-    /// Time that load balancers need to notice a gateway that turned not ready.
+    pub(crate) health_check_ranges: Vec<String>,
+    /// How long load balancers need to stop using a gateway that is no longer ready.
     #[arg(long, env = "WSCLUSTER_DRAIN_LAG", value_name = "DURATION", default_value = "15s")]
-    pub drain_lag: Span,
+    pub(crate) drain_lag: Span,
 }
 
-/// An address range, as it was written.
+/// Validates an address range.
 fn cidr(text: &str) -> Result<String, String> {
     let (address, length) = text.split_once('/').unwrap_or((text, ""));
     let longest = match address.parse() {
@@ -61,7 +60,7 @@ mod tests {
     use super::cidr;
 
     #[test]
-    fn takes_address_ranges_and_nothing_else() {
+    fn accepts_only_address_ranges() {
         for good in ["35.191.0.0/16", "0.0.0.0/0", "2600:2d00:1:b029::/64", "10.1.2.3/32"] {
             assert_eq!(cidr(good).as_deref(), Ok(good));
         }

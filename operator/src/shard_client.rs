@@ -1,6 +1,6 @@
-//! Talks to the admin port of one shard: short requests with a time limit, one connection each.
+//! The client of the admin ports of shards: short requests with a timeout, one connection each.
 //!
-//! A shard that is silent costs its caller the limit and nothing more. [`Reach`] is what is asked of shards, however they are reached.
+//! A silent shard costs its caller the timeout and nothing else. [`ShardClient`] is the interface, which tests replace.
 
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
@@ -19,13 +19,13 @@ use wscluster_api::spec;
 /// The admin port of every shard.
 const ADMIN_PORT: u16 = 9090;
 
-const WITHIN: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Why a shard did not answer as it should.
+/// A request to a shard failed.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {method} http://{address}{path}: {reason}")]
-pub struct ShardError {
+pub(crate) struct ShardError {
     method: Method,
     address: SocketAddr,
     path: &'static str,
@@ -34,116 +34,135 @@ pub struct ShardError {
 
 #[cfg(test)]
 impl ShardError {
-    /// For a shard that is reached in another way.
+    /// An error for tests that replace the client.
     pub(crate) fn of(reason: &str) -> Self {
         Self { method: Method::GET, address: ([0, 0, 0, 0], 0).into(), path: "", reason: reason.to_owned() }
     }
 }
 
-/// What a shard may say of itself, always with a 200. An answer that says anything else comes from somebody else, or from a shard
-/// that nobody here understands: it is none.
-const STATES: [&str; 4] = ["starting", "ready", "full", "draining"];
-
-/// What `GET /health` says, as far as the operator reads it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Answer {
-    /// `starting`, `ready`, `full` or `draining`.
-    pub state: String,
-    /// Changes with every start of the process.
-    pub incarnation: String,
-    /// Live connections.
-    pub connections: u32,
-    /// Connections it may hold.
-    pub capacity: u32,
-    /// Gateways that send clients to it; absent in what older shards say.
-    pub gateways: Option<u32>,
-    /// What the process itself lacks.
-    pub reason: Option<String>,
-    /// Details.
-    pub checks: Checks,
+/// The state that a shard reports. An answer with another state is no answer: it comes from another program, or from a shard
+/// that this operator does not understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ShardState {
+    Starting,
+    Ready,
+    Full,
+    Draining,
 }
 
-/// Details of [`Answer`].
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Checks {
-    /// The source.
-    pub kafka: Kafka,
+/// The part of `GET /health` that the operator reads.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct ShardHealth {
+    pub(crate) state: ShardState,
+    /// Random ID of the process; changes with every start.
+    #[serde(default)]
+    pub(crate) incarnation: String,
+    #[serde(default)]
+    pub(crate) connections: u32,
+    /// Connections that it may hold.
+    #[serde(default)]
+    pub(crate) capacity: u32,
+    /// Gateways that route to it. Absent in answers of older shards.
+    pub(crate) gateways: Option<u32>,
+    /// Why the process is impaired.
+    pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) checks: Checks,
 }
 
-/// The source as a shard sees it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Kafka {
-    /// `connected`, `filling`, `disconnected` or `none`.
-    pub status: String,
-    /// The last error, until it is over.
-    pub error: Option<String>,
+pub(crate) struct Checks {
+    pub(crate) kafka: KafkaHealth,
 }
 
-/// A drain as a shard is asked for it.
+/// The Kafka source as a shard reports it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct KafkaHealth {
+    pub(crate) status: KafkaStatus,
+    /// The last error, while it lasts.
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KafkaStatus {
+    Connected,
+    /// Connected, and reading recent records for reconnecting clients.
+    Filling,
+    Disconnected,
+    /// The shard has no source.
+    #[default]
+    None,
+}
+
+#[cfg(test)]
+impl ShardHealth {
+    pub(crate) fn of(state: ShardState, connections: u32, capacity: u32) -> Self {
+        let kafka = KafkaHealth { status: KafkaStatus::Connected, error: None };
+        let checks = Checks { kafka };
+        Self { state, incarnation: "i".to_owned(), connections, capacity, gateways: None, reason: None, checks }
+    }
+}
+
+/// A request to drain.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Drain {
-    /// Connections that it closes per second.
-    pub rate: u32,
-    /// After this long it closes the rest at once.
-    pub deadline: Duration,
-    /// When clients may come back.
-    pub retry_after: spec::RetryAfter,
+pub(crate) struct Drain {
+    /// Connections to close per second.
+    pub(crate) rate: u32,
+    /// When this has passed, the shard closes the remaining connections at once.
+    pub(crate) deadline: Duration,
+    /// When clients may reconnect.
+    pub(crate) retry_after: spec::RetryAfter,
 }
 
-/// Connections that a shard is asked to let go while it takes others.
+/// A request to close some connections while the shard continues to accept others.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Eviction {
-    /// How many.
-    pub count: u32,
-    /// Of them, a second.
-    pub rate: u32,
-    /// When clients may come back.
-    pub retry_after: spec::RetryAfter,
+pub(crate) struct Eviction {
+    /// Connections to close.
+    pub(crate) count: u32,
+    /// Connections to close per second.
+    pub(crate) rate: u32,
+    /// When clients may reconnect.
+    pub(crate) retry_after: spec::RetryAfter,
 }
 
-/// What is asked of shards.
-pub trait Reach: Debug + Send + Sync {
-    /// How are you?
-    fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<Answer, ShardError>>;
-    /// Move your connections away.
+/// Requests to shards.
+pub(crate) trait ShardClient: Debug + Send + Sync {
+    fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>>;
+    /// Starts a drain.
     fn drain(&self, shard: IpAddr, drain: Drain) -> BoxFuture<'_, Result<(), ShardError>>;
-    /// Do not, after all.
+    /// Cancels a drain.
     fn undrain(&self, shard: IpAddr) -> BoxFuture<'_, Result<(), ShardError>>;
-    /// Let some of your connections go.
+    /// Closes some connections.
     fn evict(&self, shard: IpAddr, eviction: Eviction) -> BoxFuture<'_, Result<(), ShardError>>;
 }
 
-/// By HTTP, at the admin port of pods.
+/// Sends the requests by HTTP to the admin ports of pods.
 #[derive(Clone, Copy, Debug)]
-pub struct Http {
+pub(crate) struct HttpShardClient {
     port: u16,
 }
 
-impl Default for Http {
+impl Default for HttpShardClient {
     fn default() -> Self {
         Self { port: ADMIN_PORT }
     }
 }
 
-impl Reach for Http {
-    fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<Answer, ShardError>> {
+impl ShardClient for HttpShardClient {
+    fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>> {
         let address = (shard, self.port).into();
         Box::pin(async move {
             let (status, body) = call(Method::GET, address, "/health", None).await?;
-            let failed = |why: &str| ShardError {
-                method: Method::GET,
-                address,
-                path: "/health",
-                reason: format!("answered {status} with no health: {why}"),
-            };
-            let answer: Answer = serde_json::from_slice(&body).map_err(|error| failed(&error.to_string()))?;
-            if !status.is_success() || !STATES.contains(&&*answer.state) {
-                return Err(failed(&format!("the state is {:?}", answer.state)));
+            let failed = |reason| ShardError { method: Method::GET, address, path: "/health", reason };
+            if !status.is_success() {
+                return Err(failed(format!("answered {status}")));
             }
-            Ok(answer)
+            let answer = serde_json::from_slice(&body);
+            answer.map_err(|error| failed(format!("answered {status} without a valid health: {error}")))
         })
     }
 
@@ -184,10 +203,10 @@ async fn call(
     path: &'static str,
     body: Option<String>,
 ) -> Result<(StatusCode, Bytes), ShardError> {
-    let reason = match tokio::time::timeout(WITHIN, exchange(&method, address, path, body)).await {
+    let reason = match tokio::time::timeout(TIMEOUT, exchange(&method, address, path, body)).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {WITHIN:?}"),
+        Err(_) => format!("no answer within {TIMEOUT:?}"),
     };
     Err(ShardError { method, address, path, reason })
 }
@@ -214,7 +233,7 @@ async fn exchange(
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // The connection may end before its answer was read out.
+        // The connection may end before the answer was read completely.
         ended = connection => { ended?; exchange.await }
     }
 }
@@ -233,37 +252,39 @@ mod tests {
         address
     }
 
-    fn at(address: SocketAddr) -> Http {
-        Http { port: address.port() }
+    fn at(address: SocketAddr) -> HttpShardClient {
+        HttpShardClient { port: address.port() }
     }
 
     #[tokio::test]
-    async fn reads_what_a_shard_says_and_ignores_the_rest() {
+    async fn reads_health_and_ignores_unknown_fields() {
         let text = r#"{"status":"degraded","state":"draining","incarnation":"i1","connections":7,"capacity":9,
             "uptime":1.5,"checks":{"cpu":{"percentage":1},"kafka":{"status":"disconnected","lag":3,"error":"refused"}}}"#;
         let address = server(Router::new().route("/health", get(async move || text))).await;
         let answer = at(address).health(address.ip()).await.unwrap();
-        assert_eq!((&*answer.state, answer.connections, answer.capacity), ("draining", 7, 9));
+        assert_eq!((answer.state, answer.connections, answer.capacity), (ShardState::Draining, 7, 9));
+        assert_eq!(answer.checks.kafka.status, KafkaStatus::Disconnected);
         assert_eq!(answer.checks.kafka.error.as_deref(), Some("refused"));
     }
 
     #[tokio::test]
-    async fn what_is_no_health_is_no_answer() {
+    async fn an_answer_without_valid_health_is_an_error() {
         let ready = r#"{"state":"ready","connections":7,"capacity":9}"#;
         for (status, text) in [
             (StatusCode::OK, "{}"),
             (StatusCode::OK, r#"{"state":"resting","connections":7}"#),
+            (StatusCode::OK, r#"{"state":"","connections":0}"#),
             (StatusCode::NOT_FOUND, r#"{"error":"no such path"}"#),
             (StatusCode::BAD_GATEWAY, ready),
         ] {
             let address = server(Router::new().route("/health", get(async move || (status, text)))).await;
             let error = at(address).health(address.ip()).await.unwrap_err().to_string();
-            assert!(error.contains(&format!("answered {status} with no health")), "{text}: {error}");
+            assert!(error.contains(&format!("answered {status}")), "{text}: {error}");
         }
     }
 
     #[tokio::test]
-    async fn asks_for_an_eviction_of_so_many() {
+    async fn sends_an_eviction() {
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let take = async move |body: String| {
             said.send(body).unwrap();
@@ -278,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn asks_for_a_drain_as_the_manifest_says_it() {
+    async fn sends_a_drain_in_the_units_of_the_manifest() {
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let take = async move |body: String| {
             said.send(body).unwrap();

@@ -1,15 +1,17 @@
-//! What a `WsCluster` says of itself, as a pure function of what was observed, planned and done.
+//! The status of a `WsCluster`: a pure function of what was observed, planned and applied.
 //!
-//! Conditions carry the generation they speak of, so `Ready` of a new spec is `False` until that spec has come true as a whole: every
-//! shard of the wanted number and revision serves, none is left over, and the gateways are rolled out.
+//! Conditions carry the generation that they refer to. `Ready` of a new spec is `False` until that spec is completely in
+//! effect: the wanted number of shards serves at the wanted revision, no other shard exists, and the gateways are rolled out.
 
 mod capacity;
+mod change;
 mod conditions;
 mod degraded;
 mod gateways;
-mod moved;
 mod progress;
 mod ready;
+mod subject;
+mod transitions;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use wscluster_api::WsCluster;
@@ -17,76 +19,81 @@ use wscluster_api::status::{Member, WsClusterStatus};
 use wscluster_api::validate::Violation;
 use wscluster_plan::{Plan, State};
 
-pub use self::conditions::find;
-use self::conditions::{Verdict, stamped};
+pub(crate) use self::change::{StatusChange, Subjects, change};
+pub(crate) use self::conditions::ConditionType;
+use self::conditions::{Verdict, find, holds, stamped};
 use self::gateways::Gateways;
-pub use self::moved::{Moved, moved};
+pub(crate) use self::subject::Subject;
+pub(crate) use self::transitions::transitions;
 use crate::build::labels;
-use crate::observe::{Observed, ShardPod};
+use crate::metrics::ErrorCategory;
+use crate::observe::{ObservedCluster, ShardPod};
 
 /// What became of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every object is as the spec asks for, as far as the plan has come.
+pub(crate) enum ApplyOutcome {
+    /// Every object is as the spec asks for, as far as the plan has progressed.
     Applied,
-    /// Nothing was touched, as the spec says.
+    /// Nothing was changed, because the cluster is paused.
     Paused,
-    /// The spec breaks rules; nothing was touched.
+    /// The spec breaks rules; nothing was changed.
     Invalid(Vec<Violation>),
-    /// An object that is needed belongs to somebody else.
+    /// A required object belongs to somebody else.
     NameTaken(String),
-    /// An object could not be brought to what it has to be.
-    Failed(&'static str, String),
+    /// An object could not be applied.
+    Failed(ErrorCategory, String),
 }
 
 /// What the spec asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Target {
-    /// Shards.
-    pub shards: u32,
-    /// Revision of each.
-    pub revision: String,
-    /// Revision of the gateways.
-    pub gateway_revision: String,
+pub(crate) struct RolloutTarget {
+    /// Number of shards.
+    pub(crate) shards: u32,
+    /// Revision of the shards.
+    pub(crate) revision: String,
+    pub(crate) gateway_revision: String,
 }
 
-/// All that a status is made of.
+/// Everything that a status depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    /// The cluster.
-    pub cluster: &'a WsCluster,
-    /// What there is.
-    pub observed: &'a Observed,
-    /// What the spec asks for.
-    pub target: &'a Target,
-    /// What happens next; none where nothing may.
-    pub plan: Option<&'a Plan>,
-    /// What became of the spec.
-    pub outcome: &'a Outcome,
-    /// The status until now.
-    pub previous: &'a WsClusterStatus,
-    /// Now.
-    pub now: &'a Time,
+pub(crate) struct StatusInput<'a> {
+    pub(crate) cluster: &'a WsCluster,
+    pub(crate) observed: &'a ObservedCluster,
+    pub(crate) target: &'a RolloutTarget,
+    /// `None` if the spec is invalid.
+    pub(crate) plan: Option<&'a Plan>,
+    pub(crate) outcome: &'a ApplyOutcome,
+    /// The previous status.
+    pub(crate) previous: &'a WsClusterStatus,
+    pub(crate) now: &'a Time,
 }
 
-/// The status.
-pub fn status(input: &Input<'_>) -> WsClusterStatus {
-    let Input { cluster, observed, .. } = *input;
+/// A status, with what its messages are about.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Status {
+    pub(crate) object: WsClusterStatus,
+    /// By condition, in the order of `object.conditions`.
+    pub(crate) subjects: Vec<Vec<Subject>>,
+}
+
+/// Computes the status.
+pub(crate) fn status(input: &StatusInput<'_>) -> Status {
+    let StatusInput { cluster, observed, .. } = *input;
     let view = View::new(input);
     let verdicts = [
-        ("Ready", ready::ready(&view)),
-        ("Progressing", progress::progressing(&view)),
-        ("Draining", progress::draining(&view)),
-        ("Degraded", degraded::degraded(&view)),
-        ("CapacityExhausted", capacity::exhausted(&view)),
-        ("Paused", paused(&view)),
+        (ConditionType::Ready, ready::ready(&view)),
+        (ConditionType::Progressing, progress::progressing(&view)),
+        (ConditionType::Draining, progress::draining(&view)),
+        (ConditionType::Degraded, degraded::degraded(&view)),
+        (ConditionType::CapacityExhausted, capacity::exhausted(&view)),
+        (ConditionType::Paused, paused(&view)),
     ];
     let generation = cluster.metadata.generation;
-    let conditions = stamped(verdicts, generation, &input.previous.conditions, input.now);
+    let (conditions, subjects) = stamped(verdicts, generation, &input.previous.conditions, input.now);
     let members: Vec<Member> = observed.shards.iter().map(|pod| member(pod, cluster)).collect();
     let connections = members.iter().map(|member| member.connections).sum();
     let capacity = members.iter().map(|member| member.capacity).sum();
-    WsClusterStatus {
+    let object = WsClusterStatus {
         observed_generation: generation,
         selector: Some(labels::selector_text(cluster)),
         desired_shards: Some(input.target.shards),
@@ -98,17 +105,18 @@ pub fn status(input: &Input<'_>) -> WsClusterStatus {
         phase: Some(phase(&conditions, input.outcome).to_owned()),
         conditions,
         members,
-    }
+    };
+    Status { object, subjects }
 }
 
-/// What the conditions share.
+/// What several conditions need.
 struct View<'a> {
-    input: &'a Input<'a>,
+    input: &'a StatusInput<'a>,
     gateways: Gateways,
 }
 
 impl<'a> View<'a> {
-    fn new(input: &'a Input<'a>) -> Self {
+    fn new(input: &'a StatusInput<'a>) -> Self {
         Self { input, gateways: Gateways::of(input.observed.deployment.as_deref()) }
     }
 
@@ -116,31 +124,31 @@ impl<'a> View<'a> {
         &self.input.observed.shards
     }
 
-    /// Shards that serve, of whatever revision.
+    /// Number of shards that serve, at any revision.
     fn serving(&self) -> usize {
         self.shards().iter().filter(|pod| pod.serves()).count()
     }
 
-    /// Shards that serve on the wanted revision.
+    /// Number of shards that serve at the wanted revision.
     fn current(&self) -> usize {
         let revision = &self.input.target.revision;
         self.shards().iter().filter(|pod| pod.serves() && pod.revision == *revision).count()
     }
 
-    /// Whether the shards are all that the spec asks for, and nothing else.
+    /// Whether exactly the wanted shards exist and serve.
     fn shards_settled(&self) -> bool {
         let wanted = self.input.target.shards;
         let exact = self.shards().len() == wanted as usize && self.input.observed.replicas() == Some(wanted);
         exact && self.current() == wanted as usize
     }
 
-    /// Whether the gateways are.
+    /// Whether the gateways are rolled out at the wanted revision.
     fn gateways_settled(&self) -> bool {
         self.gateways.settled && self.gateways.revision == self.input.target.gateway_revision
     }
 
     fn is_applied(&self) -> bool {
-        matches!(self.input.outcome, Outcome::Applied | Outcome::Paused)
+        matches!(self.input.outcome, ApplyOutcome::Applied | ApplyOutcome::Paused)
     }
 }
 
@@ -153,7 +161,20 @@ fn paused(view: &View<'_>) -> Verdict {
 }
 
 fn member(pod: &ShardPod, cluster: &WsCluster) -> Member {
-    let state = match pod.state() {
+    Member {
+        name: pod.name.clone(),
+        ordinal: pod.ordinal,
+        incarnation: pod.health.answer().map(|answer| answer.incarnation.clone()).unwrap_or_default(),
+        revision: pod.revision.clone(),
+        state: state_name(pod.state()).to_owned(),
+        connections: pod.connections(cluster.spec.drain.deadline.0),
+        capacity: pod.capacity(cluster.spec.capacity),
+    }
+}
+
+/// The state of a shard as `members` shows it.
+const fn state_name(state: State) -> &'static str {
+    match state {
         State::Starting => "starting",
         State::Ready => "ready",
         State::Full => "full",
@@ -161,39 +182,29 @@ fn member(pod: &ShardPod, cluster: &WsCluster) -> Member {
         State::Silent => "silent",
         State::Failing => "failing",
         State::Leaving => "leaving",
-    };
-    Member {
-        name: pod.name.clone(),
-        ordinal: pod.ordinal,
-        incarnation: pod.health.answer().map(|answer| answer.incarnation.clone()).unwrap_or_default(),
-        revision: pod.revision.clone(),
-        state: state.to_owned(),
-        connections: pod.connections(cluster.spec.drain.deadline.0),
-        capacity: pod.capacity(cluster.spec.capacity),
     }
 }
 
 /// One word for `kubectl get`: what needs attention most.
-fn phase<'a>(conditions: &'a [Condition], outcome: &Outcome) -> &'a str {
-    let is = |name| find(conditions, name).filter(|condition| condition.status == "True");
+fn phase<'a>(conditions: &'a [Condition], outcome: &ApplyOutcome) -> &'a str {
     match outcome {
-        Outcome::Invalid(_) => return "Invalid",
-        Outcome::NameTaken(_) => return "Blocked",
-        Outcome::Failed(..) | Outcome::Applied | Outcome::Paused => {}
+        ApplyOutcome::Invalid(_) => return "Invalid",
+        ApplyOutcome::NameTaken(_) => return "Blocked",
+        ApplyOutcome::Failed(..) | ApplyOutcome::Applied | ApplyOutcome::Paused => {}
     }
-    if is("Paused").is_some() {
+    if holds(conditions, ConditionType::Paused) {
         return "Paused";
     }
-    if is("Degraded").is_some() {
+    if holds(conditions, ConditionType::Degraded) {
         return "Degraded";
     }
-    if let Some(progressing) = is("Progressing") {
+    if let Some(progressing) = find(conditions, ConditionType::Progressing).filter(|found| found.status == "True") {
         return &progressing.reason;
     }
-    if is("CapacityExhausted").is_some() {
+    if holds(conditions, ConditionType::CapacityExhausted) {
         return "Full";
     }
-    if is("Ready").is_some() { "Ready" } else { "Starting" }
+    if holds(conditions, ConditionType::Ready) { "Ready" } else { "Starting" }
 }
 
 #[cfg(test)]

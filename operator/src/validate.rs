@@ -1,7 +1,7 @@
-//! Whether a cluster can run on Kubernetes: every rule of the manifest, and those that only matter here.
+//! Validates that a cluster can run on Kubernetes: all rules of the manifest, and rules that only matter here.
 //!
-//! The API server has refused most of this already; an object that was stored under an older definition, or that only fits
-//! `wscluster local`, is stopped here, with field, value and remedy.
+//! The API server refuses most violations already. This catches objects that were stored under an older definition, or that
+//! only work with `wscluster local`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ use wscluster_api::validate::{Violation, violations_of};
 use crate::build::{Part, labels, reserved_env};
 use crate::settings::Settings;
 
-/// Most characters of a label's value, and of its key after a slash.
+/// Maximum length of the value of a label, and of its key after a slash.
 const LABEL: usize = 63;
 
-/// All that is wrong with `cluster`; empty when it can be built.
-pub fn validate(cluster: &WsCluster, settings: &Settings) -> Vec<Violation> {
+/// All violations of `cluster`; empty if it can be built.
+pub(crate) fn validate(cluster: &WsCluster, settings: &Settings) -> Vec<Violation> {
     let mut found = violations_of(cluster);
     if cluster.spec.source.kafka.brokers.is_empty() {
-        let remedy = "give host:port of a Kafka broker: only `wscluster local` has an embedded one";
+        let remedy = "give host:port of a Kafka broker: the embedded broker exists only in `wscluster local`";
         found.push(violation("spec.source.kafka.brokers", "an empty list", remedy));
     }
     for part in Part::ALL {
@@ -39,13 +39,13 @@ fn violation(field: impl Into<String>, value: impl fmt::Display, remedy: impl In
     Violation { field: field.into(), value: value.to_string(), remedy: remedy.into() }
 }
 
-/// Variables that are ours, or given twice.
+/// Environment variables that the operator sets, or that are given twice.
 fn environment(path: &str, env: &[EnvVar], ours: &[&str], found: &mut Vec<Violation>) {
     for (i, variable) in env.iter().enumerate() {
         let remedy = if ours.contains(&variable.name.as_str()) {
             "remove it: the operator sets it"
         } else if env[..i].iter().any(|earlier| earlier.name == variable.name) {
-            "name a variable once"
+            "give each variable once"
         } else {
             continue;
         };
@@ -53,7 +53,7 @@ fn environment(path: &str, env: &[EnvVar], ours: &[&str], found: &mut Vec<Violat
     }
 }
 
-/// Labels that are ours, or that Kubernetes does not take.
+/// Labels that the operator sets, or that Kubernetes refuses.
 fn pod_labels(path: &str, labels: &BTreeMap<String, String>, found: &mut Vec<Violation>) {
     for (key, value) in labels {
         let field = format!("{path}.labels[{key}]");
@@ -85,7 +85,7 @@ fn is_label_text(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// Variables that a shard is told to read and does not have: it could not start.
+/// Environment variables that a shard must read but does not have. Such a shard could not start.
 fn variables(cluster: &WsCluster, found: &mut Vec<Violation>) {
     let kafka = &cluster.spec.source.kafka;
     let credentials =
@@ -101,13 +101,13 @@ fn variables(cluster: &WsCluster, found: &mut Vec<Violation>) {
     }
 }
 
-/// A deadline that gateways spend on waiting: they would close all clients at once, and nobody would have asked for that.
+/// A drain deadline within the drain lag: gateways would spend it waiting, and then close all clients at once.
 fn deadline(cluster: &WsCluster, settings: &Settings) -> Option<Violation> {
     let (deadline, lag) = (cluster.spec.drain.deadline, settings.drain_lag);
     let is_too_short = !deadline.0.is_zero() && deadline.0 <= lag.0;
     let remedy = format!(
-        "make it longer than the {lag} that gateways wait for load balancers (--drain-lag of the operator, \
-         network.drainLag of the chart), or 0s, which closes all at once"
+        "make it longer than {lag}, the time that gateways wait for load balancers (--drain-lag of the operator, \
+         network.drainLag of the chart), or 0s to close all connections at once"
     );
     is_too_short.then(|| violation("spec.drain.deadline", deadline, remedy))
 }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::build::fixtures::{cluster, full, settings};
 
-    /// Fields that are refused, of the smallest cluster after `change`.
+    /// Refused fields of the smallest cluster after `change`.
     fn refused(change: impl FnOnce(&mut WsCluster)) -> Vec<String> {
         let mut cluster = cluster();
         change(&mut cluster);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_can_run() {
+    fn accepts_clusters_that_can_run() {
         for cluster in [cluster(), full()] {
             assert_eq!(validate(&cluster, &settings()), []);
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_variables_that_are_ours_or_twice() {
+    fn refuses_reserved_and_duplicate_variables() {
         let shard = |names: &[&str]| names.iter().map(|name| variable(name)).collect::<Vec<_>>();
         assert_eq!(refused(|c| c.spec.template.shard.env = shard(&["A", "B"])), [""; 0]);
         assert_eq!(
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_labels_that_are_ours_or_none() {
+    fn refuses_reserved_and_invalid_labels() {
         let labels = |key: &str, value: &str| {
             let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
             refused(|c| c.spec.template.shard.labels = labels).len()
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_deadline_that_gateways_spend_on_waiting() {
+    fn refuses_a_deadline_within_the_drain_lag() {
         let deadline = |span| refused(|c| c.spec.drain.deadline = span);
         let lag = settings().drain_lag;
         for short in [Span::millis(1), Span::secs(9), lag] {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_variables_that_a_shard_reads_and_does_not_have() {
+    fn refuses_missing_variables_that_a_shard_reads() {
         let change = |given: &'static str| {
             move |c: &mut WsCluster| {
                 let rack = wscluster_api::spec::Rack { env: Some("ZONE".to_owned()), value: None };

@@ -1,7 +1,7 @@
-//! Watches: every kind in one namespace or in all, each into its store, and for each event the cluster that it concerns.
+//! Watches every kind in one namespace or in all. Each event updates a cache and queues the cluster that it concerns.
 //!
-//! An event goes into the store before its cluster is named, so whoever reconciles sees it. After a list, all clusters are named:
-//! what was deleted while a watch was away leaves no event. A `WsCluster` that cannot be read is an object like any other here.
+//! The cache is updated before the cluster is queued, so the reconcile sees the event. After a list, all clusters are queued,
+//! because deletions during an interruption leave no event. A malformed `WsCluster` is handled like any other object here.
 
 mod backoff;
 
@@ -21,61 +21,58 @@ use wscluster_api::WsCluster;
 
 use self::backoff::Soon;
 use crate::build::labels;
-use crate::live::{Live, Writers, live};
-use crate::metrics::{Metrics, WatchName};
+use crate::caches::{CacheWriters, Caches, caches};
+use crate::metrics::{ErrorCategory, Metrics, WatchName};
 
-/// A `WsCluster`, or why it cannot be read as one.
-pub type Guarded = DeserializeGuard<WsCluster>;
+/// A `WsCluster`, or the error if the object cannot be parsed as one.
+pub(crate) type Guarded = DeserializeGuard<WsCluster>;
 
-/// Clusters to look at.
-pub type Queue = mpsc::UnboundedSender<ObjectRef<Guarded>>;
+/// The queue of clusters to reconcile.
+pub(crate) type Queue = mpsc::UnboundedSender<ObjectRef<Guarded>>;
 
-/// What is watched in one namespace, or in all.
+/// The watches of one namespace, or of all.
 #[derive(Clone)]
-pub struct Scope {
-    /// The namespace; none: all.
-    pub namespace: Option<String>,
-    /// The clusters.
-    pub clusters: Store<Guarded>,
-    /// What they consist of.
-    pub live: Live,
-    /// Where clusters are named.
-    pub queue: Queue,
-    /// Watches that have listed.
+pub(crate) struct Scope {
+    /// The namespace; `None` for all.
+    pub(crate) namespace: Option<String>,
+    pub(crate) clusters: Store<Guarded>,
+    /// The objects of the clusters.
+    pub(crate) caches: Caches,
+    pub(crate) queue: Queue,
+    /// Number of watches that have listed.
     lists: Arc<watch::Sender<usize>>,
 }
 
 impl Scope {
-    /// A scope, and its watches: a future that never ends, unless a watch breaks.
-    pub fn new(
+    /// A scope, and a future that runs its watches. The future never completes unless a watch breaks.
+    pub(crate) fn new(
         client: &Client,
         namespace: Option<String>,
         metrics: &Arc<Metrics>,
         queue: Queue,
     ) -> (Self, BoxFuture<'static, ()>) {
         let (clusters, cluster_writer) = reflector::store();
-        let (live, writers) = live();
-        let scope = Self { namespace, clusters, live, queue, lists: Arc::new(watch::channel(0).0) };
+        let (caches, writers) = caches();
+        let scope = Self { namespace, clusters, caches, queue, lists: Arc::new(watch::channel(0).0) };
         let watches = scope.watches(client, metrics, cluster_writer, writers);
         (scope, watches)
     }
 
-    /// Done after the first list of every watch. Any number of tasks may wait for it; a store of the client wakes only one.
-    pub async fn listed(&self) {
-        // A sender that is gone is this one.
+    /// Waits for the first list of every watch. Unlike `Store::wait_until_ready`, any number of tasks may wait.
+    pub(crate) async fn listed(&self) {
         let _ = self.lists.subscribe().wait_for(|lists| *lists >= WATCHES).await;
     }
 
-    /// Names every cluster there is.
-    pub fn all(&self) {
+    /// Queues every cluster.
+    pub(crate) fn queue_all(&self) {
         for cluster in self.clusters.state() {
-            self.look(ObjectRef::from_obj(&*cluster));
+            self.queue(ObjectRef::from_obj(&*cluster));
         }
     }
 
-    /// Names one of them.
-    pub fn look(&self, cluster: ObjectRef<Guarded>) {
-        // Nobody listens when the process ends.
+    /// Queues a cluster.
+    pub(crate) fn queue(&self, cluster: ObjectRef<Guarded>) {
+        // The receiver is gone only while the process ends.
         let _ = self.queue.send(cluster);
     }
 
@@ -84,9 +81,9 @@ impl Scope {
         client: &Client,
         metrics: &Arc<Metrics>,
         clusters: Writer<Guarded>,
-        writers: Writers,
+        writers: CacheWriters,
     ) -> BoxFuture<'static, ()> {
-        let Writers {
+        let CacheWriters {
             stateful_sets,
             deployments,
             pods,
@@ -141,7 +138,7 @@ impl Scope {
                 let event = match event {
                     Ok(event) => event.modify(|object| object.meta_mut().managed_fields = None),
                     Err(error) => {
-                        metrics.failed("watch");
+                        metrics.failed(ErrorCategory::WatchInterrupted);
                         warn!(kind, namespace = scope.namespace, %error, "watch interrupted");
                         continue;
                     }
@@ -151,12 +148,12 @@ impl Scope {
                 match &event {
                     watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
                         if let Some(cluster) = concerned(object) {
-                            scope.look(cluster);
+                            scope.queue(cluster);
                         }
                     }
                     watcher::Event::InitDone => {
                         scope.lists.send_modify(|lists| *lists += usize::from(std::mem::take(&mut first)));
-                        scope.all();
+                        scope.queue_all();
                     }
                     watcher::Event::Init | watcher::Event::InitApply(_) => {}
                 }
@@ -166,18 +163,18 @@ impl Scope {
     }
 }
 
-/// Watches of a scope: the clusters, and ten kinds of what they consist of.
+/// Number of watches per scope: one for the clusters, and one for each cached kind.
 const WATCHES: usize = 11;
 
-/// What the operator made carries its label.
+/// Selects the objects that the operator has created.
 const OURS: &str = "app.kubernetes.io/managed-by=wscluster-operator";
 
-/// Pods are asked for by what the selectors of their owners ask for, whatever else was done to their labels: a `StatefulSet` counts
-/// those, and one that the operator did not see would be taken for one that is not there.
+/// Selects pods by the labels in the selectors of their owners, so that the operator sees exactly the pods that a `StatefulSet`
+/// counts, even if somebody has removed other labels. A pod that it did not see would be treated as missing.
 const PODS: &str = "app.kubernetes.io/name=wscluster,app.kubernetes.io/component in (shard,gateway)";
 
-/// The cluster that an event concerns: the object itself, or its owner; of a pod, whose owner is a `StatefulSet` or a `ReplicaSet`,
-/// the one that its label names.
+/// The cluster that an event concerns: the object itself, or its owner. For pods, whose owner is a `StatefulSet` or `ReplicaSet`,
+/// the cluster in their label.
 fn concerned<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<Guarded>> {
     let namespace = object.namespace()?;
     if K::kind(&()) == WsCluster::kind(&()) {
@@ -190,8 +187,8 @@ fn concerned<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<Guar
     owned.or_else(named)
 }
 
-/// Waits until every scope has listed.
-pub async fn listed(scopes: &[Scope]) {
+/// Waits for the first lists of all scopes.
+pub(crate) async fn listed(scopes: &[Scope]) {
     join_all(scopes.iter().map(Scope::listed)).await;
 }
 
@@ -209,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_whom_an_object_concerns() {
+    fn finds_the_cluster_of_an_object() {
         let named = |name: &str| Some(ObjectRef::<Guarded>::new(name).within("shop"));
         let config: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "a-shard", "namespace": "shop",
             "labels": { "app.kubernetes.io/instance": "other" }, "ownerReferences": [owner("WsCluster", "a")] } }))
@@ -226,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_ask_for_the_label_that_objects_get() {
+    fn watches_select_by_the_labels_that_objects_get() {
         assert_eq!(OURS, format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
         let parts = format!("{} in ({},{})", labels::COMPONENT, Part::Shard, Part::Gateway);
         assert_eq!(PODS, format!("{}={},{parts}", labels::NAME, labels::SOFTWARE));

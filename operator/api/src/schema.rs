@@ -121,7 +121,11 @@ impl Walk<'_> {
                 format!("use at most {most}"),
             ));
         } else if schema["minLength"].as_u64().is_some_and(|least| length < least) {
-            self.found.push(Violation::new(path, "an empty string", "write at least one character, or remove the field"));
+            self.found.push(Violation::new(
+                path,
+                "an empty string",
+                "write at least one character, or remove the field",
+            ));
         } else if let Some(pattern) = schema["pattern"].as_str() {
             let matches = regex::Regex::new(pattern).is_ok_and(|p| p.is_match(text));
             if !matches {
@@ -145,7 +149,10 @@ impl Walk<'_> {
             (Some(near), _) => format!("write {}", join(path, near)),
             (None, Some(place)) => format!("it belongs to {place}"),
             (None, None) => {
-                format!("remove it; known fields are {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+                format!(
+                    "remove it; known fields are {}",
+                    known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                )
             }
         };
         self.found.push(Violation::new(join(path, name), "this unknown field", remedy));

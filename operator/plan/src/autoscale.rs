@@ -82,7 +82,9 @@ pub enum ScaleReason {
 /// ignored.
 pub fn autoscale(rules: &Autoscale, scale: &CurrentScale, samples: &[Sample], now: Timestamp) -> WantedShards {
     let clamp = |shards: u32| shards.clamp(rules.min, rules.max.max(rules.min));
-    let Some(last) = samples.last() else { return WantedShards { shards: clamp(scale.shards), reason: ScaleReason::NoSamples } };
+    let Some(last) = samples.last() else {
+        return WantedShards { shards: clamp(scale.shards), reason: ScaleReason::NoSamples };
+    };
     let per_second = growth(rules, samples, now);
     let ahead = (per_second * rules.scale_up.lead.0.as_secs_f64()).min(f64::from(u32::MAX)) as u32;
     let expected = last.connections.saturating_add(ahead);

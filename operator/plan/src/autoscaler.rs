@@ -23,7 +23,13 @@ pub struct Autoscaler {
 impl Autoscaler {
     /// The number of shards that `spec` asks for with this many `connections`: `spec.shards`, or with `spec.autoscale` the
     /// number that the connections need. Without memory, `before` is taken as the number that was wanted until now.
-    pub fn wanted(&mut self, spec: &WsClusterSpec, before: Option<u32>, connections: u32, now: Timestamp) -> WantedShards {
+    pub fn wanted(
+        &mut self,
+        spec: &WsClusterSpec,
+        before: Option<u32>,
+        connections: u32,
+        now: Timestamp,
+    ) -> WantedShards {
         let Some(rules) = &spec.autoscale else {
             *self = Self::default();
             return WantedShards { shards: spec.shards, reason: ScaleReason::Declared };
@@ -121,7 +127,10 @@ mod tests {
         assert_eq!(wanted(&mut autoscaler, [(0, 700)]), [9]);
         let declared = WsClusterSpec { autoscale: None, ..spec() };
         let at = Timestamp::from_millis(1_000);
-        assert_eq!(autoscaler.wanted(&declared, Some(9), 700, at), WantedShards { shards: 4, reason: ScaleReason::Declared });
+        assert_eq!(
+            autoscaler.wanted(&declared, Some(9), 700, at),
+            WantedShards { shards: 4, reason: ScaleReason::Declared }
+        );
         assert_eq!(wanted(&mut autoscaler, [(2, 0)]), [3]);
     }
 }

@@ -193,12 +193,7 @@ impl Blocked {
         use Blocked::{Approval, NotReady, Paused, Slots, UnknownToGateways, Unreachable};
         matches!(
             self,
-            Slots { .. }
-                | NotReady { .. }
-                | UnknownToGateways { .. }
-                | Unreachable { .. }
-                | Approval { .. }
-                | Paused
+            Slots { .. } | NotReady { .. } | UnknownToGateways { .. } | Unreachable { .. } | Approval { .. } | Paused
         )
     }
 }

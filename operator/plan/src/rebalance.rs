@@ -28,8 +28,9 @@ pub struct Evict {
 /// the last hour have moved.
 pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evict> {
     let shards = &observed.shards;
-    let is_calm =
-        |shard: &Shard| matches!(shard.state, State::Ready | State::Full) && shard.known_to_gateways && shard.capacity > 0;
+    let is_calm = |shard: &Shard| {
+        matches!(shard.state, State::Ready | State::Full) && shard.known_to_gateways && shard.capacity > 0
+    };
     // With ordinary churn a few clients are always reconnecting. A lost shard or a previous round makes many.
     let are_away = u64::from(observed.reconnecting) * AWAY > u64::from(observed.connections());
     if !shards.iter().all(is_calm) || are_away || imbalance(shards) <= f64::from(rules.max_imbalance) {

@@ -1,11 +1,11 @@
-//! Whether a live object carries everything that is wanted, however the API server writes it.
+//! Decides whether a live object contains everything that is wanted.
 //!
-//! It fills in defaults, drops what is empty, writes quantities its own way, and keeps what others have added to maps and to lists
-//! whose items have a key. None of that is a difference. Anything that was added to, or inside, any other list is.
+//! The API server fills in defaults, drops empty values, normalizes quantities, and keeps what others have added to maps and to
+//! lists whose items have a key. None of that is a difference. Additions to, or inside, any other list are.
 
 use serde_json::Value;
 
-/// Lists that several field managers may add to (`x-kubernetes-list-type: map` in Kubernetes' own types).
+/// Lists that several field managers may add to (`x-kubernetes-list-type: map` in Kubernetes' types).
 const SHARED_LISTS: [&str; 8] = [
     "containers",
     "env",
@@ -17,7 +17,7 @@ const SHARED_LISTS: [&str; 8] = [
     "volumes",
 ];
 
-/// Whether `live` has all of `wanted`.
+/// Whether `live` contains all of `wanted`.
 pub(super) fn contains(live: &Value, wanted: &Value) -> bool {
     at("", live, wanted)
 }
@@ -46,7 +46,7 @@ fn at(name: &str, live: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// What the API server does not write.
+/// Whether the API server drops this value.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -57,12 +57,12 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The ports of a network policy have no names, and nobody may add to them.
+/// Ports of a network policy have no names; an added one is a difference.
 fn is_shared(name: &str, wanted: &[Value]) -> bool {
     SHARED_LISTS.contains(&name) && (name != "ports" || wanted.iter().all(|port| port["name"].is_string()))
 }
 
-/// A quantity in billionths, so that `1000m` is `1` and `1024Mi` is `1Gi`; none where it is no quantity.
+/// A quantity in billionths, so that `1000m` equals `1` and `1024Mi` equals `1Gi`. `None` if it is not a quantity.
 fn quantity(text: &str) -> Option<i128> {
     const UNIT: i128 = 1_000_000_000;
     let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-')).unwrap_or(text.len());
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_and_what_others_add_are_no_difference() {
+    fn defaults_and_additions_of_others_are_no_difference() {
         let wanted = json!({
             "metadata": { "labels": { "a": "b" } },
             "spec": {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_was_added_is_a_difference() {
+    fn an_added_rule_is_a_difference() {
         let wanted = json!({ "ingress": [{ "ports": [{ "port": 9090 }], "from": [{ "podSelector": {} }] }] });
         assert!(contains(&wanted, &wanted));
         let mut wider = wanted.clone();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_may_be_missing() {
+    fn an_empty_value_may_be_missing() {
         let wanted = json!({ "tolerations": [], "env": [{ "name": "A", "value": "" }], "selector": {} });
         assert!(contains(&json!({ "env": [{ "name": "A" }] }), &wanted));
         assert!(!contains(&json!({ "env": [{ "name": "A", "value": "x" }] }), &wanted));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_equal_however_they_are_written() {
+    fn quantities_are_compared_by_value() {
         let resources = |cpu: &str| json!({ "requests": { "cpu": cpu } });
         for (live, wanted) in
             [("1", "1000m"), ("1Gi", "1024Mi"), ("1500m", "1.5"), ("1k", "1e3"), ("2", "2.0"), ("100m", "0.1")]

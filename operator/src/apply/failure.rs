@@ -1,30 +1,28 @@
-//! What goes wrong while objects are applied, and what to do about it.
+//! Errors while objects are applied.
 
 use kube::Resource;
 
-use crate::live::Cached;
+use crate::caches::Cached;
+use crate::metrics::ErrorCategory;
 
-/// Why an object is not as it should be. Each names the object.
+/// An object could not be applied or deleted.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// It is there and belongs to somebody else.
-    #[error(
-        "failed to apply {object}: it exists already and {owner}; delete it or rename it, or give the WsCluster another name"
-    )]
+pub(crate) enum ApplyError {
+    /// The object exists and belongs to somebody else.
+    #[error("failed to apply {object}: it already exists and {owner}; delete it, or give the WsCluster another name")]
     NameTaken {
         /// Kind and name.
         object: String,
-        /// Whose it is.
+        /// Its owner.
         owner: String,
     },
-    /// The API server would not, or did not answer.
+    /// The request failed.
     #[error("failed to {verb} {object}: {}", cause(source))]
     Request {
-        /// What was asked for.
+        /// The verb of the request.
         verb: &'static str,
         /// Kind and name.
         object: String,
-        /// Why not.
         source: Box<kube::Error>,
     },
 }
@@ -34,29 +32,30 @@ impl ApplyError {
         Self::Request { verb, object: object::<K>(name), source: Box::new(source) }
     }
 
-    /// One word, for a condition's reason and a metric's label.
-    pub fn reason(&self) -> &'static str {
-        let Self::Request { source, .. } = self else { return "NameTaken" };
+    /// The category, which is also the reason of the `Degraded` condition.
+    pub(crate) fn category(&self) -> ErrorCategory {
+        let Self::Request { source, .. } = self else { return ErrorCategory::NameTaken };
         match &**source {
             kube::Error::Api(status) => match status.code {
-                403 if status.message.contains("exceeded quota") => "QuotaExceeded",
-                401 | 403 => "Forbidden",
-                409 => "Conflict",
-                400 | 422 => "Invalid",
-                429 => "Throttled",
-                _ => "ApiServerError",
+                // The API server has no other mark for an exceeded quota.
+                403 if status.message.contains("exceeded quota") => ErrorCategory::QuotaExceeded,
+                401 | 403 => ErrorCategory::Forbidden,
+                409 => ErrorCategory::Conflict,
+                400 | 422 => ErrorCategory::Invalid,
+                429 => ErrorCategory::Throttled,
+                _ => ErrorCategory::ApiServerError,
             },
-            _ => "ApiServerUnreachable",
+            _ => ErrorCategory::ApiServerUnreachable,
         }
     }
 }
 
-/// Kind and name, as people write them.
+/// Kind and name of an object, for messages.
 pub(super) fn object<K: Cached>(name: &str) -> String {
     format!("{} {name}", <K as Resource>::kind(&()))
 }
 
-/// What the API server said, without the type around it.
+/// The message of the API server, or the error.
 fn cause(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),

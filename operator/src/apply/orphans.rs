@@ -1,7 +1,7 @@
-//! Removes objects that a cluster had and has no more, such as the disruption budget of what is now a single pod.
+//! Deletes objects that a cluster no longer has, such as the disruption budget after a scale-down to one pod.
 //!
-//! Only objects that this cluster owns, and only if they are still the ones that were seen. A manifest that pods of an older
-//! revision read stays until the last of them is gone.
+//! Only objects that this cluster owns are deleted, and only if they are still the ones in the cache. A manifest that pods of
+//! an older revision read stays until the last of them is gone.
 
 use std::marker::PhantomData;
 
@@ -10,13 +10,13 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Preconditions};
 
-use super::Target;
+use super::ApplyTarget;
 use super::failure::ApplyError;
 use crate::build::{Applied, Resources, config};
-use crate::live::Cached;
+use crate::caches::Cached;
 
-/// Removes what this cluster owns and `applied` does not have.
-pub(super) async fn remove(from: Target<'_>, applied: &Resources<Applied>) -> Result<(), ApplyError> {
+/// Deletes the objects that this cluster owns and that are not in `applied`.
+pub(super) async fn remove(from: ApplyTarget<'_>, applied: &Resources<Applied>) -> Result<(), ApplyError> {
     let Resources {
         shard_account,
         gateway_account,
@@ -49,7 +49,7 @@ pub(super) async fn remove(from: Target<'_>, applied: &Resources<Applied>) -> Re
     from.keep_only(&[Some(shards)]).await
 }
 
-/// Whether no pod will start any more that is of an older revision, by the word of controllers that have seen the newest spec.
+/// Whether no pod of an older revision will start any more, according to controllers that have observed the newest spec.
 fn is_rolled_out(shards: &StatefulSet, gateways: &Deployment) -> bool {
     let (set, deployment) = (shards.status.as_ref(), gateways.status.as_ref());
     set.is_some_and(|status| {
@@ -59,15 +59,15 @@ fn is_rolled_out(shards: &StatefulSet, gateways: &Deployment) -> bool {
     })
 }
 
-impl Target<'_> {
-    /// The `ConfigMap`s that pods still name: without its own, a container that ends is not started again.
+impl ApplyTarget<'_> {
+    /// The `ConfigMap`s that pods refer to: without its own, a container cannot be restarted.
     fn read_by_pods(&self) -> Vec<String> {
-        let pods = self.live.pods.state();
+        let pods = self.caches.pods.state();
         let pods = pods.iter().filter(|pod| pod.namespace() == self.cluster.namespace());
         pods.filter_map(|pod| pod.spec.as_ref()).flat_map(config::read_by).map(str::to_owned).collect()
     }
 
-    /// Deletes every object of a kind that this cluster owns, but for those in `kept`.
+    /// Deletes every object of a kind that this cluster owns, except those in `kept`.
     async fn keep_only<K: Cached>(&self, kept: &[Option<&K>]) -> Result<(), ApplyError> {
         let kept: Vec<_> = kept.iter().flatten().map(|object| object.name_any()).collect();
         self.remove_all_but::<K>(&kept).await
@@ -75,7 +75,7 @@ impl Target<'_> {
 
     async fn remove_all_but<K: Cached>(&self, kept: &[String]) -> Result<(), ApplyError> {
         let namespace = self.namespace();
-        let orphans = K::store(self.live).state_filter(|object| {
+        let orphans = K::store(self.caches).state_filter(|object| {
             object.namespace().as_deref() == Some(&namespace)
                 && self.owns(object)
                 && object.meta().deletion_timestamp.is_none()
@@ -83,11 +83,11 @@ impl Target<'_> {
         });
         for orphan in orphans {
             let name = orphan.name_any();
-            tracing::info!(kind = %K::kind(&()), name, namespace, "removing");
+            tracing::info!(kind = %K::kind(&()), name, namespace, "deleting");
             let only = Preconditions { uid: orphan.uid(), resource_version: None };
             match self.api::<K>().delete(&name, &DeleteParams::background().preconditions(only)).await {
                 Ok(_) => {}
-                // Gone, or another one by now: the cache was late.
+                // The object is gone or was replaced: the cache was outdated.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(source) => return Err(ApplyError::request::<K>("delete", &name, source)),
             }

@@ -1,4 +1,4 @@
-//! One object: skipped where it is right already, refused where it is somebody else's, else applied by force.
+//! Applies one object: skips it if it is up to date, fails if it belongs to somebody else, and otherwise forces the apply.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 
+use super::contains::contains;
 use super::failure::{ApplyError, object};
-use super::same::contains;
-use super::{APPLIED, MANAGER, Target, controller};
+use super::{APPLIED, ApplyTarget, MANAGER, controller};
+use crate::caches::Cached;
 use crate::hash;
-use crate::live::Cached;
 
-impl Target<'_> {
-    /// [`Self::apply`] for an object that a cluster may be without.
+impl ApplyTarget<'_> {
+    /// [`Self::apply`] for an optional object.
     pub(super) async fn apply_some<K: Cached>(&self, wanted: Option<K>) -> Result<Option<K>, ApplyError> {
         match wanted {
             Some(wanted) => self.apply(wanted).await.map(Some),
@@ -21,7 +21,7 @@ impl Target<'_> {
         }
     }
 
-    /// Makes the live object carry all that `wanted` has, and returns it.
+    /// Makes the live object contain all fields of `wanted`, and returns it.
     pub(super) async fn apply<K: Cached>(&self, mut wanted: K) -> Result<K, ApplyError> {
         let name = wanted.name_any();
         let built = serde_json::to_vec(&wanted).expect("an object is plain data");
@@ -38,8 +38,8 @@ impl Target<'_> {
         }
         tracing::info!(kind = %K::kind(&()), name, namespace = self.namespace(), "applying");
         let patched = match self.patch(&name, &Patch::Apply(&wanted)).await {
-            // A port that was renumbered by hand is, to a list with keys, one more of the same name. Replaced as a whole, the list
-            // has ours alone; where something else is wrong this is refused, too.
+            // If somebody has changed the number of a port, an apply would add a second port with the same name, because the number
+            // is the key of the list. A merge patch replaces the whole list. If something else is wrong, it is refused, too.
             Err(kube::Error::Api(status)) if status.code == 422 && exists => {
                 match self.patch(&name, &Patch::Merge(&wanted)).await {
                     Ok(_) => self.patch(&name, &Patch::Apply(&wanted)).await,
@@ -53,27 +53,26 @@ impl Target<'_> {
 
     async fn patch<K: Cached>(&self, name: &str, patch: &Patch<&K>) -> Result<K, kube::Error> {
         let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        // Only an apply can be forced.
         let parameters = if matches!(patch, Patch::Apply(_)) { parameters.force() } else { parameters };
         self.api::<K>().patch(name, &parameters, patch).await
     }
 
-    /// The live object. The cache has only those with our labels, so the API server is asked for one that is not in it.
+    /// The live object. The cache contains only objects with our labels, so others are read from the API server.
     async fn find<K: Cached>(&self, name: &str) -> Result<Option<Arc<K>>, ApplyError> {
         let key = ObjectRef::new(name).within(&self.namespace());
-        if let Some(cached) = K::store(self.live).get(&key) {
+        if let Some(cached) = K::store(self.caches).get(&key) {
             return Ok(Some(cached));
         }
         let found = self.api::<K>().get_opt(name).await;
         Ok(found.map_err(|source| ApplyError::request::<K>("read", name, source))?.map(Arc::new))
     }
 
-    /// Says whose `found` is.
+    /// The error for an object that belongs to somebody else.
     fn taken<K: Cached>(&self, found: &K) -> ApplyError {
         let owner = match controller(found) {
-            None => "belongs to nobody".to_owned(),
+            None => "has no owner".to_owned(),
             Some(owner) if owner.kind == "WsCluster" && owner.name == self.cluster.name_any() => {
-                "belongs to an earlier WsCluster of this name, whose objects are about to go".to_owned()
+                "belongs to a deleted WsCluster with the same name, whose objects are about to be deleted".to_owned()
             }
             Some(owner) => format!("belongs to {} {}", owner.kind, owner.name),
         };
@@ -89,7 +88,7 @@ impl Target<'_> {
     }
 }
 
-/// Whether the live object carries all that is wanted. The annotation tells of fields that are not wanted any more.
+/// Whether the live object contains everything that is wanted. The annotation reveals fields that are no longer wanted.
 fn is_same<K: Cached>(live: &K, wanted: &K) -> bool {
     let json = |object: &K| serde_json::to_value(object).expect("an object is plain data");
     live.annotations().get(APPLIED) == wanted.annotations().get(APPLIED) && contains(&json(live), &json(wanted))

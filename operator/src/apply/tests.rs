@@ -14,7 +14,7 @@ use crate::build::{Decided, Part, build, config as configs};
 async fn apply_full(server: &Server, replicas: u32) -> Result<Resources<Applied>, ApplyError> {
     let cluster = full();
     let resources = build(&cluster, &settings(), Decided { replicas, partition: 0 });
-    apply(&server.client, &server.live, &cluster, resources).await
+    apply(&server.client, &server.caches, &cluster, resources).await
 }
 
 fn config(part: Part) -> String {
@@ -146,7 +146,7 @@ async fn a_field_that_is_not_wanted_any_more_is_taken_back() {
     let mut cluster = full();
     cluster.spec.gateway.service.annotations.clear();
     let resources = build(&cluster, &settings(), Decided { replicas: 3, partition: 0 });
-    apply(&server.client, &server.live, &cluster, resources).await.unwrap();
+    apply(&server.client, &server.caches, &cluster, resources).await.unwrap();
     // The live object has all that is wanted, and something that is not.
     assert_eq!(server.writes(), ["PATCH services/prices-gateway"]);
 }
@@ -155,7 +155,7 @@ async fn a_field_that_is_not_wanted_any_more_is_taken_back() {
 async fn refuses_an_object_of_somebody_else() {
     let owner = |kind: &str, name: &str| json!([{ "apiVersion": "v1", "kind": kind, "name": name, "uid": "1", "controller": true }]);
     for (owners, said) in [
-        (Value::Null, "belongs to nobody"),
+        (Value::Null, "has no owner"),
         (owner("Deployment", "shop"), "belongs to Deployment shop"),
         (owner("WsCluster", "prices"), "an earlier WsCluster of this name"),
     ] {
@@ -164,7 +164,7 @@ async fn refuses_an_object_of_somebody_else() {
             *o = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "prices-gateway", "ownerReferences": owners } });
         });
         let error = apply_full(&server, 3).await.unwrap_err();
-        assert_eq!(error.reason(), "NameTaken");
+        assert_eq!(error.category().as_str(), "NameTaken");
         let text = error.to_string();
         assert!(text.contains("Service prices-gateway") && text.contains(said), "{text}");
         assert!(!server.writes().contains(&"PATCH services/prices-gateway".to_owned()));
@@ -224,7 +224,7 @@ async fn a_manifest_stays_as_long_as_a_pod_may_start_by_it() {
         }
         server.sync();
         let resources = build(&newer, &settings(), Decided { replicas: 3, partition: 0 });
-        apply(&server.client, &server.live, &newer, resources).await.unwrap();
+        apply(&server.client, &server.caches, &newer, resources).await.unwrap();
         server.writes()
     };
     assert_eq!(writes("old").await, [format!("PATCH {new}"), "PATCH statefulsets/prices".to_owned()]);
@@ -242,7 +242,7 @@ async fn a_failure_names_the_object_and_stops() {
         server.fail("services/prices-gateway", code);
         let error = apply_full(&server, 3).await.unwrap_err();
         assert_eq!(error.to_string(), format!("failed to apply Service prices-gateway: because ({code})"));
-        assert_eq!(error.reason(), reason);
+        assert_eq!(error.category().as_str(), reason);
         assert_eq!(server.writes().last().unwrap(), "PATCH services/prices-gateway");
     }
 }

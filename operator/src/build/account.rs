@@ -1,4 +1,4 @@
-//! Who the pods are towards the API server: shards nobody, gateways someone who may watch where shards are.
+//! The service accounts of the pods: shards have no permissions; gateways may watch the addresses of shards.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
@@ -7,22 +7,22 @@ use wscluster_api::WsCluster;
 use super::labels::metadata;
 use super::{Part, names};
 
-/// The account of a part; none where the manifest names one.
+/// The service account of a part; `None` if the manifest names one.
 pub(super) fn account(cluster: &WsCluster, part: Part) -> Option<ServiceAccount> {
     part.template(&cluster.spec).service_account_name.is_none().then(|| ServiceAccount {
         metadata: metadata(cluster, part, names::part(cluster, part)),
-        // Pods that need a token ask for it.
+        // Pods that need a token mount it explicitly.
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     })
 }
 
-/// Name of the account that the pods of a part run under.
+/// Name of the service account of the pods of a part.
 pub(super) fn name(cluster: &WsCluster, part: Part) -> String {
     part.template(&cluster.spec).service_account_name.clone().unwrap_or_else(|| names::part(cluster, part))
 }
 
-/// What a gateway may do: list and watch the addresses of shards. RBAC cannot narrow a watch to one label.
+/// The permissions of gateways: list and watch EndpointSlices. RBAC cannot restrict a watch to a label.
 pub(super) fn role(cluster: &WsCluster) -> Role {
     let list = |items: &[&str]| items.iter().map(|&i| i.to_owned()).collect::<Vec<_>>();
     Role {
@@ -36,7 +36,7 @@ pub(super) fn role(cluster: &WsCluster) -> Role {
     }
 }
 
-/// Gives it to the gateways.
+/// Grants the role to the gateways.
 pub(super) fn role_binding(cluster: &WsCluster) -> RoleBinding {
     RoleBinding {
         metadata: metadata(cluster, Part::Gateway, names::part(cluster, Part::Gateway)),

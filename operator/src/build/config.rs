@@ -1,6 +1,6 @@
-//! The manifest of a part, as its pods read it.
+//! The `ConfigMap` with the manifest of a part, which its pods read.
 //!
-//! A name never stands for two contents: a pod that starts anew reads what its own revision was made for, whatever is wanted by now.
+//! Its name contains a hash of its content, so that a restarted pod reads the manifest of its own revision.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PodSpec};
 use wscluster_api::WsCluster;
@@ -12,8 +12,8 @@ use crate::hash;
 /// Key of the manifest, and its file name in the pod.
 pub(super) const FILE: &str = "cluster.yaml";
 
-/// Its name, with a hash of its content.
-pub fn name(cluster: &WsCluster, part: Part) -> String {
+/// Name of the `ConfigMap`.
+pub(crate) fn name(cluster: &WsCluster, part: Part) -> String {
     name_for(cluster, part, &part.manifest(cluster))
 }
 
@@ -21,14 +21,13 @@ fn name_for(cluster: &WsCluster, part: Part, manifest: &str) -> String {
     format!("{}-{}", names::part(cluster, part), hash::hex(manifest.as_bytes(), 10))
 }
 
-/// The names of those that a pod reads.
-pub fn read_by(pod: &PodSpec) -> impl Iterator<Item = &str> {
+/// Names of the `ConfigMap`s that a pod reads.
+pub(crate) fn read_by(pod: &PodSpec) -> impl Iterator<Item = &str> {
     let projected = pod.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
     let sources = projected.flat_map(|projected| projected.sources.iter().flatten());
     sources.filter_map(|source| source.config_map.as_ref()).map(|config| config.name.as_str())
 }
 
-/// The object.
 pub(super) fn config_map(cluster: &WsCluster, part: Part) -> ConfigMap {
     let manifest = part.manifest(cluster);
     ConfigMap {
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_environment_variables_stay_out() {
+    fn contains_no_values_of_environment_variables() {
         let full = full();
         let secret = full.spec.template.shard.env.iter().find_map(|e| e.value.clone()).unwrap();
         for part in Part::ALL {

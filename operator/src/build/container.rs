@@ -1,4 +1,4 @@
-//! The one container of a pod: ports, probes, environment, what it may do, and what it needs.
+//! The container of a pod: ports, probes, environment, security context and resources.
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, Probe, ResourceRequirements, SecurityContext,
@@ -12,23 +12,22 @@ use wscluster_api::spec::ImagePullPolicy;
 use super::Part;
 use crate::settings::Settings;
 
-/// Name of the port that clients and gateways connect to.
+/// Name of the WebSocket port.
 pub(super) const WS: &str = "ws";
-/// Its number, on which the processes listen by default.
+/// The port that the processes listen on by default.
 pub(super) const WS_PORT: u16 = 8080;
-/// Name of the port of health, metrics and drain.
+/// Name of the admin port.
 pub(super) const ADMIN: &str = "admin";
-/// Its number.
 pub(super) const ADMIN_PORT: u16 = 9090;
-/// Name of the volume with manifest and credentials.
+/// Name of the volume with the manifest and credentials.
 pub(super) const CONFIG: &str = "config";
-/// Where it is mounted.
+/// Mount path of that volume.
 const CONFIG_PATH: &str = "/etc/wscluster";
-/// Seconds that a process has to end after its liveness probe failed. A thread that does nothing else answers that probe, so after
-/// a minute of silence the whole process is stuck: it would not drain, and its clients hang for as long as it stays.
+/// Grace period in seconds after a failed liveness probe. A dedicated thread answers that probe, so after a minute without an
+/// answer the whole process hangs: it would not drain, and its clients would hang as long as it exists.
 const STUCK_GRACE: i64 = 5;
 
-/// The container of a part; `args` follow the manifest's path, `env` comes before what people add.
+/// The container of a part. `args` follow the path of the manifest; `env` precedes the variables of the manifest.
 pub(super) fn container(
     cluster: &WsCluster,
     settings: &Settings,
@@ -52,7 +51,7 @@ pub(super) fn container(
         args: Some(args.map(str::to_owned).collect()),
         env: Some(env),
         ports: Some(vec![port(WS, WS_PORT), port(ADMIN, ADMIN_PORT)]),
-        // Slow to kill, as that drops every connection; quick to see that a process is ready or is not any more.
+        // Liveness is patient, because a restart drops every connection. Readiness is quick in both directions.
         liveness_probe: Some(Probe { termination_grace_period_seconds: Some(STUCK_GRACE), ..probe("/livez", 10, 6) }),
         readiness_probe: Some(probe("/readyz", 2, 3)),
         resources: Some(wanted.resources.clone().unwrap_or_else(|| resources(cluster, part))),
@@ -95,10 +94,10 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-/// What a pod asks for where the manifest says nothing. No limits: a shard above a limit would be killed with all its clients.
+/// Default resource requests. There are no limits: a shard above a memory limit would be killed with all of its connections.
 fn resources(cluster: &WsCluster, part: Part) -> ResourceRequirements {
     const MEBI: u64 = 1 << 20;
-    /// A connection with some of its queue in use.
+    /// Memory of a connection with a partly used queue.
     const CONNECTION: u64 = 16 << 10;
     let memory = match part {
         Part::Shard => {

@@ -1,4 +1,4 @@
-//! The gateways: a Deployment that starts the new one before it ends the old one, and ends one at a time.
+//! The Deployment of the gateways. It starts a new gateway before it stops an old one, and stops one at a time.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
@@ -10,13 +10,12 @@ use super::labels::{label_selector, metadata};
 use super::{Decided, Part, names, pod};
 use crate::settings::Settings;
 
-/// Environment variables that are ours.
+/// Environment variables that the operator sets.
 pub(crate) const ENV: [&str; 1] = ["WSCLUSTER_DRAIN_LAG"];
 
-/// Seconds without any progress after which Kubernetes calls a rollout stuck, beside those that it waits on purpose: its own default.
+/// Seconds without progress after which Kubernetes reports a rollout as stuck, in addition to `minReadySeconds`; its default.
 const STUCK: i32 = 600;
 
-/// The object.
 pub(super) fn deployment(cluster: &WsCluster, settings: &Settings, decided: Decided) -> Deployment {
     let pause = pause(cluster, settings, decided);
     Deployment {
@@ -40,22 +39,22 @@ pub(super) fn deployment(cluster: &WsCluster, settings: &Settings, decided: Deci
     }
 }
 
-/// Seconds that a new gateway has to be ready before the next old one goes: the longest that the one before needs to move its
-/// clients, as a Deployment does not wait for pods that terminate. The lag comes before every drain, so it delays all alike.
+/// Seconds that a new gateway must be ready before the next old one stops: the longest drain of an old gateway, because a
+/// Deployment does not wait for terminating pods. The drain lag precedes every drain, so it delays all of them equally.
 fn pause(cluster: &WsCluster, settings: &Settings, decided: Decided) -> i32 {
     let spec = &cluster.spec;
     let gateways = f64::from(spec.gateway.replicas.max(1));
     let share = f64::from(spec.capacity) * f64::from(decided.replicas) / gateways;
-    // Who is moved lands on all the others, so each old gateway holds more than the one before. Behind the last one nobody waits.
+    // Moved clients spread over all other gateways, so each old gateway holds more than the one before. Nothing follows the last.
     let waited_for = i32::try_from(spec.gateway.replicas.saturating_sub(2)).unwrap_or(i32::MAX);
     let most = share * (1.0 + 1.0 / gateways).powi(waited_for);
     let moved = spec.drain.settle().as_secs_f64() + most / f64::from(spec.drain.evict_rate.max(1));
     let longest = spec.drain.deadline.0.saturating_sub(settings.drain_lag.0).as_secs_f64();
-    // Not 0, which the API server does not write.
+    // The API server drops 0.
     moved.min(longest).ceil().max(1.0) as i32
 }
 
-/// Its pods.
+/// The pod template of the gateways.
 pub(super) fn template(cluster: &WsCluster, settings: &Settings) -> PodTemplateSpec {
     let [drain_lag] = ENV;
     let env =

@@ -1,4 +1,4 @@
-//! Labels, selectors and owner of what is built.
+//! Labels, selectors and owner references of built objects.
 
 use std::collections::BTreeMap;
 
@@ -8,51 +8,51 @@ use wscluster_api::WsCluster;
 
 use super::{Part, names};
 
-/// Which software.
-pub const NAME: &str = "app.kubernetes.io/name";
-/// Which cluster.
-pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// Which [`Part`].
-pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// Who looks after it; on every object, and what the watches ask for, but for pods.
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Revision of a pod.
-pub const REVISION: &str = "wscluster.dev/revision";
+/// Label with the name of the software.
+pub(crate) const NAME: &str = "app.kubernetes.io/name";
+/// Label with the name of the cluster.
+pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label with the [`Part`].
+pub(crate) const COMPONENT: &str = "app.kubernetes.io/component";
+/// Label with the managing software. All objects have it, and the watches select by it, except that of pods.
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label with the revision of a pod.
+pub(crate) const REVISION: &str = "wscluster.dev/revision";
 
-/// The labels of a pod that its manifest cannot set.
+/// Labels of pods that the manifest cannot set.
 pub(crate) const OURS: [&str; 5] = [NAME, INSTANCE, COMPONENT, MANAGED_BY, REVISION];
 
 /// Value of [`NAME`].
-pub const SOFTWARE: &str = "wscluster";
+pub(crate) const SOFTWARE: &str = "wscluster";
 /// Value of [`MANAGED_BY`].
-pub const OPERATOR: &str = "wscluster-operator";
+pub(crate) const OPERATOR: &str = "wscluster-operator";
 
-/// What tells the pods of one part of one cluster from all others. A selector cannot be changed later.
-pub fn selector(cluster: &WsCluster, part: Part) -> BTreeMap<String, String> {
+/// The labels that select the pods of one part of a cluster. Kubernetes does not permit changes of a selector.
+pub(crate) fn selector(cluster: &WsCluster, part: Part) -> BTreeMap<String, String> {
     [(NAME, SOFTWARE.to_owned()), (INSTANCE, names::cluster(cluster)), (COMPONENT, part.to_string())]
         .map(|(label, value)| (label.to_owned(), value))
         .into()
 }
 
-/// [`selector`] as objects hold it.
+/// [`selector`] as a `LabelSelector`.
 pub(super) fn label_selector(cluster: &WsCluster, part: Part) -> LabelSelector {
     LabelSelector { match_labels: Some(selector(cluster, part)), ..LabelSelector::default() }
 }
 
 /// [`selector`] of the shards as text, for `status.selector`.
-pub fn selector_text(cluster: &WsCluster) -> String {
+pub(crate) fn selector_text(cluster: &WsCluster) -> String {
     let labels = selector(cluster, Part::Shard);
     labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// Labels of every object of a part.
-pub fn labels(cluster: &WsCluster, part: Part) -> BTreeMap<String, String> {
+pub(crate) fn labels(cluster: &WsCluster, part: Part) -> BTreeMap<String, String> {
     let mut labels = selector(cluster, part);
     labels.insert(MANAGED_BY.to_owned(), OPERATOR.to_owned());
     labels
 }
 
-/// Name, labels and owner of an object: it goes when the cluster goes.
+/// Name, labels and owner reference of an object. It is deleted together with the cluster.
 pub(super) fn metadata(cluster: &WsCluster, part: Part, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),

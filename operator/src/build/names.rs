@@ -1,25 +1,26 @@
-//! Names of the objects of a cluster. The longest fits where Kubernetes allows 63 characters, as a cluster's name has at most 40.
+//! Names of the objects of a cluster. The name of a cluster has at most 40 characters, so all of them stay within 63.
 
 use wscluster_api::WsCluster;
 
 use super::Part;
 
-/// The cluster, and its `StatefulSet`: pods are `NAME-0`, `NAME-1`, …
-pub fn cluster(cluster: &WsCluster) -> String {
+/// Name of the cluster and of its `StatefulSet`. Pods are called `NAME-0`, `NAME-1`, …
+pub(crate) fn cluster(cluster: &WsCluster) -> String {
     cluster.metadata.name.clone().unwrap_or_default()
 }
 
-/// Its namespace.
-pub fn namespace(cluster: &WsCluster) -> String {
+/// Namespace of the cluster.
+pub(crate) fn namespace(cluster: &WsCluster) -> String {
     cluster.metadata.namespace.clone().unwrap_or_default()
 }
 
-/// What each part has one of: account, network policy, disruption budget; and all of the gateway.
-pub fn part(cluster: &WsCluster, part: Part) -> String {
+/// Name of the objects that each part has one of (service account, network policy, disruption budget), and of all other objects
+/// of the gateways.
+pub(crate) fn part(cluster: &WsCluster, part: Part) -> String {
     format!("{}-{part}", self::cluster(cluster))
 }
 
-/// The headless Service, in which gateways find the shards.
-pub fn shard_service(cluster: &WsCluster) -> String {
+/// Name of the headless Service by which gateways discover the shards.
+pub(crate) fn shard_service(cluster: &WsCluster) -> String {
     format!("{}-shards", self::cluster(cluster))
 }

@@ -1,5 +1,5 @@
-//! The pod of a part: restricted as Kubernetes' Pod Security Standards ask for, spread over nodes and zones, and marked with its
-//! revision.
+//! The pod template of a part. It complies with the `restricted` Pod Security Standard, spreads over nodes and zones, and has
+//! its revision as a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,22 +16,22 @@ use super::labels::{REVISION, label_selector, labels};
 use super::{Part, account, config, container};
 use crate::hash;
 
-/// Whether the autoscaler of nodes may take the pod's node away.
+/// Annotation: whether the cluster autoscaler may remove the node of the pod.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-/// What is left between the end of a drain and the kill.
+/// Time between the end of a drain and SIGKILL.
 const MARGIN: Duration = Duration::from_secs(15);
 
-/// The time that a pod has to end, where a drain may take so long.
+/// The termination grace period of a pod, given the longest duration of its drain.
 pub(crate) fn grace(drain: Duration) -> Duration {
     drain + MARGIN
 }
 
-/// The pod of a part around its `container`. `drain` is how long it may take to end.
+/// The pod template of a part around its `container`. `drain` is the longest duration of a drain.
 pub(super) fn template(cluster: &WsCluster, part: Part, container: Container, drain: Duration) -> PodTemplateSpec {
     let wanted = part.template(&cluster.spec);
     let mut pod_labels = wanted.labels.clone();
     pod_labels.extend(labels(cluster, part));
-    // A shard holds connections that a better packed node is not worth; the operator moves them when it must be.
+    // Better packed nodes are not worth the loss of connections.
     let safe = if part == Part::Shard { "false" } else { "true" };
     let mut annotations = BTreeMap::from([(SAFE_TO_EVICT.to_owned(), safe.to_owned())]);
     annotations.extend(wanted.annotations.clone());
@@ -46,9 +46,9 @@ pub(super) fn template(cluster: &WsCluster, part: Part, container: Container, dr
             containers: vec![container],
             service_account_name: Some(account::name(cluster, part)),
             automount_service_account_token: Some(part == Part::Gateway),
-            // A Service called `wscluster` would otherwise set WSCLUSTER_PORT and the like.
+            // Otherwise a Service called `wscluster` would set WSCLUSTER_PORT and similar variables.
             enable_service_links: Some(false),
-            // The user is that of the image, or the one that the cluster gives, as OpenShift does, which refuses any other.
+            // `runAsUser` is not set: OpenShift assigns a user and refuses any other.
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
                 seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
@@ -65,14 +65,14 @@ pub(super) fn template(cluster: &WsCluster, part: Part, container: Container, dr
             ..PodSpec::default()
         }),
     };
-    // With the manifest in it, by the name of its ConfigMap.
+    // The name of the ConfigMap makes the hash depend on the manifest.
     let hashed = serde_json::to_vec(&template).expect("a template is plain data");
     let metadata = template.metadata.get_or_insert_default();
     metadata.labels.get_or_insert_default().insert(REVISION.to_owned(), hash::hex(&hashed, 10));
     template
 }
 
-/// The revision of a template that [`template`] made.
+/// The revision of a template built by [`template`].
 pub(super) fn revision(template: &PodTemplateSpec) -> String {
     let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
     labels.and_then(|labels| labels.get(REVISION)).cloned().unwrap_or_default()
@@ -82,7 +82,7 @@ fn not_empty<T: Clone>(items: &[T]) -> Option<Vec<T>> {
     Some(items.to_vec()).filter(|items| !items.is_empty())
 }
 
-/// As evenly over nodes and zones as there is room, unless the manifest has rules of its own.
+/// Spreads pods over nodes and zones if possible, unless the manifest has its own rules.
 fn spread(cluster: &WsCluster, part: Part) -> Vec<TopologySpreadConstraint> {
     let wanted = part.template(&cluster.spec);
     let ours = || Some(label_selector(cluster, part));
@@ -98,13 +98,13 @@ fn spread(cluster: &WsCluster, part: Part) -> Vec<TopologySpreadConstraint> {
     }
     let mut constraints = wanted.topology_spread_constraints.clone();
     for constraint in &mut constraints {
-        // Without a selector it would count no pod at all.
+        // Without a selector the constraint would match no pod.
         constraint.label_selector = constraint.label_selector.take().or_else(ours);
     }
     constraints
 }
 
-/// The manifest, and for shards the keys of Secrets that it names, as `secrets/SECRET/KEY`.
+/// The volume with the manifest and, for shards, the keys of Secrets that it refers to, as `secrets/SECRET/KEY`.
 fn volume(cluster: &WsCluster, part: Part) -> Volume {
     let file = |key: &str, path: String| KeyToPath { key: key.to_owned(), path, mode: None };
     let mut sources = vec![VolumeProjection {
@@ -127,7 +127,7 @@ fn volume(cluster: &WsCluster, part: Part) -> Volume {
     }
     Volume {
         name: container::CONFIG.to_owned(),
-        // Root owns the files, and the user is not known here. Nobody else is in the container.
+        // Root owns the files, and the user of the process is unknown. No other user exists in the container.
         projected: Some(ProjectedVolumeSource { default_mode: Some(0o444), sources: Some(sources) }),
         ..Volume::default()
     }

@@ -1,4 +1,4 @@
-//! Who may reach the pods: clients only gateways, gateways the shards, and the operator the admin ports, where draining is asked for.
+//! Network policies: clients may reach only gateways, gateways the shards, and the operator the admin ports.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::labels::{label_selector, metadata};
 use super::{Part, names};
 use crate::settings::Settings;
 
-/// Label that the API server puts on every namespace.
+/// Label that the API server sets on every namespace.
 const NAMESPACE: &str = "kubernetes.io/metadata.name";
 
-/// Shards: gateways of the same cluster, and the admin port for those that [`admin`] names.
+/// The policy of shards: gateways of the same cluster, and on the admin port the peers of [`admin`].
 pub(super) fn shards(cluster: &WsCluster, settings: &Settings) -> NetworkPolicy {
     let gateways = NetworkPolicyPeer {
         pod_selector: Some(label_selector(cluster, Part::Gateway)),
@@ -30,7 +30,7 @@ pub(super) fn shards(cluster: &WsCluster, settings: &Settings) -> NetworkPolicy 
     policy(cluster, Part::Shard, vec![rule(WS_PORT, Some(vec![gateways])), observers])
 }
 
-/// Gateways: everybody, and the admin port for those that [`admin`] names and for load balancers that check health.
+/// The policy of gateways: any client, and on the admin port the peers of [`admin`] and health checks of load balancers.
 pub(super) fn gateways(cluster: &WsCluster, settings: &Settings) -> NetworkPolicy {
     let mut observers = admin(settings);
     if let Some(peers) = &mut observers.from {
@@ -42,7 +42,7 @@ pub(super) fn gateways(cluster: &WsCluster, settings: &Settings) -> NetworkPolic
     policy(cluster, Part::Gateway, vec![rule(WS_PORT, None), observers])
 }
 
-/// The operator's namespace, and those that collect metrics.
+/// The peers of the admin port: the namespace of the operator, and namespaces that collect metrics.
 fn admin(settings: &Settings) -> NetworkPolicyIngressRule {
     if settings.metrics_namespaces.iter().any(|n| n == "*") {
         return rule(ADMIN_PORT, None);

@@ -1,6 +1,6 @@
-//! The objects of one cluster, one field each.
+//! All objects of one cluster.
 //!
-//! Whoever handles them takes the struct apart without `..`, so an object that is built and not applied does not compile.
+//! Code that handles them destructures the struct without `..`, so that forgetting an object is a compile error.
 
 use std::marker::PhantomData;
 
@@ -10,45 +10,36 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 
-/// As they are to be.
+/// Marks objects as built.
 #[derive(Clone, Copy, Debug)]
-pub struct Prepared;
+pub(crate) struct Prepared;
 
-/// As the API server answered.
+/// Marks objects as returned by the API server.
 #[derive(Clone, Copy, Debug)]
-pub struct Applied;
+pub(crate) struct Applied;
 
-/// The objects of one cluster.
+/// The objects of one cluster; the state is [`Prepared`] or [`Applied`].
 #[derive(Clone, Debug)]
-pub struct Resources<S> {
-    /// Account of the shards; none where the template names one.
-    pub shard_account: Option<ServiceAccount>,
-    /// Account of the gateways; none where the template names one.
-    pub gateway_account: Option<ServiceAccount>,
-    /// What gateways may read.
-    pub gateway_role: Role,
-    /// Who may.
-    pub gateway_role_binding: RoleBinding,
-    /// Manifest of the shards.
-    pub shard_config: ConfigMap,
-    /// Manifest of the gateways.
-    pub gateway_config: ConfigMap,
-    /// Names and addresses of the shards.
-    pub shard_service: Service,
-    /// Where clients connect.
-    pub gateway_service: Service,
-    /// Who may reach shards.
-    pub shard_policy: NetworkPolicy,
-    /// Who may reach gateways.
-    pub gateway_policy: NetworkPolicy,
-    /// How many shards may be evicted at once.
-    pub shard_budget: Option<PodDisruptionBudget>,
-    /// How many gateways may be evicted at once; none for a single one.
-    pub gateway_budget: Option<PodDisruptionBudget>,
-    /// The gateways.
-    pub gateways: Deployment,
-    /// The shards.
-    pub shards: StatefulSet,
-    /// [`Prepared`] or [`Applied`].
-    pub state: PhantomData<S>,
+pub(crate) struct Resources<S> {
+    /// `None` if the template names a service account.
+    pub(crate) shard_account: Option<ServiceAccount>,
+    /// `None` if the template names a service account.
+    pub(crate) gateway_account: Option<ServiceAccount>,
+    pub(crate) gateway_role: Role,
+    pub(crate) gateway_role_binding: RoleBinding,
+    pub(crate) shard_config: ConfigMap,
+    pub(crate) gateway_config: ConfigMap,
+    /// The headless Service by which gateways discover the shards.
+    pub(crate) shard_service: Service,
+    /// The Service that clients connect to.
+    pub(crate) gateway_service: Service,
+    pub(crate) shard_policy: NetworkPolicy,
+    pub(crate) gateway_policy: NetworkPolicy,
+    /// `None` for a single shard.
+    pub(crate) shard_budget: Option<PodDisruptionBudget>,
+    /// `None` for a single gateway.
+    pub(crate) gateway_budget: Option<PodDisruptionBudget>,
+    pub(crate) gateways: Deployment,
+    pub(crate) shards: StatefulSet,
+    pub(crate) state: PhantomData<S>,
 }

@@ -1,4 +1,4 @@
-//! The Services: one that names every shard, and one that clients connect to.
+//! The Services: a headless one for the discovery of shards, and the one that clients connect to.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -9,8 +9,8 @@ use super::container::{ADMIN, ADMIN_PORT, WS, WS_PORT};
 use super::labels::{metadata, selector};
 use super::{Part, names};
 
-/// Headless: gateways read the addresses of all shards from it and choose by themselves. Those that are not ready are in it, too,
-/// as a draining shard is still to be asked for its load.
+/// The headless Service of the shards. Gateways read their addresses and balance by themselves. It includes shards that are not
+/// ready, because gateways still need the load of draining shards.
 pub(super) fn shards(cluster: &WsCluster) -> Service {
     Service {
         metadata: metadata(cluster, Part::Shard, names::shard_service(cluster)),
@@ -25,7 +25,7 @@ pub(super) fn shards(cluster: &WsCluster) -> Service {
     }
 }
 
-/// Where clients connect. The admin port is not in it: nothing that can drain stands behind a load balancer.
+/// The Service that clients connect to. It omits the admin port, which must not be reachable through a load balancer.
 pub(super) fn gateways(cluster: &WsCluster) -> Service {
     let wanted = &cluster.spec.gateway.service;
     let mut metadata = metadata(cluster, Part::Gateway, names::part(cluster, Part::Gateway));

@@ -1,4 +1,4 @@
-//! The shards: one `StatefulSet`, whose pods start together and are replaced one by one, as the partition moves down.
+//! The `StatefulSet` of the shards. Its pods start in parallel and are replaced one by one as the partition moves down.
 
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -11,17 +11,16 @@ use super::labels::{REVISION, label_selector, metadata};
 use super::{Decided, Part, names, pod};
 use crate::settings::Settings;
 
-/// Environment variables that are ours.
+/// Environment variables that the operator sets.
 pub(crate) const ENV: [&str; 2] = ["WSCLUSTER_NAME", "WSCLUSTER_REVISION"];
 
-/// The object.
 pub(super) fn stateful_set(cluster: &WsCluster, settings: &Settings, decided: Decided) -> StatefulSet {
     StatefulSet {
         metadata: metadata(cluster, Part::Shard, names::cluster(cluster)),
         spec: Some(StatefulSetSpec {
             replicas: i32::try_from(decided.replicas).ok(),
             service_name: Some(names::shard_service(cluster)),
-            // One after the other, a shard that cannot become ready would keep all later ones from starting.
+            // In sequence, a shard that cannot become ready would block all later ones.
             pod_management_policy: Some("Parallel".to_owned()),
             selector: label_selector(cluster, Part::Shard),
             update_strategy: Some(StatefulSetUpdateStrategy {
@@ -38,7 +37,7 @@ pub(super) fn stateful_set(cluster: &WsCluster, settings: &Settings, decided: De
     }
 }
 
-/// Its pods.
+/// The pod template of the shards.
 pub(super) fn template(cluster: &WsCluster, settings: &Settings) -> PodTemplateSpec {
     let [name, revision] = ENV;
     let env = vec![from_pod(name, "metadata.name"), from_pod(revision, &format!("metadata.labels['{REVISION}']"))];

@@ -1,20 +1,21 @@
-//! Later and later, a cluster for itself: 1 s after the first failure, twice as long after each further one, 5 minutes at most.
+//! The back-off of one cluster: 1 s after the first failure, doubled after each further one, at most 5 minutes.
 //!
-//! A new generation of the spec is tried at once: it may be what puts the failure right.
+//! A new generation of the spec is tried at once, because it may fix the failure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::failure::ReconcileError;
-use crate::status::Outcome;
+use crate::metrics::ErrorCategory;
+use crate::status::ApplyOutcome;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(5);
-/// A name is free as soon as somebody removes what has it, and no watch tells.
+/// Shorter, because no watch reports when somebody deletes the object that has the name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
 
-/// What failed last, how often in a row, and until when it is not tried again.
+/// The last failure, the number of failures in a row, and the time of the next attempt.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -25,50 +26,50 @@ pub(super) struct Backoff {
 struct Last {
     until: Instant,
     generation: Option<i64>,
-    outcome: Outcome,
-    category: &'static str,
+    outcome: ApplyOutcome,
+    category: ErrorCategory,
 }
 
 impl Backoff {
-    /// What became of the last try, while it is too early for another.
-    pub(super) fn holds(&self, generation: Option<i64>) -> Option<Outcome> {
+    /// The outcome of the last attempt, while it is too early for another one.
+    pub(super) fn holds(&self, generation: Option<i64>) -> Option<ApplyOutcome> {
         let last = self.last.as_ref()?;
         (last.generation == generation && Instant::now() < last.until).then(|| last.outcome.clone())
     }
 
-    /// Notes a failure, and says what it is for the status.
-    pub(super) fn failed(&mut self, generation: Option<i64>, error: &ReconcileError) -> Outcome {
+    /// Records a failure, and returns its outcome for the status.
+    pub(super) fn failed(&mut self, generation: Option<i64>, error: &ReconcileError) -> ApplyOutcome {
         let outcome = error.outcome();
-        let longest = if matches!(outcome, Outcome::NameTaken(_)) { NAME_TAKEN } else { LONGEST };
+        let longest = if matches!(outcome, ApplyOutcome::NameTaken(_)) { NAME_TAKEN } else { LONGEST };
         let until = Instant::now() + self.next(longest);
         self.last = Some(Last { until, generation, outcome: outcome.clone(), category: error.category() });
         outcome
     }
 
-    /// Everything is as it should be.
+    /// Records a success.
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// The failure that waits for its next try.
+    /// The failure that waits for its next attempt.
     pub(super) fn pending(&self) -> Option<ReconcileError> {
         let last = self.last.as_ref()?;
         let message = match &last.outcome {
-            Outcome::Failed(_, message) | Outcome::NameTaken(message) => message.clone(),
-            Outcome::Applied | Outcome::Paused | Outcome::Invalid(_) => return None,
+            ApplyOutcome::Failed(_, message) | ApplyOutcome::NameTaken(message) => message.clone(),
+            ApplyOutcome::Applied | ApplyOutcome::Paused | ApplyOutcome::Invalid(_) => return None,
         };
         let left = last.until.saturating_duration_since(Instant::now());
         Some(ReconcileError::pending(last.category, message, left))
     }
 
-    /// The time until another try of something that failed outside of applying.
+    /// The delay after another failure, at most `longest`.
     pub(super) fn next(&mut self, longest: Duration) -> Duration {
         let exact = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures += 1;
         exact.mul_f64(rand::random_range(0.75..=1.0))
     }
 
-    /// [`Self::next`] up to the longest.
+    /// [`Self::next`] with the default maximum.
     pub(super) fn delay(&mut self) -> Duration {
         self.next(LONGEST)
     }
@@ -82,10 +83,7 @@ mod tests {
     use crate::apply::ApplyError;
 
     fn taken() -> ReconcileError {
-        ReconcileError::apply(ApplyError::NameTaken {
-            object: "Service prices".into(),
-            owner: "belongs to nobody".into(),
-        })
+        ReconcileError::apply(ApplyError::NameTaken { object: "Service prices".into(), owner: "has no owner".into() })
     }
 
     fn refused() -> ReconcileError {
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn holds_until_then_unless_the_spec_changes() {
+    async fn holds_until_the_next_attempt_unless_the_spec_changes() {
         let mut backoff = Backoff::default();
         let outcome = backoff.failed(Some(1), &refused());
         assert_eq!(backoff.holds(Some(1)), Some(outcome));
@@ -119,10 +117,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn looks_for_a_free_name_every_half_minute() {
+    async fn retries_a_taken_name_every_half_minute() {
         let mut backoff = Backoff::default();
         (0..20).for_each(|_| drop(backoff.failed(Some(1), &taken())));
         assert!(backoff.pending().unwrap().retry <= NAME_TAKEN);
-        assert_eq!(backoff.pending().unwrap().category(), "NameTaken");
+        assert_eq!(backoff.pending().unwrap().category(), ErrorCategory::NameTaken);
     }
 }

@@ -1,34 +1,31 @@
-//! Why a reconcile failed, in bounded categories, and when it is tried again.
+//! Errors of a reconcile, with their category and the time of the next attempt.
 
 use std::time::Duration;
 
 use crate::apply::ApplyError;
 use crate::client::CallError;
-use crate::status::Outcome;
+use crate::metrics::ErrorCategory;
+use crate::status::ApplyOutcome;
 
-/// Why a reconcile failed.
+/// A reconcile failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
-pub struct ReconcileError {
-    /// What went wrong.
+pub(crate) struct ReconcileError {
     #[source]
     cause: Cause,
-    /// When to try again.
-    pub retry: Duration,
+    /// Time until the next attempt.
+    pub(crate) retry: Duration,
 }
 
-/// What went wrong.
 #[derive(Debug, thiserror::Error)]
 enum Cause {
-    /// An object is not as it should be.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// The status was not written.
     #[error("failed to write the status: {0}")]
     Status(#[source] Box<kube::Error>),
-    /// The last try failed, and the next one is not due yet.
-    #[error("not tried again yet: {1}")]
-    Pending(&'static str, String),
+    /// The last attempt failed, and the next one is not due yet.
+    #[error("waiting for the next attempt: {1}")]
+    Pending(ErrorCategory, String),
 }
 
 impl ReconcileError {
@@ -40,20 +37,19 @@ impl ReconcileError {
         Self { cause: Cause::Status(Box::new(error)), retry: Duration::ZERO }
     }
 
-    pub(super) fn pending(reason: &'static str, message: String, retry: Duration) -> Self {
-        Self { cause: Cause::Pending(reason, message), retry }
+    pub(super) fn pending(category: ErrorCategory, message: String, retry: Duration) -> Self {
+        Self { cause: Cause::Pending(category, message), retry }
     }
 
-    /// A word of a fixed list.
-    pub fn category(&self) -> &'static str {
+    pub(crate) fn category(&self) -> ErrorCategory {
         match &self.cause {
-            Cause::Apply(error) => error.reason(),
-            Cause::Status(_) => "StatusNotWritten",
-            Cause::Pending(reason, _) => reason,
+            Cause::Apply(error) => error.category(),
+            Cause::Status(_) => ErrorCategory::StatusNotWritten,
+            Cause::Pending(category, _) => *category,
         }
     }
 
-    /// Whether it was only that the lease is not held any more.
+    /// Whether the only cause is that the lease is no longer held.
     pub(super) fn is_fenced(&self) -> bool {
         let source = match &self.cause {
             Cause::Apply(ApplyError::Request { source, .. }) | Cause::Status(source) => source,
@@ -62,11 +58,11 @@ impl ReconcileError {
         matches!(&**source, kube::Error::Service(error) if error.downcast_ref() == Some(&CallError::Fenced))
     }
 
-    /// What a status says of it.
-    pub(super) fn outcome(&self) -> Outcome {
+    /// The outcome for the status.
+    pub(super) fn outcome(&self) -> ApplyOutcome {
         match &self.cause {
-            Cause::Apply(error @ ApplyError::NameTaken { .. }) => Outcome::NameTaken(error.to_string()),
-            cause => Outcome::Failed(self.category(), cause.to_string()),
+            Cause::Apply(error @ ApplyError::NameTaken { .. }) => ApplyOutcome::NameTaken(error.to_string()),
+            cause => ApplyOutcome::Failed(self.category(), cause.to_string()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! An object that cannot be read as a `WsCluster`: stored under another definition, or past it. What it runs is left as it is; people
-//! are told in its status, as far as that can be written, and once.
+//! Handles an object that cannot be parsed as a `WsCluster`, for example because it was stored under another definition. Its
+//! pods keep running. The error is reported once, in its status and as an Event.
 
 use std::time::Duration;
 
@@ -15,45 +15,47 @@ use wscluster_api::WsCluster;
 
 use super::failure::ReconcileError;
 use super::memory::Memory;
-use super::{Operator, UNASKED, write};
+use super::{Operator, RESYNC, write_status};
 use crate::events::Note;
+use crate::metrics::ErrorCategory;
+use crate::status::ConditionType;
 
-/// Tells what is wrong with the object.
-pub(super) async fn tell(
+/// Reports why the object cannot be parsed.
+pub(super) async fn report(
     operator: &Operator,
     invalid: &InvalidObject,
     memory: &mut Memory,
 ) -> Result<Duration, ReconcileError> {
     let generation = invalid.metadata.generation;
-    let news = (generation, invalid.error.clone());
-    if memory.malformed.as_ref() == Some(&news) {
-        return Ok(UNASKED);
+    let report = (generation, invalid.error.clone());
+    if memory.malformed.as_ref() == Some(&report) {
+        return Ok(RESYNC);
     }
-    operator.metrics.failed("Malformed");
-    warn!(error = invalid.error, "object cannot be read as a WsCluster");
-    let message = format!("the object cannot be read as a WsCluster: {}; apply it anew", invalid.error);
-    let condition = |name: &str, status: &str| Condition {
-        type_: name.to_owned(),
+    operator.metrics.failed(ErrorCategory::Malformed);
+    warn!(error = invalid.error, "object cannot be parsed as a WsCluster");
+    let message = format!("the object cannot be parsed as a WsCluster: {}; apply it again", invalid.error);
+    let condition = |of: ConditionType, status: &str| Condition {
+        type_: of.as_str().to_owned(),
         status: status.to_owned(),
         reason: "Malformed".to_owned(),
         message: message.clone(),
         observed_generation: generation,
         last_transition_time: Time(Timestamp::now()),
     };
-    let conditions = [condition("Ready", "False"), condition("Degraded", "True")];
+    let conditions = [condition(ConditionType::Ready, "False"), condition(ConditionType::Degraded, "True")];
     let status = json!({ "observedGeneration": generation, "phase": "Invalid", "conditions": conditions });
     let kind = kube::core::ApiResource::erase::<WsCluster>(&());
     let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
     let api: Api<DynamicObject> = Api::namespaced_with(operator.client.clone(), namespace, &kind);
-    let how = PatchParams { field_manager: Some(write::MANAGER.to_owned()), ..PatchParams::default() };
+    let parameters = PatchParams { field_manager: Some(write_status::MANAGER.to_owned()), ..PatchParams::default() };
     let name = invalid.metadata.name.as_deref().unwrap_or_default();
-    match api.patch_status(name, &how, &Patch::Merge(json!({ "status": status }))).await {
+    match api.patch_status(name, &parameters, &Patch::Merge(json!({ "status": status }))).await {
         Ok(_) => {
             operator.metrics.status_writes.inc();
             let object = DynamicObject { metadata: invalid.metadata.clone(), ..DynamicObject::new(name, &kind) };
-            operator.events.tell(&object.object_ref(&kind), vec![Note::warning("Malformed", message)]).await;
-            memory.malformed = Some(news);
-            Ok(UNASKED)
+            operator.events.publish(&object.object_ref(&kind), vec![Note::warning("Malformed", message)]).await;
+            memory.malformed = Some(report);
+            Ok(RESYNC)
         }
         Err(error) => {
             let mut error = ReconcileError::status(error);

@@ -1,5 +1,6 @@
-//! What the operator remembers of one cluster between two looks. All of it can be lost: the next look finds it out again.
+//! What the operator remembers about one cluster between two reconciles. All of it may be lost: the next reconcile recovers.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,64 +9,75 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use tokio::time::Instant;
 use wscluster_api::WsCluster;
 use wscluster_api::status::WsClusterStatus;
-use wscluster_plan::{Autoscaler, Reconnecting, Rounds};
+use wscluster_plan::{Autoscaler, RebalanceRounds, Reconnecting};
 
 use super::backoff::Backoff;
 use crate::events::Note;
-use crate::observe::{Missing, Observed};
+use crate::observe::{MissingPods, ObservedCluster};
+use crate::status::{Status, Subjects};
 
-/// Statuses in which only numbers moved are written no more often.
-const COUNTS: Duration = Duration::from_secs(10);
-/// The same thing is told again only after this long: until then it is a cache that was late.
-const TOLD: Duration = Duration::from_secs(10);
+/// Shortest interval between writes of a status in which only numbers changed.
+const NUMBERS: Duration = Duration::from_secs(10);
+/// The same Event is published again only after this time: until then its repetition is due to an outdated cache.
+const REPEAT: Duration = Duration::from_secs(10);
 
-/// What is remembered of one cluster.
+/// The memory of one cluster.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     uid: String,
-    /// Of applying.
+    /// For applying objects.
     pub(super) backoff: Backoff,
-    /// Of writing the status.
+    /// For writing the status.
     pub(super) writing: Backoff,
-    pub(super) missing: Missing,
+    pub(super) missing: MissingPods,
     pub(super) reconnecting: Option<(Duration, Reconnecting)>,
     pub(super) autoscaler: Autoscaler,
-    pub(super) rounds: Rounds,
+    pub(super) rounds: RebalanceRounds,
     written: Option<Written>,
-    /// The `StatefulSet` as it was last applied.
+    /// The `StatefulSet` as last applied.
     applied: Option<Arc<StatefulSet>>,
-    told: HashMap<&'static str, (String, Instant)>,
-    /// The error of an object that cannot be read, once its status tells it.
+    published: HashMap<Cow<'static, str>, (String, Instant)>,
+    /// Generation and error of a malformed object, once its status contains the error.
     pub(super) malformed: Option<(Option<i64>, String)>,
 }
 
 #[derive(Debug)]
 struct Written {
-    /// Version of the object that was in the cache when the status was written.
+    /// Version of the cached object when the status was written.
     based_on: Option<String>,
-    status: WsClusterStatus,
+    status: Status,
     at: Instant,
 }
 
 impl Memory {
-    /// Of another object of the same name, everything is forgotten.
-    pub(super) fn meet(&mut self, uid: &str) {
+    /// Forgets everything if the cluster is another object with the same name.
+    pub(super) fn reset_unless(&mut self, uid: &str) {
         if self.uid != uid {
             *self = Self { uid: uid.to_owned(), ..Self::default() };
         }
     }
 
-    /// The status as it is now: the cached one, or the one that was written since, where the cache is late.
+    /// The current status: the cached one, or the one written since if the cache is outdated.
     pub(super) fn status(&self, cluster: &WsCluster) -> WsClusterStatus {
-        match &self.written {
-            Some(written) if written.based_on == cluster.metadata.resource_version => written.status.clone(),
-            _ => cluster.status.clone().unwrap_or_default(),
+        match self.newer(cluster) {
+            Some(status) => status.object.clone(),
+            None => cluster.status.clone().unwrap_or_default(),
         }
     }
 
-    /// Puts the `StatefulSet` that was applied in the place of an older one, where the cache is late: as when the API server is back and the
-    /// watch is not, and a plan would take back what the last one did.
-    pub(super) fn know(&self, observed: &mut Observed) {
+    /// What the messages of the last written status are about. `None` if this process has not written one since it leads.
+    pub(super) fn subjects(&self) -> Subjects {
+        self.written.as_ref().map(|written| written.status.subjects.clone())
+    }
+
+    fn newer(&self, cluster: &WsCluster) -> Option<&Status> {
+        let written = self.written.as_ref()?;
+        (written.based_on == cluster.metadata.resource_version).then_some(&written.status)
+    }
+
+    /// Replaces the observed `StatefulSet` by the applied one if that is newer. The cache is outdated for a while after an
+    /// outage of the API server, and a plan based on it would undo what the last one did.
+    pub(super) fn prefer_applied(&self, observed: &mut ObservedCluster) {
         let version = |set: &StatefulSet| (set.metadata.uid.clone(), set.metadata.generation);
         if let (Some(applied), Some(cached)) = (&self.applied, &observed.stateful_set) {
             let ((uid, new), (cached_uid, old)) = (version(applied), version(cached));
@@ -75,29 +87,29 @@ impl Memory {
         }
     }
 
-    /// `set` was applied.
+    /// Records that `set` was applied.
     pub(super) fn applied(&mut self, set: &Arc<StatefulSet>) {
         self.applied = Some(Arc::clone(set));
     }
 
-    /// The time until mere counts may be written.
-    pub(super) fn counts_due(&self) -> Duration {
-        self.written.as_ref().map_or(Duration::ZERO, |written| COUNTS.saturating_sub(written.at.elapsed()))
+    /// Time until a status in which only numbers changed may be written.
+    pub(super) fn numbers_due(&self) -> Duration {
+        self.written.as_ref().map_or(Duration::ZERO, |written| NUMBERS.saturating_sub(written.at.elapsed()))
     }
 
-    /// `status` was written.
-    pub(super) fn wrote(&mut self, cluster: &WsCluster, status: &WsClusterStatus) {
+    /// Records that `status` was written.
+    pub(super) fn wrote(&mut self, cluster: &WsCluster, status: Status) {
         self.writing.succeeded();
         let based_on = cluster.metadata.resource_version.clone();
-        self.written = Some(Written { based_on, status: status.clone(), at: Instant::now() });
+        self.written = Some(Written { based_on, status, at: Instant::now() });
     }
 
-    /// Those of `notes` that were not told just now.
-    pub(super) fn not_told_yet(&mut self, notes: Vec<Note>) -> Vec<Note> {
+    /// Those of `notes` that were not published just before.
+    pub(super) fn unpublished(&mut self, notes: Vec<Note>) -> Vec<Note> {
         let now = Instant::now();
-        self.told.retain(|_, (_, at)| at.elapsed() < TOLD);
+        self.published.retain(|_, (_, at)| at.elapsed() < REPEAT);
         let is_new = |note: &Note| {
-            let before = self.told.insert(note.reason, (note.text.clone(), now));
+            let before = self.published.insert(note.reason.clone(), (note.text.clone(), now));
             before.is_none_or(|(text, _)| text != note.text)
         };
         notes.into_iter().filter(is_new).collect()
@@ -111,21 +123,21 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_late_cache_does_not_hide_what_was_written() {
+    async fn an_outdated_cache_does_not_hide_a_written_status() {
         let mut cluster: WsCluster = serde_json::from_value(serde_json::json!({
             "apiVersion": "wscluster.dev/v1alpha1", "kind": "WsCluster", "metadata": { "name": "a", "resourceVersion": "7" },
             "spec": { "source": { "kafka": { "topics": [] } } } }))
         .unwrap();
         let mut memory = Memory::default();
         let written = WsClusterStatus { shards: Some(3), ..WsClusterStatus::default() };
-        memory.wrote(&cluster, &written);
+        memory.wrote(&cluster, Status { object: written.clone(), subjects: Vec::new() });
         assert_eq!(memory.status(&cluster), written);
         cluster.metadata.resource_version = Some("8".to_owned());
         assert_eq!(memory.status(&cluster), WsClusterStatus::default(), "somebody else may have written");
     }
 
     #[test]
-    fn a_late_cache_does_not_hide_what_was_applied() {
+    fn an_outdated_cache_does_not_hide_an_applied_object() {
         let set = |generation: i64, uid: &str| {
             let set = serde_json::json!({ "metadata": { "uid": uid, "generation": generation } });
             Arc::new(serde_json::from_value::<StatefulSet>(set).unwrap())
@@ -133,8 +145,8 @@ mod tests {
         let known = |cached: Arc<StatefulSet>| {
             let mut memory = Memory::default();
             memory.applied(&set(3, "u"));
-            let mut observed = Observed { stateful_set: Some(cached), ..Observed::default() };
-            memory.know(&mut observed);
+            let mut observed = ObservedCluster { stateful_set: Some(cached), ..ObservedCluster::default() };
+            memory.prefer_applied(&mut observed);
             observed.stateful_set.unwrap().metadata.generation
         };
         assert_eq!(known(set(2, "u")), Some(3));
@@ -143,14 +155,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_is_not_told_twice_in_a_row() {
+    async fn the_same_event_is_not_published_twice_in_a_row() {
         let mut memory = Memory::default();
         let note = || vec![Note::normal("Scaled", "3 to 5")];
-        assert_eq!(memory.not_told_yet(note()).len(), 1);
-        assert_eq!(memory.not_told_yet(note()).len(), 0);
-        assert_eq!(memory.not_told_yet(vec![Note::normal("Scaled", "5 to 3")]).len(), 1);
-        assert_eq!(memory.not_told_yet(note()).len(), 1);
-        advance(TOLD).await;
-        assert_eq!(memory.not_told_yet(note()).len(), 1);
+        assert_eq!(memory.unpublished(note()).len(), 1);
+        assert_eq!(memory.unpublished(note()).len(), 0);
+        assert_eq!(memory.unpublished(vec![Note::normal("Scaled", "5 to 3")]).len(), 1);
+        assert_eq!(memory.unpublished(note()).len(), 1);
+        advance(REPEAT).await;
+        assert_eq!(memory.unpublished(note()).len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What a person will want to know of an apply: why pods are replaced, by the first field that differs, and how many there will be.
+//! The Events of an apply: why pods are replaced, by the first field that differs, and changes of replicas.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use kube::runtime::reflector::ObjectRef;
@@ -6,22 +6,22 @@ use wscluster_api::WsCluster;
 use wscluster_plan::{Action, Plan};
 
 use crate::build::{Prepared, Resources, config, labels, names};
+use crate::caches::Caches;
 use crate::events::{Note, difference};
-use crate::live::Live;
-use crate::observe::Observed;
+use crate::observe::ObservedCluster;
 
-/// What is new in `wanted` against what was observed; nothing for what does not exist yet.
-pub(super) fn news(
+/// The Events for the changes from the observed to the wanted objects. Objects that do not exist yet have none.
+pub(super) fn rollout_notes(
     cluster: &WsCluster,
-    observed: &Observed,
-    live: &Live,
+    observed: &ObservedCluster,
+    caches: &Caches,
     plan: &Plan,
     wanted: &Resources<Prepared>,
 ) -> Vec<Note> {
     let mut notes = Vec::new();
     let config = |template: &PodTemplateSpec| {
         let name = config::read_by(template.spec.as_ref()?).next()?;
-        live.config_maps.get(&ObjectRef::new(name).within(&names::namespace(cluster)))
+        caches.config_maps.get(&ObjectRef::new(name).within(&names::namespace(cluster)))
     };
     let there = observed.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
     if let (Some(there), Some(new)) = (there, &wanted.shards.spec) {
@@ -43,7 +43,7 @@ pub(super) fn news(
     notes
 }
 
-/// Template and configuration: those that are there, those that are wanted.
+/// Current template and configuration, wanted template and configuration.
 type Replaced<'a> = (&'a PodTemplateSpec, Option<&'a ConfigMap>, &'a PodTemplateSpec, &'a ConfigMap);
 
 fn rollout(reason: &'static str, what: &str, (there, config, wanted, new_config): Replaced<'_>) -> Option<Note> {
@@ -52,7 +52,7 @@ fn rollout(reason: &'static str, what: &str, (there, config, wanted, new_config)
         return None;
     }
     let why = difference::of_template((there, config), (wanted, new_config));
-    Some(Note::normal(reason, format!("{what} go from revision {before} to {after}, because of {why}")))
+    Some(Note::normal(reason, format!("{what} change from revision {before} to {after} because of {why}")))
 }
 
 fn revision(template: &PodTemplateSpec) -> &str {

@@ -1,4 +1,4 @@
-//! The whole operator against a world in this process: an API server with faults, controllers, shards and their clients, in virtual time.
+//! The whole operator against a simulated world: an API server with faults, controllers, shards and clients, in virtual time.
 
 mod faults;
 mod server;
@@ -17,7 +17,7 @@ use self::world::World;
 use super::*;
 use crate::build::fixtures;
 
-/// The operator, at work in a world.
+/// The operator running in a world.
 struct Rig {
     world: World,
     metrics: Arc<Metrics>,
@@ -37,27 +37,27 @@ impl Rig {
         let client = world.client();
         let (until_sender, until) = watch::channel(Some(Instant::now() + Duration::from_secs(1_000_000)));
         let (changed, mut moves) = mpsc::unbounded_channel();
-        let health = Health::new(Arc::new(world.clone()), Duration::from_secs(5), Arc::clone(&metrics), changed);
+        let health = HealthProber::new(Arc::new(world.clone()), Duration::from_secs(5), Arc::clone(&metrics), changed);
         let events = Events::new(client.clone(), Arc::clone(&metrics), "operator-0");
         let operator = Operator::new(client.clone(), fixtures::settings(), health, events, Arc::clone(&metrics), until);
-        let (queue, mut named) = mpsc::unbounded_channel();
+        let (queue, mut queued) = mpsc::unbounded_channel();
         let (scope, watches) = Scope::new(&client, Some("market".to_owned()), &metrics, queue);
         let woken = scope.clone();
         let forward = async move {
             while let Some((namespace, name)) = moves.recv().await {
-                woken.look(ObjectRef::new(&name).within(&namespace));
+                woken.queue(ObjectRef::new(&name).within(&namespace));
             }
         };
         let control = async move {
             scope.listed().await;
-            let named = futures_util::stream::poll_fn(move |context| named.poll_recv(context));
-            run(Arc::new(operator), scope, named.boxed()).await;
+            let queued = futures_util::stream::poll_fn(move |context| queued.poll_recv(context));
+            run(Arc::new(operator), scope, queued.boxed()).await;
         };
         let tasks = vec![tokio::spawn(watches), tokio::spawn(forward), tokio::spawn(control)];
         Self { world, metrics, _until: until_sender, tasks }
     }
 
-    /// Waits until `cluster` says that its newest spec has come true.
+    /// Waits until `cluster` is `Ready` at its newest generation.
     async fn ready(&self, cluster: &str) {
         let ready = |object: &Value| {
             let generation = &object["metadata"]["generation"];
@@ -79,7 +79,7 @@ impl Rig {
         }
     }
 
-    /// Nothing is written for a long time.
+    /// Asserts that nothing is written for 30 minutes.
     async fn rests(&self) {
         sleep(Duration::from_mins(1)).await;
         self.world.writes();
@@ -107,7 +107,7 @@ async fn brings_up_a_cluster_and_then_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn moves_connections_away_before_it_takes_shards_away() {
+async fn drains_shards_before_it_removes_them() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 4));
     rig.ready("prices").await;
@@ -132,7 +132,7 @@ async fn until(what: &str, is: impl Fn() -> bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn moves_connections_to_a_new_shard_within_the_budget_and_only_if_asked_to() {
+async fn rebalances_within_the_budget_and_only_if_enabled() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 2));
     rig.ready("prices").await;
@@ -159,7 +159,7 @@ async fn moves_connections_to_a_new_shard_within_the_budget_and_only_if_asked_to
 }
 
 #[tokio::test(start_paused = true)]
-async fn autoscales_up_at_once_and_down_late_without_losing_anybody() {
+async fn autoscales_up_at_once_and_down_late_without_losing_connections() {
     let rig = Rig::start(World::new(Faults::none()));
     let mut autoscaled = cluster("prices", 1);
     autoscaled["spec"]["autoscale"] =
@@ -186,7 +186,7 @@ async fn autoscales_up_at_once_and_down_late_without_losing_anybody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn repairs_what_somebody_edited_or_deleted() {
+async fn repairs_edited_and_deleted_objects() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 1));
     rig.ready("prices").await;
@@ -201,7 +201,7 @@ async fn repairs_what_somebody_edited_or_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_malformed_object_is_told_and_harms_no_other() {
+async fn a_malformed_object_is_reported_and_affects_no_other() {
     let rig = Rig::start(World::new(Faults::none()));
     let mut malformed = cluster("broken", 1);
     malformed["spec"]["shards"] = json!("three");
@@ -215,7 +215,7 @@ async fn a_malformed_object_is_told_and_harms_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_is_taken_is_told_until_it_is_free() {
+async fn a_taken_name_is_reported_until_it_is_free() {
     let world = World::new(Faults::none());
     world.put("services", json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "prices-gateway", "namespace": "market" } }));
     let rig = Rig::start(world);
@@ -227,7 +227,7 @@ async fn a_name_that_is_taken_is_told_until_it_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalid_or_paused_spec_leaves_everything_as_it_is() {
+async fn an_invalid_or_paused_spec_changes_nothing() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 2));
     rig.ready("prices").await;
@@ -248,7 +248,7 @@ async fn an_invalid_or_paused_spec_leaves_everything_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_event_tells_of_each_transition() {
+async fn publishes_one_event_for_each_transition() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 1));
     rig.ready("prices").await;
@@ -266,7 +266,7 @@ async fn one_event_tells_of_each_transition() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn converges_whatever_the_api_server_does_and_then_rests() {
+async fn converges_under_faults_of_the_api_server_and_then_rests() {
     for seed in 0..6 {
         let rig = Rig::start(World::new(Faults::seeded(seed)));
         rig.world.put("wsclusters", cluster("prices", 3));
@@ -279,14 +279,14 @@ async fn converges_whatever_the_api_server_does_and_then_rests() {
         }
         assert_eq!((rig.world.lost(), rig.world.connections()), (0, 90), "seed {seed}\n{}", rig.world.story());
         rig.world.calm();
-        // Faults may have left a watch in its longest pause.
+        // Faults may have left a watch in its longest back-off.
         sleep(Duration::from_mins(10)).await;
         rig.rests().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_reaches_no_shard_takes_none_away() {
+async fn an_operator_that_cannot_reach_any_shard_removes_none() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 3));
     rig.ready("prices").await;
@@ -298,19 +298,19 @@ async fn an_operator_that_reaches_no_shard_takes_none_away() {
         object["spec"]["capacity"] = json!(90);
     });
     rig.wait("prices", |object| object["status"].to_string().contains("ShardSilent")).await;
-    // Many times the deadline of a drain.
+    // Far longer than the deadline of a drain.
     sleep(Duration::from_mins(30)).await;
     let set = rig.world.object("statefulsets", "prices").unwrap();
     assert_eq!((&set["spec"]["replicas"], rig.world.lost()), (&json!(3), 0), "{}", rig.world.story());
     let told = rig.world.object("wsclusters", "prices").unwrap()["status"].to_string();
-    assert!(told.contains("shard 2, with 20 connections, is ready to its kubelet and gives no answer"), "{told}");
+    assert!(told.contains("the pod of shard 2 is Ready with 20 connections, but the shard does not answer"), "{told}");
     rig.world.cut(false);
     rig.ready("prices").await;
     assert_eq!((rig.world.lost(), rig.world.connections()), (0, 60), "{}", rig.world.story());
 }
 
 #[tokio::test(start_paused = true)]
-async fn drains_are_taken_back_while_the_spec_is_invalid_or_cannot_be_applied() {
+async fn drains_are_cancelled_while_the_spec_is_invalid_or_cannot_be_applied() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 2));
     rig.ready("prices").await;
@@ -337,7 +337,7 @@ async fn drains_are_taken_back_while_the_spec_is_invalid_or_cannot_be_applied() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalid_spec_is_left_alone_until_it_changes() {
+async fn an_invalid_spec_is_not_retried_until_it_changes() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 2));
     rig.ready("prices").await;
@@ -356,7 +356,7 @@ async fn an_invalid_spec_is_left_alone_until_it_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_whose_label_somebody_took_away_is_drained_like_any_other() {
+async fn a_pod_without_the_label_of_the_operator_is_drained_like_any_other() {
     let rig = Rig::start(World::new(Faults::none()));
     rig.world.put("wsclusters", cluster("prices", 3));
     rig.ready("prices").await;

@@ -1,36 +1,36 @@
-//! Writes a status, as a merge patch of that subresource in the operator's name.
+//! Writes the status, as a merge patch of that subresource.
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use wscluster_api::WsCluster;
-use wscluster_api::status::WsClusterStatus;
 
 use super::Operator;
 use super::failure::ReconcileError;
 use super::memory::Memory;
 use crate::build::names;
+use crate::status::Status;
 
-/// Field manager of the status: not the one of what is applied.
+/// Field manager of the status; applied objects have another one.
 pub(super) const MANAGER: &str = "wscluster-operator-status";
 
-/// Writes `status`, and remembers it.
-pub(super) async fn status(
+/// Writes and remembers `status`.
+pub(super) async fn write_status(
     operator: &Operator,
     cluster: &WsCluster,
-    status: &WsClusterStatus,
+    status: Status,
     memory: &mut Memory,
 ) -> Result<(), ReconcileError> {
     let api: Api<WsCluster> = Api::namespaced(operator.client.clone(), &names::namespace(cluster));
-    let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({ "status": status }));
-    match api.patch_status(&names::cluster(cluster), &how, &patch).await {
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({ "status": status.object }));
+    match api.patch_status(&names::cluster(cluster), &parameters, &patch).await {
         Ok(_) => {
             operator.metrics.status_writes.inc();
             memory.wrote(cluster, status);
             Ok(())
         }
-        // It was deleted meanwhile.
+        // The cluster was deleted.
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
         Err(error) => {
             let mut error = ReconcileError::status(error);

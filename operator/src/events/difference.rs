@@ -1,7 +1,7 @@
-//! The first field in which what is wanted differs from what is there, for the Event that tells why pods are replaced.
+//! The first field in which the wanted and the current pod template differ, for the Event that explains a rollout.
 //!
-//! The API server fills in defaults, so only what is wanted is compared. What was wanted and is not any more shows where a list or
-//! the manifest inside a `ConfigMap`, which has no defaults, became shorter.
+//! The API server fills in defaults, so only wanted fields are compared. Removed fields are detected only in lists, and in the
+//! manifest inside the `ConfigMap`, which has no defaults.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use serde::Serialize;
@@ -10,8 +10,8 @@ use wscluster_api::differences;
 
 use crate::build::labels;
 
-/// Why the pods of a template are replaced: the first field that differs, with both values.
-pub fn of_template(
+/// The first field that differs, with both values.
+pub(crate) fn of_template(
     (there, config): (&PodTemplateSpec, Option<&ConfigMap>),
     (wanted, new_config): (&PodTemplateSpec, &ConfigMap),
 ) -> String {
@@ -32,7 +32,7 @@ fn value(of: &impl Serialize) -> Value {
     serde_json::to_value(of).unwrap_or_default()
 }
 
-/// The manifest that a `ConfigMap` holds.
+/// The manifest in a `ConfigMap`.
 fn manifest(config: Option<&ConfigMap>) -> Option<Value> {
     let text = config?.data.as_ref()?.values().next()?;
     serde_yaml::from_str(text).ok()
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_first_field_and_both_values() {
+    fn shows_the_first_field_and_both_values() {
         let (old, new) = (config("spec: {capacity: 6000}"), config("spec: {capacity: 5000}"));
         let (a, b) = (template("shop:1", json!({})), template("shop:2", json!({})));
         assert_eq!(of_template((&a, Some(&old)), (&b, &new)), "spec.capacity: 6000 → 5000");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_filled_in_is_no_difference() {
+    fn defaults_of_the_api_server_are_no_difference() {
         let there = template("shop:1", json!({ "imagePullPolicy": "Always", "terminationMessagePath": "/dev/log" }));
         let wanted = template("shop:1", json!({ "env": [], "resources": {} }));
         let none = config("{}");

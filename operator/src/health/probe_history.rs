@@ -1,76 +1,88 @@
-//! What was seen of one shard, from its answers and its silences.
+//! The history of health requests to one shard: its last answer, and its silence.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::shard::Answer;
+use crate::shard_client::{KafkaStatus, ShardHealth, ShardState};
 
-/// Answers that may be missing in a row before a shard counts as silent.
+/// Missing answers in a row after which a shard counts as silent.
 const MISSES: u32 = 3;
 
-/// What is known of one shard.
+/// What is known about one shard.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    answer: Option<Answer>,
+pub(crate) struct ProbeHistory {
+    answer: Option<ShardHealth>,
     misses: u32,
-    /// It was asked since it was last told anything.
-    asked: bool,
-    /// Answers to what was sent before are out of date.
-    since: Option<Instant>,
+    /// A health request has completed since the operator last acted on the shard.
+    is_fresh: bool,
+    /// Answers to earlier requests are outdated.
+    valid_from: Option<Instant>,
     draining: Option<Instant>,
     silent: Option<Instant>,
 }
 
-impl Seen {
-    /// Of a shard that just said this.
+/// The part of an answer whose change matters to a plan or a status.
+#[derive(PartialEq)]
+struct Essence<'a> {
+    /// `Full` counts as `Ready`: the difference is one connection.
+    state: ShardState,
+    incarnation: &'a str,
+    capacity: u32,
+    gateways: Option<u32>,
+    is_impaired: bool,
+    kafka: KafkaStatus,
+    has_kafka_error: bool,
+}
+
+impl ProbeHistory {
+    /// The history of a shard that has just given this answer.
     #[cfg(test)]
-    pub(crate) fn of(answer: Answer) -> Self {
-        let mut seen = Self::default();
-        seen.take(Some(answer), Instant::now());
-        seen
+    pub(crate) fn of(answer: ShardHealth) -> Self {
+        let mut history = Self::default();
+        history.record(Some(answer), Instant::now());
+        history
     }
 
-    /// Of a shard that was ready and gives no answer from now on.
+    /// The history of a shard that was ready and has become silent now.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
-        let ready = Answer { state: "ready".to_owned(), connections: 7, capacity: 10, ..Answer::default() };
-        let mut seen = Self::of(ready);
-        (0..MISSES).for_each(|_| seen.take(None, Instant::now()));
-        seen
+        let mut history = Self::of(ShardHealth::of(ShardState::Ready, 7, 10));
+        (0..MISSES).for_each(|_| history.record(None, Instant::now()));
+        history
     }
 
-    /// What it last said.
-    pub fn answer(&self) -> Option<&Answer> {
+    /// The last answer.
+    pub(crate) fn answer(&self) -> Option<&ShardHealth> {
         self.answer.as_ref()
     }
 
-    /// Connections as last said.
-    pub fn connections(&self) -> u32 {
+    /// Connections in the last answer.
+    pub(crate) fn connections(&self) -> u32 {
         self.answer.as_ref().map_or(0, |answer| answer.connections)
     }
 
-    /// How long ago its drain was first seen.
-    pub fn draining_for(&self) -> Option<Duration> {
+    /// Time since its drain was first observed.
+    pub(crate) fn draining_for(&self) -> Option<Duration> {
         self.draining.map(|at| at.elapsed())
     }
 
-    /// How long ago it went silent. One that starts is silent as well.
-    pub fn silent_for(&self) -> Option<Duration> {
+    /// Time since it became silent. A starting shard is silent, too.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
         self.silent.map(|at| at.elapsed())
     }
 
-    /// Whether it was asked at least once since it was last told anything.
-    pub fn is_fresh(&self) -> bool {
-        self.asked
+    /// Whether a health request has completed since the operator last acted on the shard.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
     }
 
-    /// Takes in an answer, or that there was none, to what was sent at `sent`.
-    pub(super) fn take(&mut self, answer: Option<Answer>, sent: Instant) {
-        if self.since.is_some_and(|since| sent < since) {
+    /// Records the answer to a request sent at `sent`, or that there was none.
+    pub(super) fn record(&mut self, answer: Option<ShardHealth>, sent: Instant) {
+        if self.valid_from.is_some_and(|valid_from| sent < valid_from) {
             return;
         }
-        self.asked = true;
+        self.is_fresh = true;
         let Some(answer) = answer else {
             self.misses = self.misses.saturating_add(1);
             if self.misses >= MISSES {
@@ -80,7 +92,7 @@ impl Seen {
         };
         self.misses = 0;
         self.silent = None;
-        if answer.state == "draining" {
+        if answer.state == ShardState::Draining {
             self.draining.get_or_insert_with(Instant::now);
         } else {
             self.draining = None;
@@ -88,29 +100,35 @@ impl Seen {
         self.answer = Some(answer);
     }
 
-    /// Nothing that was sent before `now` counts any more.
+    /// Discards answers to requests sent before `now`.
     pub(super) fn outdate(&mut self, now: Instant) {
-        self.since = Some(now);
-        self.asked = false;
+        self.valid_from = Some(now);
+        self.is_fresh = false;
     }
 
-    /// Whether it is to be asked again soon.
+    /// Whether the next request should follow soon.
     pub(super) fn is_moving(&self) -> bool {
-        self.misses > 0 || self.answer.as_ref().is_none_or(|answer| matches!(&*answer.state, "starting" | "draining"))
+        let moves = |answer: &ShardHealth| matches!(answer.state, ShardState::Starting | ShardState::Draining);
+        self.misses > 0 || self.answer.as_ref().is_none_or(moves)
     }
 
-    /// Whether more than counts moved. `full` is `ready` with another count.
+    /// Whether more than numbers of connections changed.
     pub(super) fn differs(&self, before: &Self) -> bool {
-        let essence = |seen: &Self| {
-            let said = seen.answer.as_ref().map(|answer| {
-                let state = if answer.state == "full" { "ready" } else { &answer.state };
-                let kafka = &answer.checks.kafka;
-                let trouble = (answer.reason.is_some(), kafka.status.clone(), kafka.error.is_some());
-                (state.to_owned(), answer.incarnation.clone(), answer.capacity, answer.gateways, trouble)
-            });
-            (said, seen.silent.is_some(), seen.asked)
-        };
-        essence(self) != essence(before)
+        let of = |history: &Self| (history.silent.is_some(), history.is_fresh);
+        self.essence() != before.essence() || of(self) != of(before)
+    }
+
+    fn essence(&self) -> Option<Essence<'_>> {
+        let answer = self.answer.as_ref()?;
+        Some(Essence {
+            state: if answer.state == ShardState::Full { ShardState::Ready } else { answer.state },
+            incarnation: &answer.incarnation,
+            capacity: answer.capacity,
+            gateways: answer.gateways,
+            is_impaired: answer.reason.is_some(),
+            kafka: answer.checks.kafka.status,
+            has_kafka_error: answer.checks.kafka.error.is_some(),
+        })
     }
 }
 
@@ -118,43 +136,43 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn answer(state: &str, connections: u32) -> Answer {
-        Answer { state: state.to_owned(), connections, capacity: 10, ..Answer::default() }
+    fn answer(state: ShardState, connections: u32) -> ShardHealth {
+        ShardHealth::of(state, connections, 10)
     }
 
     #[tokio::test(start_paused = true)]
     async fn is_silent_after_three_misses() {
-        let mut seen = Seen::default();
-        seen.take(Some(answer("ready", 4)), Instant::now());
-        (0..2).for_each(|_| seen.take(None, Instant::now()));
-        assert_eq!(seen.silent_for(), None);
-        seen.take(None, Instant::now());
-        assert_eq!((seen.silent_for(), seen.connections()), (Some(Duration::ZERO), 4));
-        seen.take(Some(answer("ready", 4)), Instant::now());
-        assert_eq!(seen.silent_for(), None);
+        let mut history = ProbeHistory::default();
+        history.record(Some(answer(ShardState::Ready, 4)), Instant::now());
+        (0..2).for_each(|_| history.record(None, Instant::now()));
+        assert_eq!(history.silent_for(), None);
+        history.record(None, Instant::now());
+        assert_eq!((history.silent_for(), history.connections()), (Some(Duration::ZERO), 4));
+        history.record(Some(answer(ShardState::Ready, 4)), Instant::now());
+        assert_eq!(history.silent_for(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_counts_from_when_it_was_first_seen() {
-        let mut seen = Seen::default();
-        seen.take(Some(answer("draining", 4)), Instant::now());
+    async fn a_drain_counts_from_its_first_observation() {
+        let mut history = ProbeHistory::default();
+        history.record(Some(answer(ShardState::Draining, 4)), Instant::now());
         tokio::time::advance(Duration::from_secs(7)).await;
-        seen.take(Some(answer("draining", 2)), Instant::now());
-        assert_eq!(seen.draining_for(), Some(Duration::from_secs(7)));
-        seen.take(Some(answer("ready", 2)), Instant::now());
-        assert_eq!(seen.draining_for(), None);
+        history.record(Some(answer(ShardState::Draining, 2)), Instant::now());
+        assert_eq!(history.draining_for(), Some(Duration::from_secs(7)));
+        history.record(Some(answer(ShardState::Ready, 2)), Instant::now());
+        assert_eq!(history.draining_for(), None);
     }
 
     #[test]
-    fn counts_alone_make_no_difference() {
-        let seen = |answer: Answer| Seen { answer: Some(answer), ..Seen::default() };
-        let ready = seen(answer("ready", 1));
-        assert!(!seen(answer("ready", 2)).differs(&ready));
-        assert!(!seen(answer("full", 10)).differs(&ready));
-        assert!(seen(answer("draining", 1)).differs(&ready));
-        assert!(seen(Answer { incarnation: "new".to_owned(), ..answer("ready", 1) }).differs(&ready));
-        let away = crate::shard::Kafka { status: "disconnected".to_owned(), error: None };
-        let away = Answer { checks: crate::shard::Checks { kafka: away }, ..answer("ready", 1) };
-        assert!(seen(away).differs(&ready));
+    fn numbers_alone_make_no_difference() {
+        let history = |answer: ShardHealth| ProbeHistory { answer: Some(answer), ..ProbeHistory::default() };
+        let ready = history(answer(ShardState::Ready, 1));
+        assert!(!history(answer(ShardState::Ready, 2)).differs(&ready));
+        assert!(!history(answer(ShardState::Full, 10)).differs(&ready));
+        assert!(history(answer(ShardState::Draining, 1)).differs(&ready));
+        assert!(history(ShardHealth { incarnation: "new".to_owned(), ..answer(ShardState::Ready, 1) }).differs(&ready));
+        let away = crate::shard_client::KafkaHealth { status: KafkaStatus::Disconnected, error: None };
+        let away = ShardHealth { checks: crate::shard_client::Checks { kafka: away }, ..answer(ShardState::Ready, 1) };
+        assert!(history(away).differs(&ready));
     }
 }

@@ -1,75 +1,74 @@
-//! Who may write, as a pure state machine over what was read, what was written and the time.
+//! Decides which process may write: a pure state machine over reads, writes and the time.
 //!
-//! No two machines' clocks are compared. A holder counts from the moment it *sent* a renewal and stops a little before the term is
-//! over; a candidate counts from the moment it *saw* that renewal, which is later, and waits for the whole term. So the one has
-//! stopped before the other may begin, as long as both clocks run at nearly the same speed.
+//! Clocks of different machines are never compared. The holder counts from the moment it *sent* a renewal, and stops a little
+//! before its term ends. A candidate counts from the moment it *read* that renewal, which is later, and waits for the whole
+//! term. So the holder has stopped before a candidate may start, as long as both clocks run at nearly the same speed.
 
 use std::time::Duration;
 
-/// A moment on this process's own monotonic clock: the time since a start of its choice.
+/// A point in time on the monotonic clock of this process.
 pub(crate) type Moment = Duration;
 
-/// What the Lease object says.
+/// The content of the Lease object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Changes with every write of it: its resource version.
-    pub version: String,
-    /// Who holds it; none when it was given up.
-    pub holder: Option<String>,
-    /// How long a renewal is good for, by the word of whoever wrote it.
-    pub term: Duration,
-    /// How often it changed hands.
-    pub transitions: i32,
+    /// Its resource version, which changes with every write.
+    pub(crate) version: String,
+    /// The holder; `None` after it was released.
+    pub(crate) holder: Option<String>,
+    /// How long a renewal is valid, according to its writer.
+    pub(crate) term: Duration,
+    /// How often the holder changed.
+    pub(crate) transitions: i32,
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Read the object: nothing is known of it.
+    /// Read the object.
     Read,
     /// Create it, with this process as holder.
     Create,
-    /// Write this process into it as a new holder, on condition that it still has the version.
+    /// Write this process as the new holder, on condition that the version is unchanged.
     Claim(Record),
-    /// Write it again, on condition that it still has the version.
+    /// Renew it, on condition that the version is unchanged.
     Renew(Record),
-    /// Somebody else holds it: read it again later.
+    /// Another process holds it: read it again later.
     Wait,
 }
 
-/// The election as one process sees it.
+/// The election from the perspective of one process.
 #[derive(Debug)]
 pub(crate) struct Election {
     me: String,
     term: Duration,
-    seen: Seen,
+    seen: LastSeen,
     until: Option<Moment>,
 }
 
 #[derive(Debug)]
-enum Seen {
+enum LastSeen {
     Nothing,
     Absent,
     Record(Record, Moment),
 }
 
 impl Election {
-    /// For a process of this unique name that holds the lease for `term` at a time.
+    /// `me` is the unique name of this process, and `term` how long a renewal is valid.
     pub(crate) fn new(me: impl Into<String>, term: Duration) -> Self {
-        Self { me: me.into(), term, seen: Seen::Nothing, until: None }
+        Self { me: me.into(), term, seen: LastSeen::Nothing, until: None }
     }
 
-    /// Its name.
     pub(crate) fn me(&self) -> &str {
         &self.me
     }
 
-    /// How long a renewal is good for.
+    /// How long a renewal is valid.
     pub(crate) fn term(&self) -> Duration {
         self.term
     }
 
-    /// Time between two renewals: two may fail before the lease is lost.
+    /// Interval of renewals: two may fail before the lease is lost.
     pub(crate) fn pace(&self) -> Duration {
         self.term / 3
     }
@@ -79,46 +78,46 @@ impl Election {
         self.until
     }
 
-    /// The object was read at `now`; none: there is no such object.
+    /// The object was read at `now`; `None` if it does not exist.
     pub(crate) fn read(&mut self, record: Option<Record>, now: Moment) {
         let Some(record) = record else {
             self.until = None;
-            self.seen = Seen::Absent;
+            self.seen = LastSeen::Absent;
             return;
         };
         if record.holder.as_deref() != Some(&self.me) {
             self.until = None;
         }
         match &self.seen {
-            // Only a change starts the clock of a holder anew.
-            Seen::Record(known, _) if known.version == record.version => {}
-            _ => self.seen = Seen::Record(record, now),
+            // Only a change restarts the term of the holder.
+            LastSeen::Record(known, _) if known.version == record.version => {}
+            _ => self.seen = LastSeen::Record(record, now),
         }
     }
 
-    /// A write that was sent at `sent` was taken, and made the object this.
+    /// A write sent at `sent` succeeded, with this result.
     pub(crate) fn written(&mut self, record: Record, sent: Moment) {
-        // A tenth of the term for clocks that run at different speed, and for a write that is under way when the term ends.
+        // A tenth of the term is kept for clocks of different speed, and for writes in flight when the term ends.
         self.until = Some(sent + self.term / 10 * 9);
-        self.seen = Seen::Record(record, sent);
+        self.seen = LastSeen::Record(record, sent);
     }
 
-    /// A write failed, or its fate is not known: what was seen may be out of date. What is held stays held.
+    /// A request failed, or its outcome is unknown: the known record may be outdated. A held lease remains held.
     pub(crate) fn unsure(&mut self) {
-        self.seen = Seen::Nothing;
+        self.seen = LastSeen::Nothing;
     }
 
-    /// This process stops writing now.
+    /// This process stops writing.
     pub(crate) fn stop(&mut self) {
         self.until = None;
     }
 
-    /// What to do at `now`.
+    /// The next action at `now`.
     pub(crate) fn next(&self, now: Moment) -> Next {
         match &self.seen {
-            Seen::Nothing => Next::Read,
-            Seen::Absent => Next::Create,
-            Seen::Record(record, since) => match &record.holder {
+            LastSeen::Nothing => Next::Read,
+            LastSeen::Absent => Next::Create,
+            LastSeen::Record(record, since) => match &record.holder {
                 Some(holder) if *holder == self.me => Next::Renew(record.clone()),
                 Some(_) if now < *since + record.term.max(self.term) => Next::Wait,
                 _ => Next::Claim(record.clone()),
@@ -128,5 +127,4 @@ impl Election {
 }
 
 #[cfg(test)]
-#[path = "election_tests.rs"]
 mod tests;

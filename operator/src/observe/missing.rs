@@ -1,6 +1,7 @@
-//! Why pods of a `StatefulSet` are missing. Only its controller knows, and it says so in Events alone.
+//! Finds out why pods of a `StatefulSet` are missing. Its controller reports that only in Events.
 //!
-//! Nothing is asked while all pods exist, nor in the first seconds, which a controller needs; then at most every 15 seconds.
+//! Events are listed only while pods are missing, after the few seconds that the controller needs, and then at most every 15
+//! seconds.
 
 use std::time::Duration;
 
@@ -10,22 +11,22 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::Instant;
 
-use super::Observed;
+use super::ObservedCluster;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
-/// Remembers since when pods are missing, and what the answer was.
+/// Remembers since when pods are missing, and why.
 #[derive(Clone, Debug, Default)]
-pub struct Missing {
+pub(crate) struct MissingPods {
     since: Option<Instant>,
     asked: Option<Instant>,
     why: Option<String>,
 }
 
-impl Missing {
-    /// Notes what was observed; true when it is time to ask why pods are missing.
-    pub fn note(&mut self, observed: &Observed) -> bool {
+impl MissingPods {
+    /// Records an observation. Returns whether it is time to list Events.
+    pub(crate) fn note(&mut self, observed: &ObservedCluster) -> bool {
         if observed.replicas().is_none_or(|replicas| observed.shards.len() >= replicas as usize) {
             *self = Self::default();
             return false;
@@ -34,25 +35,25 @@ impl Missing {
         since.elapsed() >= PATIENCE && self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY)
     }
 
-    /// Notes the answer.
-    pub fn answered(&mut self, why: Option<String>) {
+    /// Records the result of listing Events.
+    pub(crate) fn answered(&mut self, why: Option<String>) {
         self.asked = Some(Instant::now());
         self.why = why;
     }
 
-    /// The last answer.
-    pub fn why(&self) -> Option<&str> {
+    /// The last known reason.
+    pub(crate) fn why(&self) -> Option<&str> {
         self.why.as_deref()
     }
 
-    /// When to look again, while pods are missing.
-    pub fn look_again(&self) -> Option<Duration> {
+    /// When to observe again, while pods are missing.
+    pub(crate) fn look_again(&self) -> Option<Duration> {
         self.since.map(|_| if self.asked.is_some() { ASK_EVERY } else { PATIENCE })
     }
 }
 
-/// What the controller of the observed `StatefulSet` last said about pods it could not create.
-pub async fn refused(client: &Client, observed: &Observed) -> Result<Option<String>, kube::Error> {
+/// The last reason why the controller of the observed `StatefulSet` could not create pods.
+pub(crate) async fn refusal(client: &Client, observed: &ObservedCluster) -> Result<Option<String>, kube::Error> {
     let Some(set) = &observed.stateful_set else { return Ok(None) };
     let api: Api<Event> = Api::namespaced(client.clone(), &set.namespace().unwrap_or_default());
     let fields = format!("involvedObject.uid={},reason=FailedCreate", set.uid().unwrap_or_default());
@@ -66,7 +67,8 @@ fn last_seen(event: &Event) -> Option<Timestamp> {
     series.max(last).max(event.event_time.as_ref().map(|time| time.0))
 }
 
-/// `create Pod prices-0 in StatefulSet prices failed error: pods "prices-0" is forbidden: exceeded quota: …`, without the head.
+/// The part after `failed error:` in messages such as
+/// `create Pod prices-0 in StatefulSet prices failed error: pods "prices-0" is forbidden: exceeded quota: …`.
 fn why(message: &str) -> String {
     message.split_once("failed error: ").map_or(message, |(_, why)| why).trim_end_matches('.').to_owned()
 }
@@ -80,14 +82,17 @@ mod tests {
 
     use super::*;
 
-    fn wanted(replicas: u32) -> Observed {
+    fn wanted(replicas: u32) -> ObservedCluster {
         let set = json!({ "metadata": {}, "spec": { "replicas": replicas, "selector": {}, "serviceName": "s", "template": {} } });
-        Observed { stateful_set: Some(Arc::new(serde_json::from_value(set).unwrap())), ..Observed::default() }
+        ObservedCluster {
+            stateful_set: Some(Arc::new(serde_json::from_value(set).unwrap())),
+            ..ObservedCluster::default()
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asks_when_pods_are_missing_for_a_while_and_then_seldom() {
-        let mut missing = Missing::default();
+    async fn lists_events_when_pods_have_been_missing_for_a_while_and_then_rarely() {
+        let mut missing = MissingPods::default();
         assert!(!missing.note(&wanted(1)));
         advance(Duration::from_secs(3)).await;
         assert!(missing.note(&wanted(1)));
@@ -97,12 +102,12 @@ mod tests {
         assert_eq!(missing.why(), Some("quota"));
         advance(Duration::from_secs(1)).await;
         assert!(missing.note(&wanted(1)));
-        assert!(!missing.note(&wanted(0)), "nothing is missing any more");
+        assert!(!missing.note(&wanted(0)), "no pod is missing any more");
         assert_eq!((missing.why(), missing.look_again()), (None, None));
     }
 
     #[test]
-    fn keeps_what_the_api_server_said() {
+    fn keeps_the_reason_of_the_api_server() {
         let text = "create Pod p-0 in StatefulSet p failed error: pods \"p-0\" is forbidden: exceeded quota: q, limited: pods=2";
         assert_eq!(why(text), "pods \"p-0\" is forbidden: exceeded quota: q, limited: pods=2");
         assert_eq!(why("no pods for you."), "no pods for you");

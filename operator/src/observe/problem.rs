@@ -1,46 +1,45 @@
-//! What ails a pod, from its status: in few words that stay the same while nothing changes.
+//! The problem of a pod, from its status, in words that stay the same while nothing changes.
 //!
-//! The kubelet's own words alternate (`ErrImagePull`, `ImagePullBackOff`) and count seconds; a status made of them would be written
-//! again and again.
+//! The kubelet alternates between reasons (`ErrImagePull`, `ImagePullBackOff`) and counts seconds in messages. With those, the
+//! status of a cluster would be written again and again.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
 use crate::build::Part;
 
-/// What ails a pod.
+/// The problem of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// Of which kind.
-    pub ailment: Ailment,
-    /// The rest of a sentence that begins with the pod's name.
-    pub message: String,
-    /// Its process does not run.
-    pub is_down: bool,
+pub(crate) struct PodProblem {
+    pub(crate) kind: ProblemKind,
+    /// The end of a sentence that starts with the name of the pod.
+    pub(crate) message: String,
+    /// The process of the part does not run.
+    pub(crate) is_down: bool,
 }
 
-/// The kind of trouble.
+/// The kind of a problem, most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ailment {
-    /// The image cannot be had.
+pub(crate) enum ProblemKind {
+    /// The image cannot be pulled.
     Image,
-    /// A Secret or `ConfigMap` is missing, or the container cannot be made.
+    /// A Secret or `ConfigMap` is missing, or the container cannot be created.
     Container,
-    /// The process ends again and again.
+    /// The process crashes repeatedly.
     Crash,
-    /// No node takes it.
+    /// No node fits.
     Unschedulable,
-    /// It was evicted or failed as a whole.
+    /// The pod was evicted or failed as a whole.
     Failed,
 }
 
-/// What ails `pod` of a `part`, if anything does. Only the part's own container says whether its process runs.
-pub(super) fn of(pod: &Pod, part: Part) -> Option<Trouble> {
+/// The problem of a pod of `part`, if it has one. Only the container of the part determines whether its process runs.
+pub(super) fn of(pod: &Pod, part: Part) -> Option<PodProblem> {
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() == Some("Failed") {
         let reason = status.reason.as_deref().unwrap_or("Failed");
         let message = status.message.as_deref().unwrap_or("no message").trim_end_matches('.');
-        return Some(Trouble {
-            ailment: Ailment::Failed,
+        return Some(PodProblem {
+            kind: ProblemKind::Failed,
             message: format!("failed ({reason}): {message}"),
             is_down: true,
         });
@@ -50,21 +49,21 @@ pub(super) fn of(pod: &Pod, part: Part) -> Option<Trouble> {
         && unscheduled.reason.as_deref() == Some("Unschedulable")
     {
         let why = unscheduled.message.as_deref().unwrap_or("no message").trim_end_matches('.');
-        let message = format!("finds no node: {why}");
-        return Some(Trouble { ailment: Ailment::Unschedulable, message, is_down: false });
+        let message = format!("cannot be scheduled: {why}");
+        return Some(PodProblem { kind: ProblemKind::Unschedulable, message, is_down: false });
     }
     let name = part.to_string();
     let (own, beside): (Vec<_>, Vec<_>) =
         status.container_statuses.iter().flatten().partition(|status| status.name == name);
     let other = |status: &ContainerStatus| {
-        let trouble = container(status)?;
-        let message = format!("has a container {:?} that {}", status.name, trouble.message);
-        Some(Trouble { message, is_down: false, ..trouble })
+        let problem = container(status)?;
+        let message = format!("has a problem in container {:?}: {}", status.name, problem.message);
+        Some(PodProblem { message, is_down: false, ..problem })
     };
     own.into_iter().find_map(container).or_else(|| beside.into_iter().find_map(other))
 }
 
-fn container(status: &ContainerStatus) -> Option<Trouble> {
+fn container(status: &ContainerStatus) -> Option<PodProblem> {
     let state = status.state.as_ref()?;
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or_default();
@@ -76,18 +75,18 @@ fn container(status: &ContainerStatus) -> Option<Trouble> {
             | "InvalidImageName"
             | "ImageInspectError"
             | "RegistryUnavailable" => {
-                // A back-off repeats the error it backs off from.
+                // The message of a back-off contains the original error.
                 let why = said.rsplit_once("ErrImagePull: ").map_or(said, |(_, why)| why);
                 let message = match why {
-                    "" => format!("cannot have the image {:?}", status.image),
-                    why if why.starts_with("Back-off") => format!("cannot have the image {:?}", status.image),
-                    why => format!("cannot have the image {:?}: {}", status.image, short(why)),
+                    "" => format!("cannot pull image {:?}", status.image),
+                    why if why.starts_with("Back-off") => format!("cannot pull image {:?}", status.image),
+                    why => format!("cannot pull image {:?}: {}", status.image, short(why)),
                 };
-                return Some(Trouble { ailment: Ailment::Image, message, is_down: true });
+                return Some(PodProblem { kind: ProblemKind::Image, message, is_down: true });
             }
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                let message = format!("cannot be made ({reason}): {}", short(said));
-                return Some(Trouble { ailment: Ailment::Container, message, is_down: true });
+                let message = format!("cannot create its container ({reason}): {}", short(said));
+                return Some(PodProblem { kind: ProblemKind::Container, message, is_down: true });
             }
             _ => {}
         }
@@ -102,10 +101,10 @@ fn container(status: &ContainerStatus) -> Option<Trouble> {
         _ => String::new(),
     };
     let message = format!("crashed (exit code {}{why}), {} restarts", last.exit_code, status.restart_count);
-    Some(Trouble { ailment: Ailment::Crash, message, is_down: state.running.is_none() })
+    Some(PodProblem { kind: ProblemKind::Crash, message, is_down: state.running.is_none() })
 }
 
-/// The first line, without what makes it long.
+/// The first line, truncated to 300 characters.
 fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(300) {
@@ -121,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    fn trouble(status: Value) -> Option<Trouble> {
+    fn problem(status: Value) -> Option<PodProblem> {
         of(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap(), Part::Shard)
     }
 
@@ -136,70 +135,73 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_starts_or_serves_has_none() {
-        assert_eq!(trouble(json!({})), None);
-        assert_eq!(trouble(waiting("ContainerCreating", "")), None);
-        assert_eq!(trouble(container(json!({ "running": {} }), json!({}))), None);
+    fn a_pod_that_starts_or_serves_has_no_problem() {
+        assert_eq!(problem(json!({})), None);
+        assert_eq!(problem(waiting("ContainerCreating", "")), None);
+        assert_eq!(problem(container(json!({ "running": {} }), json!({}))), None);
         let came_back = json!({ "ready": true, "restartCount": 3, "lastState": { "terminated": { "exitCode": 1 } } });
-        assert_eq!(trouble(container(json!({ "running": {} }), came_back)), None);
+        assert_eq!(problem(container(json!({ "running": {} }), came_back)), None);
     }
 
     #[test]
-    fn a_container_beside_it_is_told_and_does_not_say_that_the_process_is_down() {
+    fn a_problem_of_a_sidecar_is_reported_but_the_process_is_not_down() {
         let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
         let last = json!({ "restartCount": 3, "lastState": { "terminated": { "exitCode": 1 } } });
         let mut status = container(waits, last);
         status["containerStatuses"][0]["name"] = json!("proxy");
-        let beside = trouble(status.clone()).unwrap();
-        assert_eq!(beside.message, "has a container \"proxy\" that crashed (exit code 1), 3 restarts");
-        assert_eq!((beside.ailment, beside.is_down), (Ailment::Crash, false));
+        let beside = problem(status.clone()).unwrap();
+        assert_eq!(beside.message, "has a problem in container \"proxy\": crashed (exit code 1), 3 restarts");
+        assert_eq!((beside.kind, beside.is_down), (ProblemKind::Crash, false));
         let own = container(json!({ "waiting": { "reason": "ErrImagePull" } }), json!({}));
         status["containerStatuses"]
             .as_array_mut()
             .unwrap()
             .extend(own["containerStatuses"].as_array().unwrap().clone());
-        let own = trouble(status).unwrap();
-        assert_eq!((own.ailment, own.is_down), (Ailment::Image, true), "its own goes before");
+        let own = problem(status).unwrap();
+        assert_eq!((own.kind, own.is_down), (ProblemKind::Image, true), "its own container comes first");
     }
 
     #[test]
-    fn an_image_that_does_not_exist_is_told_in_the_same_words_all_along() {
+    fn a_missing_image_has_the_same_message_all_along() {
         let error = "failed to pull and unpack image \"docker.io/shop/none:1\": not found";
-        let first = trouble(waiting("ErrImagePull", error)).unwrap();
+        let first = problem(waiting("ErrImagePull", error)).unwrap();
         let back_off = format!("Back-off pulling image \"shop/none:1\": ErrImagePull: {error}");
-        assert_eq!(trouble(waiting("ImagePullBackOff", &back_off)).unwrap(), first);
-        assert_eq!((first.ailment, first.is_down), (Ailment::Image, true));
-        assert_eq!(first.message, format!("cannot have the image \"shop/none:1\": {error}"));
-        let old = trouble(waiting("ImagePullBackOff", "Back-off pulling image \"shop/none:1\"")).unwrap();
-        assert_eq!(old.message, "cannot have the image \"shop/none:1\"");
+        assert_eq!(problem(waiting("ImagePullBackOff", &back_off)).unwrap(), first);
+        assert_eq!((first.kind, first.is_down), (ProblemKind::Image, true));
+        assert_eq!(first.message, format!("cannot pull image \"shop/none:1\": {error}"));
+        let old = problem(waiting("ImagePullBackOff", "Back-off pulling image \"shop/none:1\"")).unwrap();
+        assert_eq!(old.message, "cannot pull image \"shop/none:1\"");
     }
 
     #[test]
-    fn a_crash_loop_is_told_by_its_exit_code_while_it_waits_and_while_it_runs() {
+    fn a_crash_loop_has_the_same_message_while_it_waits_and_while_it_runs() {
         let last =
             json!({ "restartCount": 3, "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } } });
         let waits = json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 40s restarting" } });
-        let waits = trouble(container(waits, last.clone())).unwrap();
-        let runs = trouble(container(json!({ "running": {} }), last)).unwrap();
+        let waits = problem(container(waits, last.clone())).unwrap();
+        let runs = problem(container(json!({ "running": {} }), last)).unwrap();
         assert_eq!(waits.message, "crashed (exit code 137, OOMKilled), 3 restarts");
         assert_eq!((waits.is_down, runs.is_down), (true, false));
         assert_eq!(runs.message, waits.message);
         let ended =
-            trouble(container(json!({ "terminated": { "exitCode": 1, "reason": "Error" } }), json!({}))).unwrap();
+            problem(container(json!({ "terminated": { "exitCode": 1, "reason": "Error" } }), json!({}))).unwrap();
         assert_eq!(ended.message, "crashed (exit code 1), 0 restarts");
     }
 
     #[test]
-    fn tells_what_kubernetes_says_of_a_pod_that_cannot_run() {
-        let missing = trouble(waiting("CreateContainerConfigError", "secret \"kafka\" not found")).unwrap();
-        assert_eq!(missing.message, "cannot be made (CreateContainerConfigError): secret \"kafka\" not found");
+    fn reports_why_a_pod_cannot_run() {
+        let missing = problem(waiting("CreateContainerConfigError", "secret \"kafka\" not found")).unwrap();
+        assert_eq!(
+            missing.message,
+            "cannot create its container (CreateContainerConfigError): secret \"kafka\" not found"
+        );
         let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": "0/1 nodes are available: 1 Insufficient memory." });
-        let unscheduled = trouble(json!({ "phase": "Pending", "conditions": [condition] })).unwrap();
-        assert_eq!(unscheduled.message, "finds no node: 0/1 nodes are available: 1 Insufficient memory");
-        assert_eq!((unscheduled.ailment, unscheduled.is_down), (Ailment::Unschedulable, false));
+        let unscheduled = problem(json!({ "phase": "Pending", "conditions": [condition] })).unwrap();
+        assert_eq!(unscheduled.message, "cannot be scheduled: 0/1 nodes are available: 1 Insufficient memory");
+        assert_eq!((unscheduled.kind, unscheduled.is_down), (ProblemKind::Unschedulable, false));
         let evicted =
-            trouble(json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory." }));
+            problem(json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory." }));
         assert_eq!(evicted.unwrap().message, "failed (Evicted): The node was low on memory");
     }
 }

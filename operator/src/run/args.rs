@@ -1,4 +1,4 @@
-//! Arguments of `run`, each with an environment variable.
+//! The flags of `wscluster-operator run`, each with an environment variable.
 
 use std::net::SocketAddr;
 
@@ -7,27 +7,27 @@ use wscluster_api::units::{Span, UnitError};
 use crate::settings::Settings;
 use crate::telemetry::LogArgs;
 
-/// Arguments of `run`.
+/// The flags of `wscluster-operator run`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) log: LogArgs,
-    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    /// Address of the admin port: `/livez`, `/readyz` and `/metrics`.
     #[arg(long, env = "WSCLUSTER_ADMIN", value_name = "ADDRESS", default_value = "[::]:9090")]
     pub(crate) admin: SocketAddr,
-    /// Name of this process in the Lease and in Events. Default: the host's name.
+    /// Name of this process in the Lease and in Events. Default: the host name.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Lease that only one operator holds, in its own namespace.
+    /// Name of the Lease for leader election, in the namespace of the operator.
     #[arg(long, env = "WSCLUSTER_LEASE", value_name = "NAME", default_value = "wscluster-operator")]
     pub(crate) lease: String,
-    /// Time after which another operator takes over from one that has gone silent: 3s to 10m.
+    /// Time after which a standby takes over from an operator that no longer renews the Lease: 3s to 10m.
     #[arg(long, env = "WSCLUSTER_LEASE_DURATION", value_name = "DURATION", default_value = "15s",
           value_parser = |text: &str| between(text, Span::secs(3), Span::secs(600)))]
     pub(crate) lease_duration: Span,
-    /// Time between two looks at the health of a shard, less while it starts or drains: 100ms to 1m.
+    /// Interval of health requests to each shard, shorter while it starts or drains: 100ms to 1m.
     #[arg(long, env = "WSCLUSTER_HEALTH_INTERVAL", value_name = "DURATION", default_value = "5s",
           value_parser = |text: &str| between(text, Span::millis(100), Span::secs(60)))]
     pub(crate) health_interval: Span,
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_lease_that_cannot_work() {
+    fn refuses_a_lease_duration_out_of_range() {
         let parse = |duration: &str| Line::try_parse_from(["run", "--lease-duration", duration]).map(|line| line.run);
         assert_eq!(parse("30s").unwrap().lease_duration, Span::secs(30));
         let error = parse("1s").unwrap_err().to_string();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_all_namespaces_unless_told_otherwise() {
+    fn watches_all_namespaces_by_default() {
         let parse = |line: &[&str]| Line::try_parse_from(line).unwrap().run.settings.namespaces;
         assert!(parse(&["run"]).is_empty());
         assert_eq!(parse(&["run", "--namespace", "a,b", "--namespace", "c"]), ["a", "b", "c"]);

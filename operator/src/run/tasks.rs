@@ -1,4 +1,4 @@
-//! The parts of the running operator: admin port, election, watches, controllers; and what goes from one to another.
+//! The tasks of the running operator (admin port, election, watches, controllers) and the channels between them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tracing::{info, warn};
 use super::{Args, RunError};
 use crate::controller::{self, Operator};
 use crate::events::Events;
-use crate::health::{ClusterName, Health};
-use crate::lease::{Candidate, Until};
+use crate::health::{ClusterName, HealthProber};
+use crate::lease::{Candidate, WriteDeadline};
 use crate::metrics::Metrics;
-use crate::shard::Http;
+use crate::shard_client::HttpShardClient;
 use crate::watch::{Guarded, Scope, listed};
 use crate::{admin, client};
 
-/// How long reconciles under way may take to end.
+/// How long running reconciles may take to complete.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// The parts, running.
-pub(crate) struct Parts {
-    /// Those that never end by themselves; each says what it is.
+/// The running tasks.
+pub(crate) struct Tasks {
+    /// Tasks that never end; each returns its name.
     endless: JoinSet<&'static str>,
     controllers: JoinSet<()>,
     candidate: JoinHandle<()>,
@@ -35,8 +35,8 @@ pub(crate) struct Parts {
     resign: watch::Sender<bool>,
 }
 
-impl Parts {
-    /// Starts everything, towards the API server of `config`.
+impl Tasks {
+    /// Starts all tasks with the API server of `config`.
     pub(crate) async fn start(args: Args, config: Config) -> Result<Self, RunError> {
         let metrics = Arc::new(Metrics::new());
         let (set_ready, ready) = watch::channel(false);
@@ -52,12 +52,13 @@ impl Parts {
         let leases: Api<Lease> = Api::namespaced(leases, &args.settings.own_namespace);
         let (candidate, until) = Candidate::new(leases, args.lease, me, args.lease_duration.0);
         let client = client::fenced(config, &metrics, until.clone()).map_err(failed)?;
-        let (changed, moves) = mpsc::unbounded_channel();
-        let health = Health::new(Arc::new(Http::default()), args.health_interval.0, Arc::clone(&metrics), changed);
+        let (changed, changes) = mpsc::unbounded_channel();
+        let shards = Arc::new(HttpShardClient::default());
+        let health = HealthProber::new(shards, args.health_interval.0, Arc::clone(&metrics), changed);
         let events = Events::new(client.clone(), Arc::clone(&metrics), name);
         let namespaces = args.settings.namespaces.clone();
         let operator = Operator::new(client.clone(), args.settings, health, events, Arc::clone(&metrics), until);
-        Ok(Self::run(&client, Arc::new(operator), &namespaces, candidate, admin, set_ready, moves))
+        Ok(Self::run(&client, Arc::new(operator), &namespaces, candidate, admin, set_ready, changes))
     }
 
     fn run(
@@ -67,7 +68,7 @@ impl Parts {
         candidate: Candidate,
         admin: impl Future<Output = std::io::Result<()>> + Send + 'static,
         ready: watch::Sender<bool>,
-        moves: mpsc::UnboundedReceiver<ClusterName>,
+        changes: mpsc::UnboundedReceiver<ClusterName>,
     ) -> Self {
         let (halt, halted) = watch::channel(false);
         let (resign, resigned) = watch::channel(false);
@@ -75,7 +76,7 @@ impl Parts {
         let all = [None];
         let each: Vec<_> = namespaces.iter().cloned().map(Some).collect();
         for namespace in if each.is_empty() { &all[..] } else { &each } {
-            let (queue, named) = mpsc::unbounded_channel();
+            let (queue, queued) = mpsc::unbounded_channel();
             let (scope, watches) = Scope::new(client, namespace.clone(), &operator.metrics, queue);
             endless.spawn(watches.map(|()| "a watch"));
             scopes.push(scope.clone());
@@ -83,14 +84,14 @@ impl Parts {
             controllers.spawn(async move {
                 scope.listed().await;
                 let halt = async move { drop(halted.wait_for(|halt| *halt).await) };
-                controller::run(operator, scope, received(named).take_until(Box::pin(halt))).await;
+                controller::run(operator, scope, received(queued).take_until(Box::pin(halt))).await;
             });
         }
-        endless.spawn(admin.map(|_| "the admin port"));
-        endless.spawn(forward(moves, scopes.clone()).map(|()| "the health of shards"));
+        endless.spawn(admin.map(|_| "the admin server"));
+        endless.spawn(forward(changes, scopes.clone()).map(|()| "the health prober"));
         endless.spawn(async move {
             listed(&scopes).await;
-            info!("every watch has listed");
+            info!("all watches have listed");
             ready.send_replace(true);
             lead(&operator, &scopes).await;
             "the election"
@@ -98,25 +99,25 @@ impl Parts {
         Self { endless, controllers, candidate: tokio::spawn(candidate.run(resigned)), halt, resign }
     }
 
-    /// Which part ended by itself.
+    /// Waits until a task ends unexpectedly, and returns its name.
     pub(crate) async fn ended(&mut self) -> &'static str {
         tokio::select! {
-            Some(part) = self.endless.join_next() => part.unwrap_or("a part that panicked"),
+            Some(task) = self.endless.join_next() => task.unwrap_or("a task that panicked"),
             Some(_) = self.controllers.join_next() => "a controller",
             _ = &mut self.candidate => "the election",
         }
     }
 
-    /// Ends: reconciles first, then the lease, which is renewed until nothing is under way any more.
+    /// Stops the controllers first, then releases the lease, which is renewed until all reconciles are complete.
     pub(crate) async fn end(&mut self) {
         self.halt.send_replace(true);
         let all = async { while self.controllers.join_next().await.is_some() {} };
         if timeout(GRACE, all).await.is_err() {
-            warn!("reconciles take too long to end; leaving them");
+            warn!("reconciles did not complete in time; aborting them");
             self.controllers.abort_all();
         }
         self.resign.send_replace(true);
-        // A panic there has been told.
+        // The panic handler has reported a panic of the task.
         let _ = (&mut self.candidate).await;
     }
 }
@@ -125,25 +126,25 @@ fn received<T>(mut receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T
     stream::poll_fn(move |context| receiver.poll_recv(context))
 }
 
-/// Names clusters whose shards have news.
-async fn forward(mut moves: mpsc::UnboundedReceiver<ClusterName>, scopes: Vec<Scope>) {
-    while let Some((namespace, name)) = moves.recv().await {
+/// Queues clusters whose shards have changed.
+async fn forward(mut changes: mpsc::UnboundedReceiver<ClusterName>, scopes: Vec<Scope>) {
+    while let Some((namespace, name)) = changes.recv().await {
         let of = |scope: &&Scope| scope.namespace.as_ref().is_none_or(|of| *of == namespace);
         if let Some(scope) = scopes.iter().find(of) {
-            scope.look(ObjectRef::<Guarded>::new(&name).within(&namespace));
+            scope.queue(ObjectRef::<Guarded>::new(&name).within(&namespace));
         }
     }
 }
 
-/// Looks at every cluster whenever the lease is acquired, and forgets what it knows when it is lost.
+/// Queues every cluster when the lease is acquired, and forgets all clusters when it is lost.
 async fn lead(operator: &Operator, scopes: &[Scope]) {
-    let mut until: Until = operator.until.clone();
+    let mut until: WriteDeadline = operator.until.clone();
     loop {
         let leads = operator.leads();
         let led = operator.metrics.leader.set(i64::from(leads)) == 1;
         match (led, leads) {
-            (false, true) => scopes.iter().for_each(Scope::all),
-            (true, false) => operator.rest(),
+            (false, true) => scopes.iter().for_each(Scope::queue_all),
+            (true, false) => operator.stand_by(),
             _ => {}
         }
         let end = *until.borrow_and_update();

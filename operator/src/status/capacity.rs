@@ -1,9 +1,10 @@
-//! `CapacityExhausted`: no client finds a slot. It is over when one in fifty is free again, so that it does not flap at the limit.
+//! The `CapacityExhausted` condition: no slot is free. It ends when 2 % of the slots are free again, so that it does not
+//! oscillate.
 
 use wscluster_plan::State;
 
 use super::View;
-use super::conditions::{Verdict, find};
+use super::conditions::{ConditionType, Verdict, holds};
 
 pub(super) fn exhausted(view: &View<'_>) -> Verdict {
     let serving = view.shards().iter().filter(|pod| matches!(pod.state(), State::Ready | State::Full));
@@ -11,11 +12,11 @@ pub(super) fn exhausted(view: &View<'_>) -> Verdict {
         let capacity = pod.capacity(view.input.cluster.spec.capacity);
         (taken + pod.health.connections().min(capacity), all + capacity)
     });
-    let was = find(&view.input.previous.conditions, "CapacityExhausted").is_some_and(|before| before.status == "True");
+    let was_exhausted = holds(&view.input.previous.conditions, ConditionType::CapacityExhausted);
     let free = all - taken;
-    let enough = if was { all / 50 } else { 0 };
+    let enough = if was_exhausted { all / 50 } else { 0 };
     if all == 0 {
-        Verdict::no("NoShards", "no shard takes connections")
+        Verdict::no("NoShards", "no shard accepts connections")
     } else if free <= enough {
         Verdict::yes("NoFreeSlots", format!("{taken} of {all} slots are taken, {free} are free"))
     } else {
@@ -23,7 +24,7 @@ pub(super) fn exhausted(view: &View<'_>) -> Verdict {
     }
 }
 
-/// `100 · part / whole`, rounded; 100 only when it is full.
+/// `part` in percent of `whole`, rounded, but 100 only if they are equal.
 pub(super) fn percent(part: u32, whole: u32) -> u64 {
     let (part, whole) = (u64::from(part), u64::from(whole));
     if whole == 0 {

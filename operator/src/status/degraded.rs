@@ -1,23 +1,29 @@
-//! `Degraded`: what is wrong, the gravest first, and each in the words of whoever knows.
+//! The `Degraded` condition: all problems, most severe first.
 
 use wscluster_plan::State;
 
 use super::conditions::Verdict;
-use super::{Outcome, View};
+use super::subject::Subject;
+use super::{ApplyOutcome, View};
 use crate::build::grace;
-use crate::observe::Ailment;
+use crate::observe::ProblemKind;
+use crate::shard_client::KafkaStatus;
 
-/// Troubles that a message names; the others are counted.
-const NAMED: usize = 5;
+/// Maximum number of problems that a message lists; the others are counted.
+const LISTED: usize = 5;
 
 pub(super) fn degraded(view: &View<'_>) -> Verdict {
     match view.input.outcome {
-        Outcome::Invalid(violations) => {
-            return Verdict::yes("SpecInvalid", listed(violations.iter().map(ToString::to_string).collect()));
+        ApplyOutcome::Invalid(violations) => {
+            let message = listed(violations.iter().map(ToString::to_string).collect());
+            let fields = violations.iter().map(|violation| Subject::Field(violation.field.clone()));
+            return Verdict::yes("SpecInvalid", message).about(fields);
         }
-        Outcome::NameTaken(message) => return Verdict::yes("NameTaken", message),
-        Outcome::Failed(reason, message) => return Verdict::yes(reason, message),
-        Outcome::Applied | Outcome::Paused => {}
+        ApplyOutcome::NameTaken(message) => return Verdict::yes("NameTaken", message),
+        ApplyOutcome::Failed(category, message) => {
+            return Verdict::yes(category.as_str(), message).about([Subject::Failure(*category)]);
+        }
+        ApplyOutcome::Applied | ApplyOutcome::Paused => {}
     }
     let mut found = Vec::new();
     shards(view, &mut found);
@@ -29,14 +35,15 @@ pub(super) fn degraded(view: &View<'_>) -> Verdict {
     }
     gateways(view, &mut found);
     found.sort_by_key(|(rank, _, _)| *rank);
-    let Some((_, reason, _)) = found.first() else { return Verdict::no("Healthy", "nothing is wrong") };
-    Verdict::yes(reason, listed(found.iter().map(|(_, _, message)| message.clone()).collect()))
+    let Some((_, reason, _)) = found.first() else { return Verdict::no("Healthy", "no problem was found") };
+    let subjects: Vec<_> = found.iter().map(|(_, reason, _)| Subject::Problem(reason)).collect();
+    Verdict::yes(reason, listed(found.iter().map(|(_, _, message)| message.clone()).collect())).about(subjects)
 }
 
-/// What decides on the reason, where several things are wrong.
+/// The severity of a problem. The most severe one determines the reason of the condition.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    Ailment(Ailment),
+    Pod(ProblemKind),
     Refused,
     Gateway,
     Kafka,
@@ -48,65 +55,70 @@ enum Rank {
 type Found = Vec<(Rank, &'static str, String)>;
 
 fn shards(view: &View<'_>, found: &mut Found) {
-    let mut away = Vec::new();
+    let mut without_kafka = Vec::new();
     for pod in view.shards().iter().filter(|pod| pod.leaving.is_none()) {
-        if let Some(trouble) = &pod.trouble {
-            let reason = match trouble.ailment {
-                Ailment::Image => "ShardImageUnavailable",
-                Ailment::Container => "ShardNotCreated",
-                Ailment::Crash => "ShardCrashing",
-                Ailment::Unschedulable => "ShardUnschedulable",
-                Ailment::Failed => "ShardFailed",
+        if let Some(problem) = &pod.problem {
+            let reason = match problem.kind {
+                ProblemKind::Image => "ShardImageUnavailable",
+                ProblemKind::Container => "ShardNotCreated",
+                ProblemKind::Crash => "ShardCrashing",
+                ProblemKind::Unschedulable => "ShardUnschedulable",
+                ProblemKind::Failed => "ShardFailed",
             };
-            found.push((Rank::Ailment(trouble.ailment), reason, format!("{} {}", pod.name, trouble.message)));
+            found.push((Rank::Pod(problem.kind), reason, format!("{} {}", pod.name, problem.message)));
             continue;
         }
         if pod.state() == State::Silent && pod.health.silent_for().is_some() {
-            let whom = if pod.ready { " the operator, and its kubelet finds it ready" } else { "" };
-            let message = format!("{} does not answer{whom}, with {} connections", pod.name, pod.health.connections());
+            let connections = pod.health.connections();
+            let whom = if pod.ready { " the operator, although its pod is Ready," } else { "" };
+            let message = format!("{} does not answer{whom} and last held {connections} connections", pod.name);
             found.push((Rank::Silent, "ShardSilent", message));
             continue;
         }
         let Some(answer) = pod.health.answer() else { continue };
         let kafka = &answer.checks.kafka;
-        if kafka.status == "disconnected" || kafka.error.is_some() {
-            away.push((pod, kafka.error.clone()));
+        if kafka.status == KafkaStatus::Disconnected || kafka.error.is_some() {
+            without_kafka.push((pod, kafka.error.clone()));
         }
         if let Some(reason) = &answer.reason {
             found.push((Rank::Process, "ShardImpaired", format!("{}: {reason}", pod.name)));
         }
     }
-    if let Some((first, error)) = away.first() {
+    if let Some((first, error)) = without_kafka.first() {
         let brokers = || view.input.cluster.spec.source.kafka.brokers.join(", ");
         let why = error.clone().unwrap_or_else(|| format!("no connection to {}", brokers()));
         let of = view.shards().len();
-        let message = format!("{} of {of} shards have trouble with Kafka; {}: {why}", away.len(), first.name);
+        let message =
+            format!("{} of {of} shards have a problem with Kafka; {}: {why}", without_kafka.len(), first.name);
         found.push((Rank::Kafka, "KafkaUnavailable", message));
     }
 }
 
-/// Pods that are still there after all the time that they had to end, as when their node is lost.
+/// Pods that should have terminated by now, for example because their node is lost.
 fn leaving(view: &View<'_>, found: &mut Found) {
     let grace = grace(view.input.cluster.spec.drain.deadline.0);
     for pod in view.shards() {
         let Some(leaving) = pod.leaving.filter(|leaving| *leaving >= grace) else { continue };
         let (took, had) = (leaving.as_secs(), grace.as_secs());
-        let message = format!("{} is terminating for {took} s and had {had} s: is its node there?", pod.name);
+        let message = format!(
+            "{} has been terminating for {took} s, longer than its grace period of {had} s: check its node",
+            pod.name
+        );
         found.push((Rank::Leaving, "ShardNotEnding", message));
     }
 }
 
 fn gateways(view: &View<'_>, found: &mut Found) {
     let gateways = &view.gateways;
-    if let Some(trouble) = &view.input.observed.gateway_trouble {
-        let reason = match trouble.ailment {
-            Ailment::Image => "GatewayImageUnavailable",
-            Ailment::Container => "GatewayNotCreated",
-            Ailment::Crash => "GatewayCrashing",
-            Ailment::Unschedulable => "GatewayUnschedulable",
-            Ailment::Failed => "GatewayFailed",
+    if let Some(problem) = &view.input.observed.gateway_problem {
+        let reason = match problem.kind {
+            ProblemKind::Image => "GatewayImageUnavailable",
+            ProblemKind::Container => "GatewayNotCreated",
+            ProblemKind::Crash => "GatewayCrashing",
+            ProblemKind::Unschedulable => "GatewayUnschedulable",
+            ProblemKind::Failed => "GatewayFailed",
         };
-        found.push((Rank::Ailment(trouble.ailment), reason, format!("a gateway {}", trouble.message)));
+        found.push((Rank::Pod(problem.kind), reason, format!("a gateway {}", problem.message)));
     }
     if let Some(refused) = &gateways.refused {
         let missing = (gateways.wanted - gateways.ready).max(0);
@@ -115,7 +127,7 @@ fn gateways(view: &View<'_>, found: &mut Found) {
 }
 
 fn listed(messages: Vec<String>) -> String {
-    let more = messages.len().saturating_sub(NAMED);
-    let named = messages.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
-    if more == 0 { named } else { format!("{named}; {more} more") }
+    let more = messages.len().saturating_sub(LISTED);
+    let listed = messages.into_iter().take(LISTED).collect::<Vec<_>>().join("; ");
+    if more == 0 { listed } else { format!("{listed}; {more} more") }
 }

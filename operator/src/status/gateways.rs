@@ -1,10 +1,10 @@
-//! The gateways, as their `Deployment` tells.
+//! The state of the gateways, from their `Deployment`.
 
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::build::labels;
 
-/// How far the gateways are.
+/// The state of the gateways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gateways {
     pub(super) exists: bool,
@@ -12,12 +12,12 @@ pub(super) struct Gateways {
     pub(super) ready: i32,
     pub(super) updated: i32,
     pub(super) revision: String,
-    /// Rolled out as a whole, by the word of a controller that has seen the newest spec. Ready is enough: only the next old
-    /// one waits until a new one is available, which is later.
+    /// Whether the rollout is complete, according to a controller that has observed the newest spec. Ready gateways suffice;
+    /// they become `available` later, and only the removal of the next old gateway waits for that.
     pub(super) settled: bool,
-    /// Seconds between two old ones that go.
+    /// Seconds between the removals of two old gateways.
     pub(super) pause: i32,
-    /// Why pods cannot be made.
+    /// Why pods cannot be created.
     pub(super) refused: Option<String>,
 }
 

@@ -1,7 +1,7 @@
-//! `Ready`: the spec of this generation has come true as a whole.
+//! The `Ready` condition: the spec of this generation is completely in effect.
 
 use super::conditions::Verdict;
-use super::{Outcome, View};
+use super::{ApplyOutcome, View};
 
 pub(super) fn ready(view: &View<'_>) -> Verdict {
     let target = view.input.target;
@@ -9,22 +9,22 @@ pub(super) fn ready(view: &View<'_>) -> Verdict {
     let gateways = format!("{} of {} gateways", view.gateways.ready, view.gateways.wanted);
     let counts = format!("{shards} serve at revision {}, {gateways} are ready", target.revision);
     match view.input.outcome {
-        Outcome::Invalid(_) => {
+        ApplyOutcome::Invalid(_) => {
             let serving = view.serving();
             return Verdict::no(
                 "SpecInvalid",
-                format!("the spec was not applied; {serving} shards of an earlier one serve"),
+                format!("the spec was not applied; {serving} shards of an earlier spec serve"),
             );
         }
-        Outcome::NameTaken(_) => return Verdict::no("NameTaken", counts),
-        Outcome::Failed(..) => return Verdict::no("NotApplied", counts),
-        Outcome::Applied | Outcome::Paused => {}
+        ApplyOutcome::NameTaken(_) => return Verdict::no("NameTaken", counts),
+        ApplyOutcome::Failed(..) => return Verdict::no("NotApplied", counts),
+        ApplyOutcome::Applied | ApplyOutcome::Paused => {}
     }
     match (view.shards_settled(), view.gateways_settled()) {
         (true, true) => Verdict::yes("Serving", counts),
         _ if view.input.cluster.spec.paused => Verdict::no("Paused", counts),
         (false, _) if view.shards().len() > target.shards as usize && view.current() >= target.shards as usize => {
-            Verdict::no("ShardsLeaving", format!("{counts}; {} shards are there", view.shards().len()))
+            Verdict::no("ShardsLeaving", format!("{counts}; {} shards exist", view.shards().len()))
         }
         (false, _) => Verdict::no("ShardsNotReady", counts),
         (true, false) => Verdict::no("GatewaysNotReady", counts),

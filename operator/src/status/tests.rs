@@ -1,35 +1,35 @@
-//! What a status says in each situation that a person may find a cluster in.
+//! The status in each situation that a cluster may be in.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff;
-use serde_json::{Value, json};
+use serde_json::json;
 use wscluster_plan::{Desired, plan};
 
+use super::ConditionType::{CapacityExhausted, Degraded, Draining, Paused, Progressing, Ready};
 use super::*;
 use crate::build::fixtures;
 use crate::build::{Decided, build};
-use crate::health::Seen;
-use crate::observe::{Ailment, Trouble, now};
-use crate::shard::Answer;
+use crate::health::ProbeHistory;
+use crate::observe::{PodProblem, ProblemKind, now};
+use crate::shard_client::{KafkaStatus, ShardHealth, ShardState};
 
 /// A cluster of three shards and two gateways, settled, to be changed by each test.
 struct Case {
     cluster: WsCluster,
-    observed: Observed,
-    target: Target,
-    outcome: Outcome,
+    observed: ObservedCluster,
+    target: RolloutTarget,
+    outcome: ApplyOutcome,
     previous: WsClusterStatus,
 }
 
-fn answer(state: &str, connections: u32) -> Value {
-    json!({ "state": state, "incarnation": "i", "connections": connections, "capacity": 100,
-        "checks": { "kafka": { "status": "connected" } } })
+fn answer(state: ShardState, connections: u32) -> ShardHealth {
+    ShardHealth::of(state, connections, 100)
 }
 
-fn seen(answer: Value) -> Seen {
-    Seen::of(serde_json::from_value::<Answer>(answer).unwrap())
+fn reported(state: ShardState, connections: u32) -> ProbeHistory {
+    ProbeHistory::of(answer(state, connections))
 }
 
 fn pod(ordinal: u32, revision: &str) -> ShardPod {
@@ -44,8 +44,8 @@ fn pod(ordinal: u32, revision: &str) -> ShardPod {
         unready: None,
         leaving: None,
         age: Some(Duration::from_mins(1)),
-        trouble: None,
-        health: seen(answer("ready", 10)),
+        problem: None,
+        health: reported(ShardState::Ready, 10),
     }
 }
 
@@ -58,9 +58,9 @@ impl Case {
         cluster.spec.capacity = 100;
         let mut case = Self {
             cluster,
-            observed: Observed::default(),
-            target: Target::default(),
-            outcome: Outcome::Applied,
+            observed: ObservedCluster::default(),
+            target: RolloutTarget::default(),
+            outcome: ApplyOutcome::Applied,
             previous: WsClusterStatus::default(),
         };
         case.apply(3);
@@ -69,7 +69,7 @@ impl Case {
         case
     }
 
-    /// What the spec asks for is applied, and the gateways are rolled out.
+    /// Applies what the spec asks for, and completes the rollout of the gateways.
     fn apply(&mut self, replicas: u32) {
         let built = build(&self.cluster, &fixtures::settings(), Decided { replicas, partition: 0 });
         let mut gateways = built.gateways;
@@ -79,7 +79,7 @@ impl Case {
         .unwrap();
         let label =
             |labels: Option<std::collections::BTreeMap<String, String>>| labels.unwrap()[labels::REVISION].clone();
-        self.target = Target {
+        self.target = RolloutTarget {
             shards: self.cluster.spec.shards,
             revision: label(built.shards.spec.clone().unwrap().template.metadata.unwrap().labels),
             gateway_revision: label(gateways.spec.clone().unwrap().template.metadata.unwrap().labels),
@@ -89,53 +89,57 @@ impl Case {
     }
 
     fn status(&self) -> WsClusterStatus {
+        self.full_status().object
+    }
+
+    fn full_status(&self) -> Status {
         let mut desired = Desired::new(&self.cluster.spec, self.target.revision.clone());
         desired.shards = self.target.shards;
         let moment = now();
         let plan = plan(&desired, &self.observed.for_plan(&self.cluster, moment), moment);
         let at = Time(jiff::Timestamp::from_second(1_000).unwrap());
-        status(&Input {
+        status(&StatusInput {
             cluster: &self.cluster,
             observed: &self.observed,
             target: &self.target,
-            plan: matches!(self.outcome, Outcome::Invalid(_)).then_some(()).map_or(Some(&plan), |()| None),
+            plan: matches!(self.outcome, ApplyOutcome::Invalid(_)).then_some(()).map_or(Some(&plan), |()| None),
             outcome: &self.outcome,
             previous: &self.previous,
             now: &at,
         })
     }
 
-    /// Phase, and each condition that is told, as `Name=Status Reason: message`.
-    fn told(&self, names: &[&str]) -> (String, Vec<String>) {
+    /// The phase, and conditions as `Name=Status Reason: message`.
+    fn summary(&self, types: &[ConditionType]) -> (String, Vec<String>) {
         let status = self.status();
-        let line = |name: &&str| {
-            let condition = find(&status.conditions, name).unwrap();
-            format!("{}={} {}: {}", name, condition.status, condition.reason, condition.message)
+        let line = |of: &ConditionType| {
+            let condition = find(&status.conditions, *of).unwrap();
+            format!("{}={} {}: {}", of.as_str(), condition.status, condition.reason, condition.message)
         };
-        (status.phase.clone().unwrap(), names.iter().map(line).collect())
+        (status.phase.clone().unwrap(), types.iter().map(line).collect())
     }
 
-    fn assert(&self, phase: &str, conditions: &[(&str, &str)]) {
-        let names: Vec<_> = conditions.iter().map(|(name, _)| *name).collect();
+    fn assert(&self, phase: &str, conditions: &[(ConditionType, &str)]) {
+        let types: Vec<_> = conditions.iter().map(|(of, _)| *of).collect();
         let revision = &self.target.revision;
-        let expected: Vec<_> =
-            conditions.iter().map(|(name, text)| format!("{name}={}", text.replace("REV", revision))).collect();
-        assert_eq!(self.told(&names), (phase.to_owned(), expected));
+        let expect = |(of, text): &(ConditionType, &str)| format!("{}={}", of.as_str(), text.replace("REV", revision));
+        let expected: Vec<_> = conditions.iter().map(expect).collect();
+        assert_eq!(self.summary(&types), (phase.to_owned(), expected));
     }
 }
 
 #[test]
-fn ready_when_all_has_come_true() {
+fn ready_when_the_spec_is_completely_in_effect() {
     let case = Case::settled();
     case.assert(
         "Ready",
         &[
-            ("Ready", "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
-            ("Progressing", "False Settled: 3 of 3 shards serve at revision REV"),
-            ("Draining", "False NoDrain: no shard drains"),
-            ("Degraded", "False Healthy: nothing is wrong"),
-            ("CapacityExhausted", "False SlotsFree: 30 of 300 slots are taken, 270 are free"),
-            ("Paused", "False NotPaused: spec.paused is false"),
+            (Ready, "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
+            (Progressing, "False Settled: 3 of 3 shards serve at revision REV"),
+            (Draining, "False NoDrain: no shard drains"),
+            (Degraded, "False Healthy: no problem was found"),
+            (CapacityExhausted, "False SlotsFree: 30 of 300 slots are taken, 270 are free"),
+            (Paused, "False NotPaused: spec.paused is false"),
         ],
     );
     let status = case.status();
@@ -158,38 +162,38 @@ fn not_ready_from_the_moment_a_new_spec_is_applied() {
     case.cluster.metadata.generation = Some(2);
     case.cluster.spec.capacity = 200;
     case.apply(3);
-    let ready = find(&case.status().conditions, "Ready").cloned().unwrap();
+    let ready = find(&case.status().conditions, Ready).cloned().unwrap();
     assert_eq!((&*ready.status, ready.observed_generation), ("False", Some(2)));
     assert!(ready.message.starts_with("0 of 3 shards serve at revision"), "{}", ready.message);
     assert_eq!(case.status().phase.as_deref(), Some("RollingOut"));
 }
 
 #[test]
-fn not_ready_while_gateways_roll_out_or_their_controller_has_not_looked() {
+fn not_ready_while_gateways_roll_out_or_their_controller_has_not_observed_the_spec() {
     let mut case = Case::settled();
     let mut gateways = (**case.observed.deployment.as_ref().unwrap()).clone();
     gateways.metadata.generation = Some(2);
     case.observed.deployment = Some(Arc::new(gateways.clone()));
     case.assert(
         "RollingOut",
-        &[("Ready", "False GatewaysNotReady: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready")],
+        &[(Ready, "False GatewaysNotReady: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready")],
     );
     gateways.metadata.generation = Some(1);
     gateways.status.as_mut().unwrap().updated_replicas = Some(1);
     case.observed.deployment = Some(Arc::new(gateways));
-    let pace = "an old one goes when a new one has been ready for 3 s";
+    let pace = "an old one stops when a new one has been ready for 3 s";
     let message = format!("True RollingOut: 2 of 2 gateways are ready, 1 of them new; {pace}");
-    case.assert("RollingOut", &[("Progressing", &message)]);
+    case.assert("RollingOut", &[(Progressing, &message)]);
 }
 
 #[test]
-fn ready_does_not_wait_until_gateways_have_been_so_for_the_pause_of_a_rollout() {
+fn ready_does_not_wait_until_gateways_are_available() {
     let mut case = Case::settled();
     let gateways = Arc::make_mut(case.observed.deployment.as_mut().unwrap());
     gateways.status.as_mut().unwrap().available_replicas = None;
     let message = "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready";
-    case.assert("Ready", &[("Ready", message)]);
-    // The last old one is still there: the rollout is not over.
+    case.assert("Ready", &[(Ready, message)]);
+    // The last old gateway still exists: the rollout is not complete.
     let gateways = Arc::make_mut(case.observed.deployment.as_mut().unwrap());
     gateways.status.as_mut().unwrap().replicas = Some(3);
     assert_eq!(case.status().phase.as_deref(), Some("RollingOut"));
@@ -201,11 +205,15 @@ fn starting() {
     case.observed.shards.clear();
     case.assert(
         "Starting",
-        &[("Ready", "False ShardsNotReady: 0 of 3 shards serve at revision REV, 2 of 2 gateways are ready")],
+        &[(Ready, "False ShardsNotReady: 0 of 3 shards serve at revision REV, 2 of 2 gateways are ready")],
     );
-    case.observed.shards =
-        vec![ShardPod { ready: false, served: false, health: Seen::default(), ..pod(0, &case.target.revision) }];
-    let (phase, told) = case.told(&["Progressing", "Degraded"]);
+    case.observed.shards = vec![ShardPod {
+        ready: false,
+        served: false,
+        health: ProbeHistory::default(),
+        ..pod(0, &case.target.revision)
+    }];
+    let (phase, told) = case.summary(&[Progressing, Degraded]);
     assert_eq!(phase, "Starting");
     assert!(told[0].contains("True Starting: 0 of 3 shards serve"), "{told:?}");
     assert!(told[1].contains("False Healthy"), "{told:?}");
@@ -216,13 +224,13 @@ fn a_shard_that_crashes() {
     let mut case = Case::settled();
     let message = "crashed (exit code 1), 3 restarts".to_owned();
     let pod = &mut case.observed.shards[1];
-    pod.trouble = Some(Trouble { ailment: Ailment::Crash, message, is_down: true });
+    pod.problem = Some(PodProblem { kind: ProblemKind::Crash, message, is_down: true });
     pod.ready = false;
     case.assert(
         "Degraded",
         &[
-            ("Ready", "False ShardsNotReady: 2 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
-            ("Degraded", "True ShardCrashing: prices-1 crashed (exit code 1), 3 restarts"),
+            (Ready, "False ShardsNotReady: 2 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
+            (Degraded, "True ShardCrashing: prices-1 crashed (exit code 1), 3 restarts"),
         ],
     );
     assert_eq!(case.status().members[1].state, "failing");
@@ -233,15 +241,16 @@ fn a_shard_that_crashes() {
 fn kafka_away() {
     let mut case = Case::settled();
     for pod in &mut case.observed.shards[..2] {
-        let mut answer = answer("ready", 10);
-        answer["checks"]["kafka"] = json!({ "status": "disconnected", "error": "connection refused" });
-        pod.health = seen(answer);
+        let mut answer = answer(ShardState::Ready, 10);
+        let kafka = &mut answer.checks.kafka;
+        (kafka.status, kafka.error) = (KafkaStatus::Disconnected, Some("connection refused".to_owned()));
+        pod.health = ProbeHistory::of(answer);
     }
     case.assert(
         "Degraded",
         &[
-            ("Ready", "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
-            ("Degraded", "True KafkaUnavailable: 2 of 3 shards have trouble with Kafka; prices-0: connection refused"),
+            (Ready, "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
+            (Degraded, "True KafkaUnavailable: 2 of 3 shards have a problem with Kafka; prices-0: connection refused"),
         ],
     );
 }
@@ -250,21 +259,18 @@ fn kafka_away() {
 fn an_image_that_does_not_exist() {
     let mut case = Case::settled();
     for pod in &mut case.observed.shards {
-        let message = "cannot have the image \"none:1\": not found".to_owned();
-        pod.trouble = Some(Trouble { ailment: Ailment::Image, message, is_down: true });
-        (pod.ready, pod.health) = (false, Seen::default());
+        let message = "cannot pull image \"none:1\": not found".to_owned();
+        pod.problem = Some(PodProblem { kind: ProblemKind::Image, message, is_down: true });
+        (pod.ready, pod.health) = (false, ProbeHistory::default());
     }
-    let told = case.told(&["Degraded"]).1;
+    let told = case.summary(&[Degraded]).1;
     assert!(told[0].starts_with(
-        "Degraded=True ShardImageUnavailable: prices-0 cannot have the image \"none:1\": not found; prices-1"
+        "Degraded=True ShardImageUnavailable: prices-0 cannot pull image \"none:1\": not found; prices-1"
     ));
     case = Case::settled();
-    let message = "cannot have the image \"none:1\"".to_owned();
-    case.observed.gateway_trouble = Some(Trouble { ailment: Ailment::Image, message, is_down: true });
-    case.assert(
-        "Degraded",
-        &[("Degraded", "True GatewayImageUnavailable: a gateway cannot have the image \"none:1\"")],
-    );
+    let message = "cannot pull image \"none:1\"".to_owned();
+    case.observed.gateway_problem = Some(PodProblem { kind: ProblemKind::Image, message, is_down: true });
+    case.assert("Degraded", &[(Degraded, "True GatewayImageUnavailable: a gateway cannot pull image \"none:1\"")]);
 }
 
 #[test]
@@ -273,27 +279,27 @@ fn quota_exceeded() {
     case.observed.shards.pop();
     case.observed.refused = Some("pods \"prices-2\" is forbidden: exceeded quota: q".to_owned());
     let expected = "True ShardsRefused: 1 shards cannot be created: pods \"prices-2\" is forbidden: exceeded quota: q";
-    case.assert("Degraded", &[("Degraded", expected)]);
+    case.assert("Degraded", &[(Degraded, expected)]);
     let mut case = Case::settled();
     let mut gateways = (**case.observed.deployment.as_ref().unwrap()).clone();
     let status = gateways.status.as_mut().unwrap();
     let failure = json!({ "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" });
     (status.ready_replicas, status.conditions) = (Some(1), Some(vec![serde_json::from_value(failure).unwrap()]));
     case.observed.deployment = Some(Arc::new(gateways));
-    case.assert("Degraded", &[("Degraded", "True GatewaysRefused: 1 gateways cannot be created: exceeded quota: q")]);
+    case.assert("Degraded", &[(Degraded, "True GatewaysRefused: 1 gateways cannot be created: exceeded quota: q")]);
 }
 
 #[test]
 fn spec_invalid() {
     let mut case = Case::settled();
     let violation = Violation { field: "spec.capacity".into(), value: "0".into(), remedy: "give 1 or more".into() };
-    case.outcome = Outcome::Invalid(vec![violation]);
+    case.outcome = ApplyOutcome::Invalid(vec![violation]);
     case.assert(
         "Invalid",
         &[
-            ("Ready", "False SpecInvalid: the spec was not applied; 3 shards of an earlier one serve"),
-            ("Progressing", "False NotApplied: the spec was not applied: see Degraded"),
-            ("Degraded", "True SpecInvalid: spec.capacity: 0 is not allowed; give 1 or more"),
+            (Ready, "False SpecInvalid: the spec was not applied; 3 shards of an earlier spec serve"),
+            (Progressing, "False NotApplied: the spec was not applied: see Degraded"),
+            (Degraded, "True SpecInvalid: spec.capacity: 0 is not allowed; give 1 or more"),
         ],
     );
 }
@@ -301,48 +307,50 @@ fn spec_invalid() {
 #[test]
 fn name_taken() {
     let mut case = Case::settled();
-    case.outcome = Outcome::NameTaken("Service prices-gateway exists already".to_owned());
-    case.assert("Blocked", &[("Degraded", "True NameTaken: Service prices-gateway exists already")]);
-    case.outcome =
-        Outcome::Failed("QuotaExceeded", "failed to apply Service prices-gateway: exceeded quota".to_owned());
+    case.outcome = ApplyOutcome::NameTaken("Service prices-gateway exists already".to_owned());
+    case.assert("Blocked", &[(Degraded, "True NameTaken: Service prices-gateway exists already")]);
+    case.outcome = ApplyOutcome::Failed(
+        ErrorCategory::QuotaExceeded,
+        "failed to apply Service prices-gateway: exceeded quota".to_owned(),
+    );
     case.assert(
         "Degraded",
-        &[("Degraded", "True QuotaExceeded: failed to apply Service prices-gateway: exceeded quota")],
+        &[(Degraded, "True QuotaExceeded: failed to apply Service prices-gateway: exceeded quota")],
     );
-    assert_eq!(find(&case.status().conditions, "Ready").unwrap().status, "False");
+    assert_eq!(find(&case.status().conditions, Ready).unwrap().status, "False");
 }
 
 #[test]
-fn paused_is_told_and_a_change_meanwhile_is_not_ready() {
+fn paused_is_reported_and_a_change_meanwhile_is_not_ready() {
     let mut case = Case::settled();
     case.cluster.spec.paused = true;
-    case.outcome = Outcome::Paused;
+    case.outcome = ApplyOutcome::Paused;
     case.assert(
         "Paused",
         &[
-            ("Ready", "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
-            ("Paused", "True SpecPaused: spec.paused is true: nothing is changed until it is false"),
+            (Ready, "True Serving: 3 of 3 shards serve at revision REV, 2 of 2 gateways are ready"),
+            (Paused, "True SpecPaused: spec.paused is true: nothing is changed until it is false"),
         ],
     );
     case.target.shards = 5;
-    case.assert("Paused", &[("Ready", "False Paused: 3 of 5 shards serve at revision REV, 2 of 2 gateways are ready")]);
+    case.assert("Paused", &[(Ready, "False Paused: 3 of 5 shards serve at revision REV, 2 of 2 gateways are ready")]);
 }
 
 #[test]
-fn scaling_down_is_draining_until_the_last_one_is_gone() {
+fn scaling_down_is_draining_until_the_last_pod_is_gone() {
     let mut case = Case::settled();
     case.cluster.spec.shards = 2;
     case.target.shards = 2;
-    case.observed.shards[2].health = seen(answer("draining", 7));
-    let (phase, told) = case.told(&["Ready", "Progressing", "Draining"]);
+    case.observed.shards[2].health = reported(ShardState::Draining, 7);
+    let (phase, told) = case.summary(&[Ready, Progressing, Draining]);
     assert_eq!(phase, "ScalingDown");
     assert!(told[0].contains("False ShardsLeaving: 2 of 2 shards serve"), "{told:?}");
-    assert!(told[1].contains("True ScalingDown: 3 shards are there, 2 are wanted"), "{told:?}");
+    assert!(told[1].contains("True ScalingDown: 3 shards exist, 2 are wanted"), "{told:?}");
     assert_eq!(told[2], "Draining=True ConnectionsMoving: 7 connections are left on prices-2, closed at 100/s each");
 }
 
 #[test]
-fn a_pod_that_does_not_end_is_named_and_holds_nobody() {
+fn an_overdue_pod_is_reported_and_holds_no_connections() {
     let mut case = Case::settled();
     let deadline = case.cluster.spec.drain.deadline.0;
     case.observed.shards[2].leaving = Some(deadline);
@@ -353,46 +361,45 @@ fn a_pod_that_does_not_end_is_named_and_holds_nobody() {
     );
     case.assert(
         "Starting",
-        &[("Draining", "False NoDrain: no shard drains"), ("Degraded", "False Healthy: nothing is wrong")],
+        &[(Draining, "False NoDrain: no shard drains"), (Degraded, "False Healthy: no problem was found")],
     );
     case.observed.shards[2].leaving = Some(deadline + Duration::from_secs(15));
-    let message = "True ShardNotEnding: prices-2 is terminating for 135 s and had 135 s: is its node there?";
-    case.assert("Degraded", &[("Degraded", message)]);
+    let message = "True ShardNotEnding: prices-2 has been terminating for 135 s, longer than its grace period of 135 s: check its node";
+    case.assert("Degraded", &[(Degraded, message)]);
 }
 
 #[test]
 fn a_shard_that_only_the_operator_cannot_reach() {
     let mut case = Case::settled();
-    case.observed.shards[1].health = Seen::silent();
-    let message =
-        "True ShardSilent: prices-1 does not answer the operator, and its kubelet finds it ready, with 7 connections";
-    case.assert("Degraded", &[("Degraded", message)]);
+    case.observed.shards[1].health = ProbeHistory::silent();
+    let message = "True ShardSilent: prices-1 does not answer the operator, although its pod is Ready, and last held 7 connections";
+    case.assert("Degraded", &[(Degraded, message)]);
 }
 
 #[test]
-fn an_invalid_spec_changes_nothing_that_is_wanted() {
+fn an_invalid_spec_keeps_the_wanted_number_of_shards() {
     let mut case = Case::settled();
-    case.outcome = Outcome::Invalid(vec![]);
+    case.outcome = ApplyOutcome::Invalid(vec![]);
     assert_eq!(case.status().desired_shards, Some(3));
 }
 
 #[test]
-fn capacity_is_exhausted_until_some_of_it_is_free_again() {
+fn capacity_is_exhausted_until_two_percent_are_free() {
     let mut case = Case::settled();
     let fill = |case: &mut Case, last: u32| {
         for (pod, connections) in case.observed.shards.iter_mut().zip([100, 100, last]) {
-            pod.health = seen(answer(if connections == 100 { "full" } else { "ready" }, connections));
+            pod.health = reported(if connections == 100 { ShardState::Full } else { ShardState::Ready }, connections);
         }
     };
     fill(&mut case, 99);
-    let exhausted = |case: &Case| find(&case.status().conditions, "CapacityExhausted").unwrap().status.clone();
+    let exhausted = |case: &Case| find(&case.status().conditions, CapacityExhausted).unwrap().status.clone();
     assert_eq!((&*exhausted(&case), case.status().utilization.as_deref()), ("False", Some("99%")));
     fill(&mut case, 100);
-    case.assert("Full", &[("CapacityExhausted", "True NoFreeSlots: 300 of 300 slots are taken, 0 are free")]);
-    assert_eq!(case.status().ready_shards, Some(3), "a full shard serves those it holds");
+    case.assert("Full", &[(CapacityExhausted, "True NoFreeSlots: 300 of 300 slots are taken, 0 are free")]);
+    assert_eq!(case.status().ready_shards, Some(3), "a full shard serves its clients");
     case.previous = case.status();
     fill(&mut case, 94);
-    assert_eq!(exhausted(&case), "True", "one in fifty is not free yet");
+    assert_eq!(exhausted(&case), "True", "2 % are not free yet");
     fill(&mut case, 93);
     assert_eq!(exhausted(&case), "False");
 }
@@ -405,13 +412,29 @@ fn a_transition_time_is_that_of_the_last_change() {
     case.previous.conditions.iter_mut().for_each(|condition| condition.last_transition_time = early.clone());
     case.observed.shards[0].ready = false;
     let status = case.status();
-    let at = |name: &str| find(&status.conditions, name).unwrap().last_transition_time.0.as_second();
-    assert_eq!((at("Ready"), at("Progressing"), at("Degraded"), at("Paused")), (1_000, 1_000, 7, 7));
+    let at = |of: ConditionType| find(&status.conditions, of).unwrap().last_transition_time.0.as_second();
+    assert_eq!((at(Ready), at(Progressing), at(Degraded), at(Paused)), (1_000, 1_000, 7, 7));
 }
 
 #[test]
-fn the_same_observation_is_the_same_status() {
+fn an_unchanged_observation_yields_the_same_status() {
     let mut case = Case::settled();
-    case.previous = case.status();
-    assert_eq!(moved(&case.previous, &case.status()), Moved::Nothing);
+    let before = case.full_status();
+    case.previous = before.object;
+    assert_eq!(change(&case.previous, &Some(before.subjects), &case.full_status()), StatusChange::Nothing);
+}
+
+#[test]
+fn moving_connections_are_numbers_and_another_obstacle_is_a_transition() {
+    let mut case = Case::settled();
+    case.cluster.spec.shards = 2;
+    case.target.shards = 2;
+    case.observed.shards[2].health = reported(ShardState::Draining, 7);
+    let before = case.full_status();
+    case.previous = before.object;
+    case.observed.shards[2].health = reported(ShardState::Draining, 3);
+    let subjects = Some(before.subjects);
+    assert_eq!(change(&case.previous, &subjects, &case.full_status()), StatusChange::Numbers);
+    case.observed.shards[1].health = reported(ShardState::Draining, 10);
+    assert_eq!(change(&case.previous, &subjects, &case.full_status()), StatusChange::Transition);
 }

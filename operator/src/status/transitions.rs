@@ -1,28 +1,35 @@
-//! Which transitions there are between two statuses, as Events. Pure; equal statuses have none.
+//! The transitions between two statuses, as Events. Pure; equal statuses have none.
 //!
-//! A condition that turns, or that holds for another reason, is a transition. That a message has other numbers is none.
+//! A condition that changes its status, or holds for another reason, is a transition. Other numbers in its message are not.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use wscluster_api::status::WsClusterStatus;
 
-use super::Note;
-use crate::status::find;
+use super::conditions::{ConditionType, find};
+use crate::events::Note;
 
-/// Conditions in the order in which people want to read of them.
-const ORDER: [&str; 6] = ["Paused", "Degraded", "CapacityExhausted", "Draining", "Progressing", "Ready"];
+/// The order of the Events of one change.
+const ORDER: [ConditionType; 6] = [
+    ConditionType::Paused,
+    ConditionType::Degraded,
+    ConditionType::CapacityExhausted,
+    ConditionType::Draining,
+    ConditionType::Progressing,
+    ConditionType::Ready,
+];
 
-/// What is to be told when `before` becomes `now`.
-pub fn transitions(before: &WsClusterStatus, now: &WsClusterStatus) -> Vec<Note> {
+/// The Events for a change from `before` to `now`.
+pub(crate) fn transitions(before: &WsClusterStatus, now: &WsClusterStatus) -> Vec<Note> {
     ORDER
         .into_iter()
-        .filter_map(|name| {
-            let now = find(&now.conditions, name)?;
-            note(name, find(&before.conditions, name), now)
+        .filter_map(|of| {
+            let now = find(&now.conditions, of)?;
+            note(of, find(&before.conditions, of), now)
         })
         .collect()
 }
 
-fn note(name: &str, before: Option<&Condition>, now: &Condition) -> Option<Note> {
+fn note(of: ConditionType, before: Option<&Condition>, now: &Condition) -> Option<Note> {
     let holds = now.status == "True";
     let held = before.is_some_and(|before| before.status == "True");
     let turned = holds != held;
@@ -31,59 +38,21 @@ fn note(name: &str, before: Option<&Condition>, now: &Condition) -> Option<Note>
         return None;
     }
     let text = now.message.clone();
-    Some(match (name, holds) {
-        ("Ready", true) => Note::normal("Ready", text),
-        ("Ready", false) => Note::normal("NotReady", text),
-        ("Degraded", true) => Note::warning(reason(&now.reason, "Degraded"), text),
-        ("Degraded", false) => Note::normal("Recovered", text),
-        ("CapacityExhausted", true) => Note::warning("CapacityExhausted", text),
-        ("CapacityExhausted", false) => Note::normal("CapacityFree", text),
-        ("Draining", true) => Note::normal("Draining", text),
-        ("Draining", false) => Note::normal("DrainEnded", text),
-        ("Progressing", true) => Note::normal(reason(&now.reason, "Progressing"), text),
-        ("Paused", true) => Note::normal("Paused", text),
-        ("Paused", false) => Note::normal("Resumed", text),
-        // What Progressing ends in, Ready tells.
-        _ => return None,
+    Some(match (of, holds) {
+        (ConditionType::Ready, true) => Note::normal("Ready", text),
+        (ConditionType::Ready, false) => Note::normal("NotReady", text),
+        (ConditionType::Degraded, true) => Note::warning(now.reason.clone(), text),
+        (ConditionType::Degraded, false) => Note::normal("Recovered", text),
+        (ConditionType::CapacityExhausted, true) => Note::warning("CapacityExhausted", text),
+        (ConditionType::CapacityExhausted, false) => Note::normal("CapacityFree", text),
+        (ConditionType::Draining, true) => Note::normal("Draining", text),
+        (ConditionType::Draining, false) => Note::normal("DrainEnded", text),
+        (ConditionType::Progressing, true) => Note::normal(now.reason.clone(), text),
+        // The transition of `Ready` reports the end.
+        (ConditionType::Progressing, false) => return None,
+        (ConditionType::Paused, true) => Note::normal("Paused", text),
+        (ConditionType::Paused, false) => Note::normal("Resumed", text),
     })
-}
-
-/// Reasons that an Event carries as they are.
-const REASONS: [&str; 30] = [
-    "SpecInvalid",
-    "NameTaken",
-    "QuotaExceeded",
-    "Forbidden",
-    "Conflict",
-    "Invalid",
-    "Throttled",
-    "ApiServerError",
-    "ApiServerUnreachable",
-    "Malformed",
-    "ShardImageUnavailable",
-    "ShardNotCreated",
-    "ShardCrashing",
-    "ShardUnschedulable",
-    "ShardFailed",
-    "ShardsRefused",
-    "ShardSilent",
-    "ShardNotEnding",
-    "ShardImpaired",
-    "KafkaUnavailable",
-    "GatewayImageUnavailable",
-    "GatewayNotCreated",
-    "GatewayCrashing",
-    "GatewayUnschedulable",
-    "GatewayFailed",
-    "GatewaysRefused",
-    "ScalingDown",
-    "ScalingUp",
-    "RollingOut",
-    "Starting",
-];
-
-fn reason(reason: &str, otherwise: &'static str) -> &'static str {
-    REASONS.into_iter().find(|known| *known == reason).unwrap_or(otherwise)
 }
 
 #[cfg(test)]
@@ -106,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_twice() {
+    fn an_unchanged_condition_is_no_transition() {
         let starting =
             status(&[("Ready", "False", "ShardsNotReady", "0 of 3"), ("Progressing", "True", "Starting", "0 of 3")]);
         let first = transitions(&WsClusterStatus::default(), &starting);
@@ -118,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_turns_or_holds_for_another_reason_is_told() {
+    fn a_condition_that_turns_or_holds_for_another_reason_is_a_transition() {
         let well = status(&[("Ready", "True", "Serving", "3 of 3"), ("Degraded", "False", "Healthy", "")]);
         let crash = status(&[
             ("Ready", "False", "ShardsNotReady", "2 of 3"),

@@ -1,15 +1,15 @@
-//! When a watch that broke is tried again. A watch that is back may end once more at once (its version has expired), so the wait counts
-//! twice: with kube's own delays, of a minute at most, the operator saw an edit a minute after the API server was back.
+//! The back-off of interrupted watches. A resumed watch may fail again at once because its version has expired, so the delay
+//! counts twice. With kube's own delays of up to a minute, the operator would see edits a minute after the API server is back.
 
 use std::time::Duration;
 
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::DefaultBackoff;
 
-/// The delays of kube, with their jitter, divided by this: 0.13 s at first, 10 s at most.
+/// Divisor of kube's delays, which include jitter: the first is 0.13 s, the longest 10 s.
 const SOONER: u32 = 6;
 
-/// Delays that grow until a watch delivers.
+/// Delays that grow until a watch receives an event.
 #[derive(Default)]
 pub(super) struct Soon(DefaultBackoff);
 
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_ten_seconds_at_most_and_begins_anew_after_a_success() {
+    fn waits_at_most_ten_seconds_and_starts_over_after_a_success() {
         let mut delays = Soon::default();
         let all: Vec<_> = delays.by_ref().take(30).collect();
         assert!(all[0] < Duration::from_millis(300), "{all:?}");

@@ -16,7 +16,8 @@ use wscluster_api::units::Span;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
 use wscluster_kafka::{self, SourceError};
 use wscluster_plan::{
-    Action, Autoscaler, Desired, Observed, Plan, Reason, RebalanceRounds, Reconnecting, ScaleReason, State, Timestamp, plan,
+    Action, Autoscaler, Desired, Observed, Plan, Reason, RebalanceRounds, Reconnecting, ScaleReason, State, Timestamp,
+    plan,
 };
 use wscluster_runtime::drain::Evict;
 

@@ -42,12 +42,12 @@ wait_for 120 "rest" quiet
 leader=$(kubectl --namespace $system get lease wscluster-operator -o jsonpath='{.spec.holderIdentity}')
 local_port "$scratch/forward" kubectl --namespace $system port-forward "pod/${leader%%_*}" :9090
 # Requests to the API server, and those that write a status.
-calls() { curl -s "http://127.0.0.1:$port/metrics" | awk -v with="$1" '/^wscluster_operator_api_(calls|requests)_total\{/ && $0 ~ with { n += $2 } END { print n + 0 }'; }
+calls() { curl -s "http://127.0.0.1:$port/metrics" | awk -v with="$1" '/^wscluster_operator_api_requests_total\{/ && $0 ~ with { n += $2 } END { print n + 0 }'; }
 before=$(versions) all=$(calls .) begin=$SECONDS
 sleep 60
 per_minute=$((($(calls .) - all) * 60 / (SECONDS - begin)))
 same "$before" "$(versions)" "versions of $clusters clusters after a minute at rest"
-memory=$(curl -s "http://127.0.0.1:$port/metrics" | awk '/^(wscluster_operator_)?process_resident_memory_bytes/ { printf "%.1f", $2 / 1e6 }')
+memory=$(curl -s "http://127.0.0.1:$port/metrics" | awk '/^process_resident_memory_bytes/ { printf "%.1f", $2 / 1e6 }')
 [[ -n $memory ]] || fail "the operator's metrics do not state its memory"
 report figures.md "$clusters WsClusters at rest: $memory MB resident in the operator, $per_minute API calls a minute, no status written"
 ((per_minute <= 120)) || fail "$per_minute API calls a minute at rest"

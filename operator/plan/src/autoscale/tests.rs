@@ -68,7 +68,10 @@ fn scales_down_only_after_the_whole_window_and_one_at_a_time() {
     let later = wanted(&rules(), 9, &falls(61));
     assert_eq!((later.shards, later.reason), (8, ScaleReason::Less { enough: 2 }));
     // Also if samples do not cover the window.
-    assert_eq!(wanted(&rules(), 9, &samples([100; 30])), WantedShards { shards: 9, reason: ScaleReason::Window { enough: 2 } });
+    assert_eq!(
+        wanted(&rules(), 9, &samples([100; 30])),
+        WantedShards { shards: 9, reason: ScaleReason::Window { enough: 2 } }
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use wscluster_api::definition;
 
 use super::*;
 use crate::build::fixtures::{cluster, objects};
-use crate::live::live;
+use crate::caches::caches;
 
 const DECIDED: Decided = Decided { replicas: 2, partition: 0 };
 const CLUSTERS: &str = "wsclusters.wscluster.dev";
@@ -42,7 +42,7 @@ async fn clear(client: &Client, cluster: &WsCluster) {
 }
 
 async fn apply_now(client: &Client, cluster: &WsCluster) -> Resources<Applied> {
-    let (nothing_seen, _) = live();
+    let (nothing_seen, _) = caches();
     apply(client, &nothing_seen, cluster, build(cluster, &settings(), DECIDED)).await.unwrap()
 }
 
@@ -61,7 +61,7 @@ async fn what_was_applied_is_not_applied_again() {
             server.edit(&format!("objects/{i}"), |o| *o = object);
         }
         server.sync();
-        apply(&server.client, &server.live, &cluster, build(&cluster, &settings(), DECIDED)).await.unwrap();
+        apply(&server.client, &server.caches, &cluster, build(&cluster, &settings(), DECIDED)).await.unwrap();
         assert_eq!(server.writes(), [""; 0]);
     }
 }

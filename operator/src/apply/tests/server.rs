@@ -16,7 +16,7 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use crate::build::labels::{MANAGED_BY, OPERATOR};
-use crate::live::{Cached, Live, Writers, live};
+use crate::caches::{CacheWriters, Cached, Caches, caches};
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -40,16 +40,16 @@ struct Inner {
 pub(super) struct Server {
     inner: Arc<Mutex<Inner>>,
     pub(super) client: Client,
-    pub(super) live: Live,
-    writers: Writers,
+    pub(super) caches: Caches,
+    writers: CacheWriters,
 }
 
 impl Server {
     pub(super) fn start() -> Self {
         let inner = Arc::<Mutex<Inner>>::default();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
-        let (live, writers) = live();
-        Self { inner, client: Client::new(router, "default"), live, writers }
+        let (caches, writers) = caches();
+        Self { inner, client: Client::new(router, "default"), caches, writers }
     }
 
     /// Every request since the last call.
@@ -81,7 +81,7 @@ impl Server {
     /// Lets the caches catch up.
     pub(super) fn sync(&mut self) {
         let objects: Vec<_> = self.inner.lock().unwrap().objects.values().cloned().collect();
-        let Writers {
+        let CacheWriters {
             stateful_sets,
             deployments,
             pods,

@@ -1,22 +1,22 @@
-//! What goes wrong between the operator and its API server, drawn from a seed.
+//! Faults between the operator and its API server, drawn from a seed.
 
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// What happens to one request.
+/// The fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is answered with an error and not carried out.
+    /// The request is refused with an error.
     Refused(u16),
-    /// It is carried out, and the answer is an error.
+    /// The request is carried out, but the answer is an error.
     Lost(u16),
-    /// It takes a while.
+    /// The request is delayed.
     Slow(Duration),
-    /// A watch ends after so many events.
+    /// The watch ends after this many events.
     Dropped(usize),
-    /// A watch says that what it began from is too old.
+    /// The watch reports that its resource version has expired.
     Gone,
 }
 
@@ -33,7 +33,7 @@ impl Faults {
         Self(Some(StdRng::seed_from_u64(seed)))
     }
 
-    /// What happens to the next request, which begins a watch, writes or reads.
+    /// The fault of the next request; `watches` if it starts a watch.
     pub(super) fn next(&mut self, watches: bool) -> Option<Fault> {
         let random = self.0.as_mut()?;
         if random.random_bool(0.7) {

@@ -1,5 +1,6 @@
-//! An API server as far as the operator uses one: lists, watches, applies, merge patches of status, deletes, Events. It merges what is
-//! applied and knows nothing of field managers: what a real one does with a patch is for the tests against a real one.
+//! The subset of an API server that the operator uses: lists, watches, applies, merge patches of statuses, deletes, Events.
+//!
+//! It merges applied objects without field managers; those are tested against a real API server.
 
 use std::sync::{Arc, Mutex};
 
@@ -37,7 +38,7 @@ pub(super) async fn answer(State(shared): State<Shared>, method: Method, uri: Ur
         (Method::PATCH, [plural, name]) => found(Some(shared.lock().unwrap().apply(plural, name, &body))),
         (Method::PATCH, [plural, name, "status"]) => found(shared.lock().unwrap().patch_status(plural, name, &body)),
         (Method::POST, ["events"]) => {
-            shared.lock().unwrap().tell(&body);
+            shared.lock().unwrap().record_event(&body);
             (StatusCode::CREATED, axum::Json(body)).into_response()
         }
         (Method::DELETE, [plural, name]) => found(shared.lock().unwrap().delete(plural, name)),
@@ -60,7 +61,7 @@ fn failure(code: u16) -> Response {
     (StatusCode::from_u16(code).unwrap(), axum::Json(status)).into_response()
 }
 
-/// Only what carries our label, where the query asks for that.
+/// Whether the object has the operator's label, if the query selects by it.
 fn selected(query: &str, object: &Value) -> bool {
     !query.contains("managed-by")
         || object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "wscluster-operator"

@@ -1,4 +1,4 @@
-//! What the operator acts upon: objects, the controllers that Kubernetes has for them, shards, and clients that move from one to another.
+//! The world of the operator: objects, the controllers of Kubernetes, shards, and clients that move between shards.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use super::faults::Faults;
 use super::server;
-use crate::shard::{Answer, Drain, Eviction, Reach, ShardError};
+use crate::shard_client::{Drain, Eviction, ShardClient, ShardError, ShardHealth, ShardState};
 
-/// The world, shared by all who act in it.
+/// A handle to the world, shared by the test, the operator and the API server.
 #[derive(Clone, Debug)]
 pub(super) struct World(Arc<Mutex<Inner>>);
 
@@ -33,9 +33,9 @@ pub(super) struct Inner {
     evictions: Vec<Eviction>,
     addresses: u8,
     story: Vec<String>,
-    /// No shard answers the operator.
+    /// The operator cannot reach any shard.
     pub(super) cut: bool,
-    /// Kind of which no object can be applied.
+    /// A kind whose objects cannot be applied.
     pub(super) refused: Option<&'static str>,
 }
 
@@ -78,19 +78,19 @@ impl World {
         self.inner().get(plural, name)
     }
 
-    /// The names of all objects of a kind.
+    /// Names of all objects of a kind.
     pub(super) fn names(&self, plural: &str) -> Vec<String> {
         let all = self.inner().all(plural);
         all.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Somebody creates an object.
+    /// Creates an object.
     pub(super) fn put(&self, plural: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         self.inner().store(plural, &name, object);
     }
 
-    /// Somebody edits an object.
+    /// Edits an object.
     pub(super) fn edit(&self, plural: &str, name: &str, edit: impl FnOnce(&mut Value)) {
         let mut inner = self.inner();
         let mut object = inner.get(plural, name).unwrap();
@@ -98,14 +98,14 @@ impl World {
         inner.store(plural, name, object);
     }
 
-    /// Somebody deletes an object.
+    /// Deletes an object.
     pub(super) fn delete(&self, plural: &str, name: &str) {
         let mut inner = self.inner();
         inner.delete(plural, name).unwrap();
         inner.writes.pop();
     }
 
-    /// Clients come.
+    /// Connects clients.
     pub(super) fn connect(&self, clients: u32) {
         self.inner().place(clients);
     }
@@ -121,22 +121,22 @@ impl World {
         spread
     }
 
-    /// Clients go, until so many are left on each shard.
+    /// Disconnects clients until at most this many are left on each shard.
     pub(super) fn disconnect(&self, left: u32) {
         self.inner().shards.values_mut().for_each(|shard| shard.connections = shard.connections.min(left));
     }
 
-    /// What shards were asked to evict since the last call.
+    /// The eviction requests since the last call.
     pub(super) fn evictions(&self) -> Vec<Eviction> {
         std::mem::take(&mut self.inner().evictions)
     }
 
-    /// Connections that ended because their shard was taken away.
+    /// Connections that ended because their shard was removed.
     pub(super) fn lost(&self) -> u32 {
         self.inner().lost
     }
 
-    /// What the operator wrote since the last call.
+    /// The writes of the operator since the last call.
     pub(super) fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.inner().writes)
     }
@@ -151,22 +151,22 @@ impl World {
         self.inner().events.clone()
     }
 
-    /// Nothing goes wrong any more.
+    /// Stops all faults.
     pub(super) fn calm(&self) {
         self.inner().faults = Faults::none();
     }
 
-    /// The operator reaches no shard, or all again.
+    /// Cuts or restores the connection between the operator and all shards.
     pub(super) fn cut(&self, cut: bool) {
         self.inner().cut = cut;
     }
 
-    /// Objects of that kind cannot be applied.
+    /// Refuses to apply objects of this kind.
     pub(super) fn refuse(&self, plural: Option<&'static str>) {
         self.inner().refused = plural;
     }
 
-    /// A shard drains by the word of somebody else; its clients stay.
+    /// Lets a shard drain without a request of the operator. Its clients stay.
     pub(super) fn drain(&self, pod: &str) {
         self.shard_of(pod, |shard| shard.draining = true);
     }
@@ -181,7 +181,7 @@ impl World {
         of(inner.shards.get_mut(&address).unwrap())
     }
 
-    /// The last of what happened, to read when a test fails.
+    /// The most recent events, for messages of failed assertions.
     pub(super) fn story(&self) -> String {
         let story = &self.inner().story;
         story[story.len().saturating_sub(60)..].join("\n")
@@ -197,7 +197,7 @@ impl Inner {
         self.objects.iter().filter(|((of, _), _)| of == plural).map(|(_, object)| object.clone()).collect()
     }
 
-    /// The first thing that happened to objects of a kind after a version. For who asks for some of them only, others are gone.
+    /// The first change of objects of a kind after a version. Objects that `is` does not select appear as deleted.
     pub(super) fn after(
         &self,
         plural: &str,
@@ -228,7 +228,7 @@ impl Inner {
         self.get(plural, name)
     }
 
-    pub(super) fn tell(&mut self, event: &Value) {
+    pub(super) fn record_event(&mut self, event: &Value) {
         self.writes.push(format!("event {}", event["reason"]));
         let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
         self.story.push(format!("event {}: {}", text("reason"), text("note")));
@@ -250,14 +250,14 @@ impl Inner {
         if let Some(address) = address(&object) {
             let connections = self.shards.remove(&address).map_or(0, |shard| shard.connections);
             self.lost += connections;
-            self.story.push(format!("{name} goes with {connections} connections"));
-            // Whom it lost comes back.
+            self.story.push(format!("{name} is removed with {connections} connections"));
+            // The disconnected clients reconnect.
             self.place(connections);
         }
         Some(object)
     }
 
-    /// Stores an object, if it is not stored like that already, and lets the controllers see it.
+    /// Stores an object if it differs from the stored one, and runs the controllers.
     fn store(&mut self, plural: &str, name: &str, object: Value) {
         if self.keep(plural, name, object) {
             self.controllers();
@@ -293,7 +293,7 @@ impl Inner {
         self.news.send_replace(self.version);
     }
 
-    /// What the controllers of `StatefulSet`s and `Deployment`s do, at once.
+    /// Does what the controllers of `StatefulSet`s and `Deployment`s do, without delay.
     fn controllers(&mut self) {
         for mut deployment in self.all("deployments") {
             let replicas = deployment["spec"]["replicas"].clone();
@@ -347,7 +347,7 @@ impl Inner {
         }
     }
 
-    /// The gateways place clients, one after the other, on the shard with fewest that takes any.
+    /// Places clients, one after the other, on the shard with the fewest connections that does not drain.
     fn place(&mut self, clients: u32) {
         for _ in 0..clients {
             let open = self.shards.values_mut().filter(|shard| !shard.draining);
@@ -371,16 +371,15 @@ fn merge(live: &mut Value, applied: &Value) {
     }
 }
 
-impl Reach for World {
-    fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<Answer, ShardError>> {
+impl ShardClient for World {
+    fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>> {
         let inner = self.inner();
         let answer = inner.shards.get(&shard).filter(|_| !inner.cut).map(|shard| {
-            let state = if shard.draining { "draining" } else { "ready" };
-            let text = json!({ "state": state, "connections": shard.connections, "capacity": 100 });
-            serde_json::from_value(text).expect("an answer")
+            let state = if shard.draining { ShardState::Draining } else { ShardState::Ready };
+            ShardHealth::of(state, shard.connections, 100)
         });
         drop(inner);
-        Box::pin(async move { answer.ok_or_else(|| ShardError::of("it is gone")) })
+        Box::pin(async move { answer.ok_or_else(|| ShardError::of("the shard does not exist")) })
     }
 
     fn drain(&self, shard: IpAddr, _: Drain) -> BoxFuture<'_, Result<(), ShardError>> {
@@ -404,7 +403,7 @@ impl Reach for World {
 
     fn evict(&self, shard: IpAddr, eviction: Eviction) -> BoxFuture<'_, Result<(), ShardError>> {
         let mut inner = self.inner();
-        let held = inner.shards.get_mut(&shard).expect("a shard that is there");
+        let held = inner.shards.get_mut(&shard).expect("an existing shard");
         let count = eviction.count.min(held.connections);
         held.connections -= count;
         inner.evictions.push(eviction);

@@ -14,8 +14,8 @@ fn shard() -> impl Strategy<Value = Shard> {
     let connections = prop_oneof![Just(0_u32), 0..=100_u32];
     let since = prop::option::of(0..120_000_u64);
     let (known_to_gateways, pod_ready) = (prop::bool::weighted(0.9), prop::bool::weighted(0.3));
-    ("[ab]", state(), connections, prop_oneof![Just(100_u32), 1..200_u32], known_to_gateways, pod_ready, since).prop_map(
-        |(revision, state, connections, capacity, known_to_gateways, pod_ready, age)| Shard {
+    ("[ab]", state(), connections, prop_oneof![Just(100_u32), 1..200_u32], known_to_gateways, pod_ready, since)
+        .prop_map(|(revision, state, connections, capacity, known_to_gateways, pod_ready, age)| Shard {
             ordinal: 0,
             revision,
             state,
@@ -28,8 +28,7 @@ fn shard() -> impl Strategy<Value = Shard> {
             known_to_gateways,
             pod_ready,
             since: age.map(|age| Timestamp(NOW.0.saturating_sub(Duration::from_millis(age)))),
-        },
-    )
+        })
 }
 
 fn any_observed() -> impl Strategy<Value = Observed> {
