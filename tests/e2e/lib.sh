@@ -28,7 +28,7 @@ since() { awk -v a="$1" -v b="$EPOCHREALTIME" -v digits="$2" 'BEGIN { printf "%.
 
 # newer_chart: the chart as another version, in $scratch/newer.
 newer_chart() {
-    cp -r charts/wscluster "$scratch/newer"
+    cp -rL charts/wscluster "$scratch/newer"
     sed -i 's/^version: .*/version: 9.9.9/; s/^appVersion: .*/appVersion: 9.9.9/' "$scratch/newer/Chart.yaml"
 }
 

@@ -97,7 +97,7 @@ check "one default container, that which was asked for" test 1 = "$(grep -c 'kub
 check "no test without a channel" lacks default 'helm.sh/hook: test'
 
 # What the notes say to do is done where the operator looks. Helm shows them to who has a cluster: here they are a field of an object.
-cp -r "$chart" "$STAGE_DIR/noted"
+cp -rL "$chart" "$STAGE_DIR/noted"
 echo '{{ dict "notes" (include "wscluster/templates/NOTES.txt" .) | toYaml }}' >"$STAGE_DIR/noted/templates/notes.yaml"
 notes() { # NAMESPACE ARGUMENT…
     template notes "$STAGE_DIR/noted" --show-only templates/notes.yaml "${@:2}"
@@ -203,7 +203,7 @@ END
 
 # --- What an upgrade may change ---
 
-cp -r "$chart" "$STAGE_DIR/newer"
+cp -rL "$chart" "$STAGE_DIR/newer"
 sed -i 's/^version: .*/version: 9.9.9+build.1/; s/^appVersion: .*/appVersion: 9.9.9+build.1/' "$STAGE_DIR/newer/Chart.yaml"
 template newer "$STAGE_DIR/newer"
 template image "$chart" --set image.tag=newer

@@ -19,7 +19,7 @@ operator_pods() { kubectl --namespace $system get pods -l app.kubernetes.io/name
 
 # operator: installed and serving, with the replicas that its manifest says.
 operator() {
-    with_images manifests/operator.yaml | kubectl apply --server-side --force-conflicts -f - >/dev/null
+    with_images manifests/operator.yaml | kubectl apply --server-side --force-conflicts -f crds/ -f - >/dev/null
     wait_for 30 "the established definition" \
         kubectl wait --for=condition=Established crd/wsclusters.wscluster.dev --timeout=1s
     kubectl --namespace $system rollout status deployment/wscluster-operator --timeout=60s

@@ -8,7 +8,7 @@ nothing_of_ours() {
     # Those of earlier tests go with their namespaces.
     unused() { [[ -z $(in_use) ]]; }
     wait_for 120 "the end of the WsClusters of other tests" unused
-    with_images manifests/operator.yaml | kubectl delete --ignore-not-found --wait -f - >/dev/null
+    with_images manifests/operator.yaml | kubectl delete --ignore-not-found --wait -f crds/ -f - >/dev/null
 }
 
 # first_message HOW INSTALL: by README.md's steps, INSTALL being the one that brings the operator; in less than two minutes.

@@ -5,5 +5,5 @@
 . tests/e2e/lib/quickstart.sh
 
 nothing_of_ours
-install() { with_images manifests/operator.yaml | kubectl apply --server-side -f - >/dev/null; }
+install() { with_images manifests/operator.yaml | kubectl apply --server-side -f crds/ -f - >/dev/null; }
 first_message kubectl install
