@@ -1,9 +1,9 @@
 //! The admin port of the operator: `/livez`, `/readyz` and `/metrics`.
 //!
-//! `/livez` fails only if a restart could help: if a watch has not attempted to list, watch or read anything for 15 minutes.
-//! Every watch does so at least every 5 minutes. An unreachable API server does not fail it, because each attempt to reach
-//! it counts. `/readyz` succeeds after the first list of every watch. A replica without the lease is ready, too, because its
-//! caches are warm.
+//! `/livez` fails only if a restart could help: if a watch has not attempted to list, watch or read anything for 15
+//! minutes. Every watch does so at least every 5 minutes. An unreachable API server does not fail it, because each
+//! attempt to reach it counts. `/readyz` succeeds after the first list of every watch. A replica without the lease is
+//! ready, too, because its caches are warm.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Applies the objects of a cluster by server-side apply, and deletes objects that the cluster no longer has.
 //!
-//! Only built fields are sent, so fields that users or autoscalers add remain theirs. If the live object already contains all
-//! of them, nothing is sent. An object that belongs to somebody else is never touched.
+//! Only built fields are sent, so fields that users or autoscalers add remain theirs. If the live object already
+//! contains all of them, nothing is sent. An object that belongs to somebody else is never touched.
 
 mod contains;
 mod failure;
@@ -34,9 +34,11 @@ struct ApplyTarget<'a> {
     cluster: &'a WsCluster,
 }
 
-/// Applies `resources` of `cluster` in an order in which no object depends on a later one, and stops at the first failure.
+/// Applies `resources` of `cluster` in an order in which no object depends on a later one, and stops at the first
+/// failure.
 ///
-/// `caches` must be complete, and `cluster` must come from the API server. Boxed, because the future holds many objects.
+/// `caches` must be complete, and `cluster` must come from the API server. Boxed, because the future holds many
+/// objects.
 pub(crate) fn apply<'a>(
     client: &'a Client,
     caches: &'a Caches,

@@ -1,7 +1,7 @@
 //! Builds every Kubernetes object of a cluster from its manifest: pure and deterministic.
 //!
-//! One file per object, or per piece that several share. Nothing here depends on existing objects; the two numbers that do are
-//! passed in as [`Decided`]. Secrets are referred to, never read.
+//! One file per object, or per piece that several share. Nothing here depends on existing objects; the two numbers
+//! that do are passed in as [`Decided`]. Secrets are referred to, never read.
 
 mod account;
 mod budget;

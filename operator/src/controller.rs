@@ -1,7 +1,7 @@
 //! The main loop: observe → validate → plan → build → apply → execute → write the status, for one cluster at a time.
 //!
-//! A reconcile of a settled cluster reads caches and writes nothing. Only the holder of the lease reconciles. A cluster that
-//! fails is retried with increasing delays, and its status stays up to date meanwhile.
+//! A reconcile of a settled cluster reads caches and writes nothing. Only the holder of the lease reconciles. A
+//! cluster that fails is retried with increasing delays, and its status stays up to date meanwhile.
 
 mod backoff;
 mod failure;

@@ -1,7 +1,8 @@
 //! Kubernetes Events: one for each transition, in the words of conditions and steps.
 //!
-//! Each Event is an object of its own. The client's recorder would merge Events with the same reason into the first one and
-//! lose the numbers of all others. An Event that cannot be written is logged and dropped, because nothing depends on it.
+//! Each Event is an object of its own. The client's recorder would merge Events with the same reason into the first
+//! one and lose the numbers of all others. An Event that cannot be written is logged and dropped, because nothing
+//! depends on it.
 
 pub(crate) mod difference;
 

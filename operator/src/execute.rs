@@ -1,8 +1,9 @@
-//! Executes the steps of a plan that the `StatefulSet` cannot: it starts and cancels drains, replaces broken pods, and starts
-//! rounds of rebalancing.
+//! Executes the steps of a plan that the `StatefulSet` cannot: it starts and cancels drains, replaces broken pods,
+//! and starts rounds of rebalancing.
 //!
-//! All steps run concurrently, each with a timeout, so a silent shard delays nothing. A failed step is retried with the next
-//! reconcile. A pod is deleted only if it is still the one that was observed. No data is lost with it: Kafka keeps the log.
+//! All steps run concurrently, each with a timeout, so a silent shard delays nothing. A failed step is retried with
+//! the next reconcile. A pod is deleted only if it is still the one that was observed. No data is lost with it: Kafka
+//! keeps the log.
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;

@@ -1,4 +1,5 @@
-//! Generates the reference of all fields from the schema, as Markdown: name, type, default, permitted values, description.
+//! Generates the reference of all fields from the schema, as Markdown: name, type, default, permitted values,
+//! description.
 //!
 //! Fields of Kubernetes' own types are omitted; see its documentation.
 

@@ -1,7 +1,7 @@
 //! The Lease of the operator: one of several replicas writes, and the others keep their caches warm.
 //!
-//! [`election`] decides; this module reads and writes the Lease, and publishes until when this process may write. A process
-//! that stops in an orderly way releases the lease, so that the next one takes over at once.
+//! [`election`] decides; this module reads and writes the Lease, and publishes until when this process may write. A
+//! process that stops in an orderly way releases the lease, so that the next one takes over at once.
 
 mod election;
 

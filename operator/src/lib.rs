@@ -1,10 +1,10 @@
 //! The Kubernetes operator of wscluster: it turns each `WsCluster` into Kubernetes objects and keeps them that way.
 //!
-//! The binary is the product; this library exists for `main` and the tests. [`run::run`] starts everything. The main loop
-//! is `controller`: it *observes* a cluster (`observe`, from the watch caches in `caches` and the answers that `health`
-//! collects from shards), *validates* the spec, *plans* with `wscluster-plan`, *builds* the objects (`build`), *applies*
-//! them (`apply`), *executes* the other steps of the plan on shards and pods (`execute`), and writes the *status* (`status`,
-//! `events`). Only the holder of the `lease` writes.
+//! The binary is the product; this library exists for `main` and the tests. [`run::run`] starts everything. The main
+//! loop is `controller`: it *observes* a cluster (`observe`, from the watch caches in `caches` and the answers that
+//! `health` collects from shards), *validates* the spec, *plans* with `wscluster-plan`, *builds* the objects
+//! (`build`), *applies* them (`apply`), *executes* the other steps of the plan on shards and pods (`execute`), and
+//! writes the *status* (`status`, `events`). Only the holder of the `lease` writes.
 
 mod admin;
 mod api_call;

@@ -1,7 +1,7 @@
 //! The metrics of the operator. All labels have a fixed set of values, except the names of watched namespaces.
 //!
-//! Series whose labels form a closed set exist from the start with the value 0, so that `increase()` sees the first event.
-//! The times of watch activity are kept here as well, because both `/livez` and `/metrics` read them.
+//! Series whose labels form a closed set exist from the start with the value 0, so that `increase()` sees the first
+//! event. The times of watch activity are kept here as well, because both `/livez` and `/metrics` read them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

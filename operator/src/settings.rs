@@ -1,5 +1,5 @@
-//! Settings of the operator that apply to all clusters: flags, each with an environment variable. They never override the
-//! manifest of a cluster.
+//! Settings of the operator that apply to all clusters: flags, each with an environment variable. They never override
+//! the manifest of a cluster.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,7 @@
 //! The client of the admin ports of shards: short requests with a timeout, one connection each.
 //!
-//! A silent shard costs its caller the timeout and nothing else. [`ShardClient`] is the interface, which tests replace.
+//! A silent shard costs its caller the timeout and nothing else. [`ShardClient`] is the interface, which tests
+//! replace.
 
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
@@ -40,8 +41,8 @@ impl ShardError {
     }
 }
 
-/// The state that a shard reports. An answer with another state is no answer: it comes from another program, or from a shard
-/// that this operator does not understand.
+/// The state that a shard reports. An answer with another state is no answer: it comes from another program, or from
+/// a shard that this operator does not understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ShardState {

@@ -1,7 +1,8 @@
 //! The status of a `WsCluster`: a pure function of what was observed, planned and applied.
 //!
-//! Conditions carry the generation that they refer to. `Ready` of a new spec is `False` until that spec is completely in
-//! effect: the wanted number of shards serves at the wanted revision, no other shard exists, and the gateways are rolled out.
+//! Conditions carry the generation that they refer to. `Ready` of a new spec is `False` until that spec is completely
+//! in effect: the wanted number of shards serves at the wanted revision, no other shard exists, and the gateways are
+//! rolled out.
 
 mod capacity;
 mod change;

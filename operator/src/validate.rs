@@ -1,7 +1,7 @@
 //! Validates that a cluster can run on Kubernetes: all rules of the manifest, and rules that only matter here.
 //!
-//! The API server refuses most violations already. This catches objects that were stored under an older definition, or that
-//! only work with `wscluster local`.
+//! The API server refuses most violations already. This catches objects that were stored under an older definition,
+//! or that only work with `wscluster local`.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! Watches every kind in one namespace or in all. Each event updates a cache and queues the cluster that it concerns.
 //!
-//! The cache is updated before the cluster is queued, so the reconcile sees the event. After a list, all clusters are queued,
-//! because deletions during an interruption leave no event. A malformed `WsCluster` is handled like any other object here.
+//! The cache is updated before the cluster is queued, so the reconcile sees the event. After a list, all clusters are
+//! queued, because deletions during an interruption leave no event. A malformed `WsCluster` is handled like any other
+//! object here.
 
 mod backoff;
 
@@ -169,12 +170,13 @@ const WATCHES: usize = 11;
 /// Selects the objects that the operator has created.
 const OURS: &str = "app.kubernetes.io/managed-by=wscluster-operator";
 
-/// Selects pods by the labels in the selectors of their owners, so that the operator sees exactly the pods that a `StatefulSet`
-/// counts, even if somebody has removed other labels. A pod that it did not see would be treated as missing.
+/// Selects pods by the labels in the selectors of their owners, so that the operator sees exactly the pods that a
+/// `StatefulSet` counts, even if somebody has removed other labels. A pod that it did not see would be treated as
+/// missing.
 const PODS: &str = "app.kubernetes.io/name=wscluster,app.kubernetes.io/component in (shard,gateway)";
 
-/// The cluster that an event concerns: the object itself, or its owner. For pods, whose owner is a `StatefulSet` or `ReplicaSet`,
-/// the cluster in their label.
+/// The cluster that an event concerns: the object itself, or its owner. For pods, whose owner is a `StatefulSet` or
+/// `ReplicaSet`, the cluster in their label.
 fn concerned<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<Guarded>> {
     let namespace = object.namespace()?;
     if K::kind(&()) == WsCluster::kind(&()) {

@@ -1,4 +1,4 @@
-//! What is printed, and the files that are committed.
+//! The output of `crd` and `fields`, and the committed files.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 const BINARY: &str = env!("CARGO_BIN_EXE_wscluster-operator");
 
 #[test]
-fn the_committed_files_are_what_it_prints() {
+fn the_committed_files_are_up_to_date() {
     for (command, file) in
         [("crd", "crds/wscluster.yaml"), ("crd", "charts/wscluster/files/wscluster.yaml"), ("fields", "docs/fields.md")]
     {
@@ -18,9 +18,9 @@ fn the_committed_files_are_what_it_prints() {
 }
 
 #[test]
-fn ends_quietly_when_nobody_reads_on() {
+fn ends_quietly_when_the_reader_closes_the_pipe() {
     let mut child = Command::new(BINARY).arg("crd").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // One byte, then the pipe is closed with far more left than it holds.
+    // Read one byte, then close the pipe while more is left than it can buffer.
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0]).unwrap();
     drop(stdout);
@@ -38,7 +38,7 @@ fn fails_when_the_definition_cannot_be_written() {
 }
 
 #[test]
-fn explains_itself() {
+fn help_has_an_example() {
     let help = Command::new(BINARY).args(["crd", "--help"]).output().unwrap();
     assert!(String::from_utf8_lossy(&help.stdout).contains("kubectl apply --server-side -f -"));
 }

@@ -1,9 +1,9 @@
 //! The `CustomResourceDefinition` to install: the derived one, adapted to the API server, with all rules in CEL.
 //!
-//! Use this instead of `WsCluster::crd()`, which lacks the rules. Differences: number formats unknown to the API server are
-//! removed; `nullable` is removed, so that an explicit null means "absent, use the default" (nulls are pruned before
-//! defaulting); descriptions inside Kubernetes' own types are removed, because `kubectl apply` stores the object in an
-//! annotation of at most 256 KiB.
+//! Use this instead of `WsCluster::crd()`, which lacks the rules. Differences: number formats unknown to the API
+//! server are removed; `nullable` is removed, so that an explicit null means "absent, use the default" (nulls are
+//! pruned before defaulting); descriptions inside Kubernetes' own types are removed, because `kubectl apply` stores
+//! the object in an annotation of at most 256 KiB.
 
 use std::sync::LazyLock;
 

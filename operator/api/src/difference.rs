@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 /// Maximum length of a displayed value, in characters.
 const LONGEST: usize = 80;
 
-/// Lists every field below `path` in which `current` differs from `wanted`, as `spec.capacity: 6000 → 5000`. A field of
-/// `current` that `wanted` lacks is a difference only with `exact`; otherwise it is considered a filled-in default.
+/// Lists every field below `path` in which `current` differs from `wanted`, as `spec.capacity: 6000 → 5000`. A field
+/// of `current` that `wanted` lacks is a difference only with `exact`; otherwise it is considered a filled-in
+/// default.
 pub fn differences(path: &str, current: &Value, wanted: &Value, exact: bool) -> Vec<String> {
     let mut found = Vec::new();
     collect(path, current, wanted, exact, &mut found);

@@ -1,7 +1,7 @@
 //! The `WsCluster` custom resource: types, defaults, schema and rules.
 //!
-//! The crate is light: it has no client and no runtime. The operator, `wscluster local`, the shard and the gateway read a
-//! manifest through the same types, so it means the same everywhere.
+//! The crate is light: it has no client and no runtime. The operator, `wscluster local`, the shard and the gateway
+//! read a manifest through the same types, so it means the same everywhere.
 //!
 //! - [`WsCluster`] with [`spec`] and [`status`]: the resource, with the default of every field.
 //! - [`manifest::read`] and [`manifest::parse`]: a manifest file as users write it, with all of its mistakes.

@@ -1,7 +1,8 @@
 //! Reads manifest files as users write them, and reports all mistakes in them.
 //!
-//! The checks, in order: the file, its YAML, the number of documents, kind and version, unknown fields and wrong types, then
-//! the rules. Each step reports everything it finds, with field, value and remedy. Only a valid manifest yields a `WsCluster`.
+//! The checks, in order: the file, its YAML, the number of documents, kind and version, unknown fields and wrong
+//! types, then the rules. Each step reports everything it finds, with field, value and remedy. Only a valid manifest
+//! yields a `WsCluster`.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

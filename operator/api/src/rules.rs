@@ -1,7 +1,8 @@
-//! Rules between fields. Each rule exists twice, side by side: as CEL for the API server, and as code for everything else.
+//! Rules between fields. Each rule exists twice, side by side: as CEL for the API server, and as code for everything
+//! else.
 //!
-//! The `definition` module writes the CEL into the schema, and the `validate` module runs the code. A test compares the
-//! verdicts of both on the examples in `tests/cases.yaml`.
+//! The `definition` module writes the CEL into the schema, and the `validate` module runs the code. A test compares
+//! the verdicts of both on the examples in `tests/cases.yaml`.
 
 mod kafka;
 mod limits;
@@ -60,7 +61,8 @@ pub(crate) fn all() -> impl Iterator<Item = Rule> {
         .chain(service::rules())
 }
 
-/// Longest name of a cluster: with the suffixes of pods and revisions it must stay below 63 characters, the limit of a label.
+/// Longest name of a cluster: with the suffixes of pods and revisions it must stay below 63 characters, the limit of
+/// a label.
 const LONGEST_NAME: usize = 40;
 
 fn name_rule() -> Rule {

@@ -1,7 +1,7 @@
 //! Checks a value against a structural schema, as the API server does, and gives a remedy for each field.
 //!
-//! Supports the keywords that the schema of `WsCluster` uses. For unknown fields it suggests the most similar known name. It
-//! does not evaluate CEL: the `rules` module has the same rules as code.
+//! Supports the keywords that the schema of `WsCluster` uses. For unknown fields it suggests the most similar known
+//! name. It does not evaluate CEL: the `rules` module has the same rules as code.
 
 use serde_json::{Map, Value};
 

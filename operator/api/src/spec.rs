@@ -1,6 +1,7 @@
 //! The spec of a `WsCluster`: one module per part of the system, with the default of every field.
 //!
-//! Doc comments of fields become the descriptions of the custom resource definition (`kubectl explain`) and `docs/fields.md`.
+//! Doc comments of fields become the descriptions of the custom resource definition (`kubectl explain`) and
+//! `docs/fields.md`.
 
 mod delivery;
 mod gateway;

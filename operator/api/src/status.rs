@@ -24,8 +24,8 @@ pub struct WsClusterStatus {
     pub capacity: Option<u32>,
     /// `connections` in percent of `capacity`, such as `42%`.
     pub utilization: Option<String>,
-    /// Summary for `kubectl get`: `Ready`, `Starting`, `ScalingUp`, `ScalingDown`, `RollingOut`, `Full`, `Degraded`, `Paused`,
-    /// `Blocked` or `Invalid`.
+    /// Summary for `kubectl get`: `Ready`, `Starting`, `ScalingUp`, `ScalingDown`, `RollingOut`, `Full`, `Degraded`,
+    /// `Paused`, `Blocked` or `Invalid`.
     pub phase: Option<String>,
     /// Conditions of the types `Ready`, `Progressing`, `Draining`, `Degraded`, `CapacityExhausted` and `Paused`.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -47,8 +47,8 @@ pub struct Member {
     pub incarnation: String,
     /// Revision of its pod template.
     pub revision: String,
-    /// `starting`, `ready`, `full`, `draining`, `silent` (does not answer), `failing` (its process does not run) or `leaving`
-    /// (its pod is terminating).
+    /// `starting`, `ready`, `full`, `draining`, `silent` (does not answer), `failing` (its process does not run) or
+    /// `leaving` (its pod is terminating).
     pub state: String,
     /// Connections that it holds.
     pub connections: u32,

@@ -1,8 +1,8 @@
 //! Validates a `WsCluster` without an API server, with the field, the value and the remedy for each broken rule.
 //!
-//! The schema supplies ranges and shapes (the `schema` module checks them); rules between fields are in the `rules` module,
-//! beside their CEL text. Everything that the API server refuses is refused here, too. In addition, channel templates that
-//! differ as text and could still produce the same channel are refused, which CEL cannot decide.
+//! The schema supplies ranges and shapes (the `schema` module checks them); rules between fields are in the `rules`
+//! module, beside their CEL text. Everything that the API server refuses is refused here, too. In addition, channel
+//! templates that differ as text and could still produce the same channel are refused, which CEL cannot decide.
 
 use crate::{WsCluster, WsClusterSpec, definition, rules, schema};
 

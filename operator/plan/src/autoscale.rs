@@ -1,10 +1,10 @@
-//! Computes the number of shards that the connections need. It scales up at once and ahead of time, and down late and one
-//! shard at a time.
+//! Computes the number of shards that the connections need. It scales up at once and ahead of time, and down late and
+//! one shard at a time.
 //!
-//! Scaling up: more shards are wanted as soon as connections exceed the target, or are expected to before a new shard is
-//! ready. The forecast follows the slope of the highest count so far, so clients that return after a crash do not count as
-//! growth. Scaling down: fewer shards are wanted if fewer, with 5 % to spare, were enough for a whole window. Within one
-//! window only one of the two happens, so the number does not oscillate.
+//! Scaling up: more shards are wanted as soon as connections exceed the target, or are expected to before a new shard
+//! is ready. The forecast follows the slope of the highest count so far, so clients that return after a crash do not
+//! count as growth. Scaling down: fewer shards are wanted if fewer, with 5 % to spare, were enough for a whole
+//! window. Within one window only one of the two happens, so the number does not oscillate.
 
 use std::fmt;
 use std::time::Duration;
@@ -78,8 +78,8 @@ pub enum ScaleReason {
     },
 }
 
-/// Computes the wanted number of shards from `samples`, which are sorted by time and cover both windows. Older samples are
-/// ignored.
+/// Computes the wanted number of shards from `samples`, which are sorted by time and cover both windows. Older
+/// samples are ignored.
 pub fn autoscale(rules: &Autoscale, scale: &CurrentScale, samples: &[Sample], now: Timestamp) -> WantedShards {
     let clamp = |shards: u32| shards.clamp(rules.min, rules.max.max(rules.min));
     let Some(last) = samples.last() else {
@@ -126,8 +126,8 @@ fn enough(rules: &Autoscale, capacity: u32, connections: u32) -> u32 {
     at_target.max(with_headroom).min(u64::from(u32::MAX)) as u32
 }
 
-/// Growth in connections per second: a least-squares fit over the running maximum within the window. Zero until samples cover
-/// half of the window.
+/// Growth in connections per second: a least-squares fit over the running maximum within the window. Zero until
+/// samples cover half of the window.
 fn growth(rules: &Autoscale, samples: &[Sample], now: Timestamp) -> f64 {
     let window = rules.scale_up.window.0;
     let mut highest = 0;

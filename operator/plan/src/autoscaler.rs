@@ -21,8 +21,9 @@ pub struct Autoscaler {
 }
 
 impl Autoscaler {
-    /// The number of shards that `spec` asks for with this many `connections`: `spec.shards`, or with `spec.autoscale` the
-    /// number that the connections need. Without memory, `before` is taken as the number that was wanted until now.
+    /// The number of shards that `spec` asks for with this many `connections`: `spec.shards`, or with
+    /// `spec.autoscale` the number that the connections need. Without memory, `before` is taken as the number that
+    /// was wanted until now.
     pub fn wanted(
         &mut self,
         spec: &WsClusterSpec,

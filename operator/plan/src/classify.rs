@@ -1,8 +1,8 @@
 //! Classifies each shard before a plan starts anything new: it stays, it leaves, it may go, or it must wait.
 //!
-//! Two orders hold. Surplus shards leave from the top, because a `StatefulSet` removes the highest ordinal first. Shards of
-//! another revision are replaced from the top, because `partition` releases ordinals from there. A drain that could never
-//! complete, because a shard above must go first and has not started, is cancelled.
+//! Two orders hold. Surplus shards leave from the top, because a `StatefulSet` removes the highest ordinal first.
+//! Shards of another revision are replaced from the top, because `partition` releases ordinals from there. A drain
+//! that could never complete, because a shard above must go first and has not started, is cancelled.
 
 use crate::unready::Unready;
 use crate::view::View;
@@ -60,7 +60,8 @@ impl View<'_> {
                 departures.waits(shard.ordinal, is_surplus, is_stale);
                 Class::Serving
             }
-            // It serves, and only the caller has lost contact: it must drain like any other shard, when it can be reached.
+            // It serves, and only the caller has lost contact: it must drain like any other shard, when it can be
+            // reached.
             State::Silent if shard.pod_ready => {
                 departures.waits(shard.ordinal, is_surplus, is_stale);
                 Class::Serving
@@ -113,8 +114,8 @@ impl View<'_> {
         self.observed.shards.iter().filter(is_going).count() as u32
     }
 
-    /// What blocks a silent shard past its deadline while `going` others are in motion. It may still serve, so the rules for
-    /// a serving shard apply, except that no free slots are required.
+    /// What blocks a silent shard past its deadline while `going` others are in motion. It may still serve, so the
+    /// rules for a serving shard apply, except that no free slots are required.
     fn holds(&self, shard: &Shard, going: u32) -> Option<Blocked> {
         let (ordinal, most) = (shard.ordinal, self.most());
         let is_replaced = ordinal < self.keep;

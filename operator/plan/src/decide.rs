@@ -9,16 +9,16 @@ use crate::{Action, Blocked, Desired, Observed, Plan, Reason, Shard, State, Step
 /// Decides what to do now with each shard. Deterministic, and defined for every input.
 ///
 /// 1. Missing shards are created at once. An ordinal is reused only after its previous pod has terminated.
-/// 2. Surplus shards and shards of another revision go from the highest ordinal down. A serving shard drains first. A drain
-///    starts only if at most `max_in_motion` shards are then in motion and the other shards have a free slot for every client
-///    that moves. A replacement also waits until no shard of the wanted revision is unready.
-/// 3. If slots are missing for a replacement and `surge` permits it, one extra shard is started. It stays until all shards are
-///    replaced.
+/// 2. Surplus shards and shards of another revision go from the highest ordinal down. A serving shard drains first. A
+///    drain starts only if at most `max_in_motion` shards are then in motion and the other shards have a free slot
+///    for every client that moves. A replacement also waits until no shard of the wanted revision is unready.
+/// 3. If slots are missing for a replacement and `surge` permits it, one extra shard is started. It stays until all
+///    shards are replaced.
 /// 4. A shard without connections goes at once: it has drained, or never became ready.
-/// 5. A drain ends at its deadline, even with connections left. A silent shard goes at its deadline and not before. A silent
-///    shard whose pod is Ready does not go before it has drained.
-/// 6. A drain is cancelled if its shard is wanted again, if a shard above it must go first and has not started, if no other
-///    shard has a free slot, and by a pause. A pause starts nothing.
+/// 5. A drain ends at its deadline, even with connections left. A silent shard goes at its deadline and not before. A
+///    silent shard whose pod is Ready does not go before it has drained.
+/// 6. A drain is cancelled if its shard is wanted again, if a shard above it must go first and has not started, if no
+///    other shard has a free slot, and by a pause. A pause starts nothing.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let view = View::new(desired, observed, now);
     if desired.paused {

@@ -25,12 +25,14 @@ pub struct Desired {
     pub surge: bool,
     /// Each step of a rollout requires an approval.
     pub supervised: bool,
-    /// Ordinal of the shard whose step to *this* revision was approved. The caller clears it when the revision changes.
+    /// Ordinal of the shard whose step to *this* revision was approved. The caller clears it when the revision
+    /// changes.
     pub approved: Option<u32>,
 }
 
 impl Desired {
-    /// The desired state for `spec` with pods of `revision`. With `spec.autoscale` set, the caller overwrites `shards`.
+    /// The desired state for `spec` with pods of `revision`. With `spec.autoscale` set, the caller overwrites
+    /// `shards`.
     pub fn new(spec: &WsClusterSpec, revision: impl Into<String>) -> Self {
         Self {
             shards: spec.shards,

@@ -2,14 +2,14 @@
 //!
 //! Every decision is a pure function of a spec, an observation and the time:
 //!
-//! - [`plan()`] turns a [`Desired`] state and an [`Observed`] state into a [`Plan`]: one [`Step`] per shard (drain, undrain,
-//!   remove, restart or wait), each with its [`Reason`].
+//! - [`plan()`] turns a [`Desired`] state and an [`Observed`] state into a [`Plan`]: one [`Step`] per shard (drain,
+//!   undrain, remove, restart or wait), each with its [`Reason`].
 //! - [`autoscale()`] computes the number of shards from the number of connections.
 //! - [`rebalance()`] selects connections to move to emptier shards.
 //!
 //! None of them has a client, a clock or memory. The caller observes, acts, and asks again. [`Reconnecting`],
-//! [`Autoscaler`] and [`RebalanceRounds`] hold what must be remembered between two calls. The operator, `wscluster local`
-//! and the simulation call the same functions. `docs/plan.md` lists the rules.
+//! [`Autoscaler`] and [`RebalanceRounds`] hold what must be remembered between two calls. The operator, `wscluster
+//! local` and the simulation call the same functions. `docs/plan.md` lists the rules.
 
 mod autoscale;
 mod autoscaler;

@@ -2,13 +2,14 @@
 //!
 //! A plan trusts its input, so the caller must ensure that:
 //!
-//! - A health answer from before the caller's own action on that shard is discarded. After the caller has started a drain,
-//!   it reports the shard as draining with **at least one** connection until the shard itself reports a count. An older
-//!   count of `0` would have the shard removed although clients have connected since. After the caller has cancelled a
-//!   drain, it reports the shard as ready.
-//! - A shard is [`Starting`](State::Starting) only if a fresh answer of the shard says so, or if its container does not
-//!   run. A shard that has never answered, for example after a restart of the operator, is [`Silent`](State::Silent) from
-//!   the first unanswered request. So is a shard with an unknown state, and one that starts and holds connections.
+//! - A health answer from before the caller's own action on that shard is discarded. After the caller has started a
+//!   drain, it reports the shard as draining with **at least one** connection until the shard itself reports a count.
+//!   An older count of `0` would have the shard removed although clients have connected since. After the caller has
+//!   cancelled a drain, it reports the shard as ready.
+//! - A shard is [`Starting`](State::Starting) only if a fresh answer of the shard says so, or if its container does
+//!   not run. A shard that has never answered, for example after a restart of the operator, is
+//!   [`Silent`](State::Silent) from the first unanswered request. So is a shard with an unknown state, and one that
+//!   starts and holds connections.
 //!
 //! The simulation fails without these rules.
 
@@ -19,8 +20,8 @@ use crate::Timestamp;
 pub struct Observed {
     /// Current `replicas` of the `StatefulSet`; 0 if it does not exist.
     pub replicas: u32,
-    /// Clients that lost their shard recently and may be reconnecting (see [`Reconnecting`](crate::Reconnecting)). They
-    /// hold no slot yet but need one.
+    /// Clients that lost their shard recently and may be reconnecting (see [`Reconnecting`](crate::Reconnecting)).
+    /// They hold no slot yet but need one.
     pub reconnecting: u32,
     /// Shards that have a pod, including a terminating one, sorted by ordinal.
     pub shards: Vec<Shard>,
@@ -62,7 +63,8 @@ pub enum State {
     Draining,
     /// Does not answer, and may hold connections.
     Silent,
-    /// Its process does not run, for example because it crashes repeatedly or its image is missing. It holds no connection.
+    /// Its process does not run, for example because it crashes repeatedly or its image is missing. It holds no
+    /// connection.
     Failing,
     /// Its pod is terminating. It drains by itself.
     Leaving,

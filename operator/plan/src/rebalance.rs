@@ -1,10 +1,10 @@
-//! Moves connections to emptier shards. After a scale-up the old shards remain full, because long-lived connections stay
-//! where they are.
+//! Moves connections to emptier shards. After a scale-up the old shards remain full, because long-lived connections
+//! stay where they are.
 //!
-//! One call returns one round. A round brings the fuller shards down to the mean at most, at a rate that all shards share, and
-//! within the hourly budget. Evicted clients return through the gateway, which prefers emptier shards but may pick a fuller
-//! one, so a round may fall short; the next round continues after the clients have returned. Nothing moves while anything
-//! else is in motion.
+//! One call returns one round. A round brings the fuller shards down to the mean at most, at a rate that all shards
+//! share, and within the hourly budget. Evicted clients return through the gateway, which prefers emptier shards but
+//! may pick a fuller one, so a round may fall short; the next round continues after the clients have returned.
+//! Nothing moves while anything else is in motion.
 
 use wscluster_api::spec::Rebalance;
 
@@ -24,8 +24,8 @@ pub struct Evict {
     pub rate: u32,
 }
 
-/// Computes the next round; empty if the shards are within `maxImbalance`. `spent` is the number of connections that rounds of
-/// the last hour have moved.
+/// Computes the next round; empty if the shards are within `maxImbalance`. `spent` is the number of connections that
+/// rounds of the last hour have moved.
 pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evict> {
     let shards = &observed.shards;
     let is_calm = |shard: &Shard| {
@@ -50,7 +50,8 @@ pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evic
     let now = all.min(budget);
     let part = |shard: &Shard| {
         let count = (above(shard) * now / all) as u32;
-        // At least one per second, or the smallest part would never end. Shards beyond the shared rate wait for the next round.
+        // At least one per second, or the smallest part would never end. Shards beyond the shared rate wait for the
+        // next round.
         let rate = (u64::from(rules.evict_rate) * above(shard) / all).max(1) as u32;
         Evict { ordinal: shard.ordinal, count, rate }
     };
@@ -65,8 +66,8 @@ pub fn rebalance(rules: &Rebalance, observed: &Observed, spent: u32) -> Vec<Evic
     parts
 }
 
-/// How far the emptiest shard is below the fullest, in percent of the fullest; the same figure as in a gateway's `/health`.
-/// Compares utilization, because capacities may differ during a rollout.
+/// How far the emptiest shard is below the fullest, in percent of the fullest; the same figure as in a gateway's
+/// `/health`. Compares utilization, because capacities may differ during a rollout.
 fn imbalance(shards: &[Shard]) -> f64 {
     let used = || shards.iter().map(|shard| f64::from(shard.connections) / f64::from(shard.capacity));
     let (min, max) = used().fold((f64::INFINITY, 0.0_f64), |(min, max), used| (min.min(used), max.max(used)));

@@ -1,5 +1,5 @@
-//! Counts clients that lost their shard and may not have reconnected yet. They hold no slot, so no shard counts them, and a
-//! plan without them would give their slots away.
+//! Counts clients that lost their shard and may not have reconnected yet. They hold no slot, so no shard counts them,
+//! and a plan without them would give their slots away.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use crate::{Observed, Timestamp};
 
 /// Counts the connections that each shard has lost within a window.
 ///
-/// Clients that left for good, and clients that have already reconnected, count until the window ends, because they cannot be
-/// told apart. Counting too many only delays a plan. The window should be `drain.retryAfter.max`, plus the maximum age of a
-/// health answer, plus one or two seconds for the handshake.
+/// Clients that left for good, and clients that have already reconnected, count until the window ends, because they
+/// cannot be told apart. Counting too many only delays a plan. The window should be `drain.retryAfter.max`, plus the
+/// maximum age of a health answer, plus one or two seconds for the handshake.
 #[derive(Clone, Debug)]
 pub struct Reconnecting {
     window: Duration,
@@ -43,7 +43,8 @@ impl Reconnecting {
         observed.reconnecting = self.sum;
     }
 
-    /// Time from `now` until none of them counts any longer. A plan that waits for their slots must be computed again then.
+    /// Time from `now` until none of them counts any longer. A plan that waits for their slots must be computed again
+    /// then.
     pub fn look_again(&self, now: Timestamp) -> Option<Duration> {
         let (last, _) = self.gone.back()?;
         Some((self.window + Duration::from_millis(1)).saturating_sub(now.since(*last)))

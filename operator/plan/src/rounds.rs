@@ -10,7 +10,8 @@ use crate::{Evict, Observed, Plan, Reason, Timestamp, rebalance};
 /// The period of the budget.
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Remembers rounds, so that one runs at a time and the hourly budget holds. A restarted process starts with a full budget.
+/// Remembers rounds, so that one runs at a time and the hourly budget holds. A restarted process starts with a full
+/// budget.
 #[derive(Clone, Debug, Default)]
 pub struct RebalanceRounds {
     /// End of the last round, including the time for its clients to reconnect.

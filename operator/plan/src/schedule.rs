@@ -1,5 +1,5 @@
-//! Selects the steps that start now: the highest ordinal first, within the limit of shards in motion, and only if the other
-//! shards have enough free slots.
+//! Selects the steps that start now: the highest ordinal first, within the limit of shards in motion, and only if the
+//! other shards have enough free slots.
 
 use crate::classify::Class;
 use crate::slots::Slots;

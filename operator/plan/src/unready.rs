@@ -1,5 +1,5 @@
-//! Finds shards of the wanted revision that are not ready. A replacement waits for them, so a bad revision stops at its first
-//! shard.
+//! Finds shards of the wanted revision that are not ready. A replacement waits for them, so a bad revision stops at
+//! its first shard.
 
 use crate::view::View;
 use crate::{Blocked, Shard, State};

@@ -53,8 +53,8 @@ impl<'a> View<'a> {
         shard.since.is_some_and(|since| since + self.desired.deadline <= self.now)
     }
 
-    /// Whether the pod should have terminated by now, for example because its node is lost. Nothing waits for such a pod,
-    /// and its clients count as gone.
+    /// Whether the pod should have terminated by now, for example because its node is lost. Nothing waits for such a
+    /// pod, and its clients count as gone.
     pub(crate) fn never_ends(&self, shard: &Shard) -> bool {
         shard.state == State::Leaving && self.is_overdue(shard)
     }
@@ -69,22 +69,22 @@ impl<'a> View<'a> {
         self.desired.max_in_motion.max(1)
     }
 
-    /// How a shard that may go leaves now, given the planned `replicas` and `partition`. `None` if it must wait for a shard
-    /// above it.
+    /// How a shard that may go leaves now, given the planned `replicas` and `partition`. `None` if it must wait for a
+    /// shard above it.
     pub(crate) fn exit(&self, shard: &Shard, replicas: u32, partition: u32) -> Option<Action> {
         if shard.ordinal >= replicas {
             return Some(Action::Remove);
         }
-        // A pod below the partition comes back with the revision that all shards ran before, which the lowest shard still
-        // runs. That is better than a failing one.
+        // A pod below the partition comes back with the revision that all shards ran before, which the lowest shard
+        // still runs. That is better than a failing one.
         let lowest = self.observed.shards.first();
         let heals = || shard.state == State::Failing && lowest.is_some_and(|lowest| lowest.revision != shard.revision);
         (shard.ordinal < self.keep && (shard.ordinal >= partition || heals())).then_some(Action::Restart)
     }
 }
 
-/// Pods may exist and serve without a `StatefulSet`, or after somebody scaled it to zero. A new one must ask for all of them,
-/// or it would delete them.
+/// Pods may exist and serve without a `StatefulSet`, or after somebody scaled it to zero. A new one must ask for all
+/// of them, or it would delete them.
 fn replicas(observed: &Observed) -> u32 {
     let stays = |shard: &&Shard| shard.state != State::Leaving;
     match observed.replicas {

@@ -1,7 +1,8 @@
 //! Decides whether a live object contains everything that is wanted.
 //!
-//! The API server fills in defaults, drops empty values, normalizes quantities, and keeps what others have added to maps and to
-//! lists whose items have a key. None of that is a difference. Additions to, or inside, any other list are.
+//! The API server fills in defaults, drops empty values, normalizes quantities, and keeps what others have added to
+//! maps and to lists whose items have a key. None of that is a difference. Additions to, or inside, any other list
+//! are.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Deletes objects that a cluster no longer has, such as the disruption budget after a scale-down to one pod.
 //!
-//! Only objects that this cluster owns are deleted, and only if they are still the ones in the cache. A manifest that pods of
-//! an older revision read stays until the last of them is gone.
+//! Only objects that this cluster owns are deleted, and only if they are still the ones in the cache. A manifest that
+//! pods of an older revision read stays until the last of them is gone.
 
 use std::marker::PhantomData;
 
@@ -49,7 +49,8 @@ pub(super) async fn remove(from: ApplyTarget<'_>, applied: &Resources<Applied>) 
     from.keep_only(&[Some(shards)]).await
 }
 
-/// Whether no pod of an older revision will start any more, according to controllers that have observed the newest spec.
+/// Whether no pod of an older revision will start any more, according to controllers that have observed the newest
+/// spec.
 fn is_rolled_out(shards: &StatefulSet, gateways: &Deployment) -> bool {
     let (set, deployment) = (shards.status.as_ref(), gateways.status.as_ref());
     set.is_some_and(|status| {

@@ -1,4 +1,5 @@
-//! Applies one object: skips it if it is up to date, fails if it belongs to somebody else, and otherwise forces the apply.
+//! Applies one object: skips it if it is up to date, fails if it belongs to somebody else, and otherwise forces the
+//! apply.
 
 use std::sync::Arc;
 
@@ -38,8 +39,9 @@ impl ApplyTarget<'_> {
         }
         tracing::info!(kind = %K::kind(&()), name, namespace = self.namespace(), "applying");
         let patched = match self.patch(&name, &Patch::Apply(&wanted)).await {
-            // If somebody has changed the number of a port, an apply would add a second port with the same name, because the number
-            // is the key of the list. A merge patch replaces the whole list. If something else is wrong, it is refused, too.
+            // If somebody has changed the number of a port, an apply would add a second port with the same name,
+            // because the number is the key of the list. A merge patch replaces the whole list. If something else is
+            // wrong, it is refused, too.
             Err(kube::Error::Api(status)) if status.code == 422 && exists => {
                 match self.patch(&name, &Patch::Merge(&wanted)).await {
                     Ok(_) => self.patch(&name, &Patch::Apply(&wanted)).await,
@@ -88,7 +90,8 @@ impl ApplyTarget<'_> {
     }
 }
 
-/// Whether the live object contains everything that is wanted. The annotation reveals fields that are no longer wanted.
+/// Whether the live object contains everything that is wanted. The annotation reveals fields that are no longer
+/// wanted.
 fn is_same<K: Cached>(live: &K, wanted: &K) -> bool {
     let json = |object: &K| serde_json::to_value(object).expect("an object is plain data");
     live.annotations().get(APPLIED) == wanted.annotations().get(APPLIED) && contains(&json(live), &json(wanted))

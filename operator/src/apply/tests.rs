@@ -1,4 +1,4 @@
-//! Against an API server in this process: what is asked of it, and what is not.
+//! Tests with a fake API server: the requests that are sent, and those that are not.
 
 mod real;
 mod server;
@@ -21,7 +21,7 @@ fn config(part: Part) -> String {
     format!("configmaps/{}", configs::name(&full(), part))
 }
 
-/// A server on which everything is in place.
+/// A server with all objects applied.
 async fn settled() -> Server {
     let mut server = Server::start();
     apply_full(&server, 3).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_field_that_is_not_wanted_any_more_is_taken_back() {
     cluster.spec.gateway.service.annotations.clear();
     let resources = build(&cluster, &settings(), Decided { replicas: 3, partition: 0 });
     apply(&server.client, &server.caches, &cluster, resources).await.unwrap();
-    // The live object has all that is wanted, and something that is not.
+    // The live object contains everything that is wanted, and an additional field.
     assert_eq!(server.writes(), ["PATCH services/prices-gateway"]);
 }
 
@@ -195,7 +195,7 @@ async fn removes_what_it_owns_and_does_not_want_any_more() {
     assert_eq!((&delete.method, delete.object.as_str()), (&Method::DELETE, "poddisruptionbudgets/prices-shard"));
     assert_eq!(delete.body["preconditions"]["uid"], "poddisruptionbudgets/prices-shard");
 
-    // The cache still has it: a second try finds nothing and is no failure.
+    // The cache still contains it: a second attempt finds nothing, which is not a failure.
     apply_full(&server, 1).await.unwrap();
 }
 

@@ -23,8 +23,8 @@ pub(super) const ADMIN_PORT: u16 = 9090;
 pub(super) const CONFIG: &str = "config";
 /// Mount path of that volume.
 const CONFIG_PATH: &str = "/etc/wscluster";
-/// Grace period in seconds after a failed liveness probe. A dedicated thread answers that probe, so after a minute without an
-/// answer the whole process hangs: it would not drain, and its clients would hang as long as it exists.
+/// Grace period in seconds after a failed liveness probe. A dedicated thread answers that probe, so after a minute
+/// without an answer the whole process hangs: it would not drain, and its clients would hang as long as it exists.
 const STUCK_GRACE: i64 = 5;
 
 /// The container of a part. `args` follow the path of the manifest; `env` precedes the variables of the manifest.
@@ -94,7 +94,8 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-/// Default resource requests. There are no limits: a shard above a memory limit would be killed with all of its connections.
+/// Default resource requests. There are no limits: a shard above a memory limit would be killed with all of its
+/// connections.
 fn resources(cluster: &WsCluster, part: Part) -> ResourceRequirements {
     const MEBI: u64 = 1 << 20;
     /// Memory of a connection with a partly used queue.

@@ -1,4 +1,4 @@
-//! Clusters to build from, and what is built as plain data.
+//! Clusters for tests, and built objects as plain data.
 
 use std::marker::PhantomData;
 use std::path::Path;
@@ -12,16 +12,16 @@ use wscluster_api::{WsCluster, manifest};
 use super::Resources;
 use crate::settings::Settings;
 
-/// Where manifests and snapshots are.
+/// The folder with manifests and snapshots.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots");
 
-/// The least that runs.
+/// The smallest cluster that can run.
 pub(crate) fn cluster() -> WsCluster {
     static LEAST: LazyLock<WsCluster> = LazyLock::new(|| read("least"));
     LEAST.clone()
 }
 
-/// One that says something about everything.
+/// A cluster that sets every field.
 pub(crate) fn full() -> WsCluster {
     static FULL: LazyLock<WsCluster> = LazyLock::new(|| read("full"));
     FULL.clone()
@@ -33,7 +33,7 @@ fn read(name: &str) -> WsCluster {
     cluster
 }
 
-/// What the operator is told.
+/// The settings of the operator in tests.
 pub(crate) fn settings() -> Settings {
     Settings {
         image: "wscluster:0.1.0".to_owned(),

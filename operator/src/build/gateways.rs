@@ -13,7 +13,8 @@ use crate::settings::Settings;
 /// Environment variables that the operator sets.
 pub(crate) const ENV: [&str; 1] = ["WSCLUSTER_DRAIN_LAG"];
 
-/// Seconds without progress after which Kubernetes reports a rollout as stuck, in addition to `minReadySeconds`; its default.
+/// Seconds without progress after which Kubernetes reports a rollout as stuck, in addition to `minReadySeconds`; its
+/// default.
 const STUCK: i32 = 600;
 
 pub(super) fn deployment(cluster: &WsCluster, settings: &Settings, decided: Decided) -> Deployment {
@@ -39,13 +40,15 @@ pub(super) fn deployment(cluster: &WsCluster, settings: &Settings, decided: Deci
     }
 }
 
-/// Seconds that a new gateway must be ready before the next old one stops: the longest drain of an old gateway, because a
-/// Deployment does not wait for terminating pods. The drain lag precedes every drain, so it delays all of them equally.
+/// Seconds that a new gateway must be ready before the next old one stops: the longest drain of an old gateway,
+/// because a Deployment does not wait for terminating pods. The drain lag precedes every drain, so it delays all of
+/// them equally.
 fn pause(cluster: &WsCluster, settings: &Settings, decided: Decided) -> i32 {
     let spec = &cluster.spec;
     let gateways = f64::from(spec.gateway.replicas.max(1));
     let share = f64::from(spec.capacity) * f64::from(decided.replicas) / gateways;
-    // Moved clients spread over all other gateways, so each old gateway holds more than the one before. Nothing follows the last.
+    // Moved clients spread over all other gateways, so each old gateway holds more than the one before. Nothing
+    // follows the last.
     let waited_for = i32::try_from(spec.gateway.replicas.saturating_sub(2)).unwrap_or(i32::MAX);
     let most = share * (1.0 + 1.0 / gateways).powi(waited_for);
     let moved = spec.drain.settle().as_secs_f64() + most / f64::from(spec.drain.evict_rate.max(1));

@@ -1,5 +1,5 @@
-//! The pod template of a part. It complies with the `restricted` Pod Security Standard, spreads over nodes and zones, and has
-//! its revision as a label.
+//! The pod template of a part. It complies with the `restricted` Pod Security Standard, spreads over nodes and zones,
+//! and has its revision as a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

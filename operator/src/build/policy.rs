@@ -30,7 +30,8 @@ pub(super) fn shards(cluster: &WsCluster, settings: &Settings) -> NetworkPolicy 
     policy(cluster, Part::Shard, vec![rule(WS_PORT, Some(vec![gateways])), observers])
 }
 
-/// The policy of gateways: any client, and on the admin port the peers of [`admin`] and health checks of load balancers.
+/// The policy of gateways: any client, and on the admin port the peers of [`admin`] and health checks of load
+/// balancers.
 pub(super) fn gateways(cluster: &WsCluster, settings: &Settings) -> NetworkPolicy {
     let mut observers = admin(settings);
     if let Some(peers) = &mut observers.from {

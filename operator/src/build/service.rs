@@ -9,8 +9,8 @@ use super::container::{ADMIN, ADMIN_PORT, WS, WS_PORT};
 use super::labels::{metadata, selector};
 use super::{Part, names};
 
-/// The headless Service of the shards. Gateways read their addresses and balance by themselves. It includes shards that are not
-/// ready, because gateways still need the load of draining shards.
+/// The headless Service of the shards. Gateways read their addresses and balance by themselves. It includes shards
+/// that are not ready, because gateways still need the load of draining shards.
 pub(super) fn shards(cluster: &WsCluster) -> Service {
     Service {
         metadata: metadata(cluster, Part::Shard, names::shard_service(cluster)),

@@ -1,4 +1,5 @@
-//! The `StatefulSet` of the shards. Its pods start in parallel and are replaced one by one as the partition moves down.
+//! The `StatefulSet` of the shards. Its pods start in parallel and are replaced one by one as the partition moves
+//! down.
 
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,

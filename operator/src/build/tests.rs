@@ -1,4 +1,4 @@
-//! Whole objects as committed files, and what must hold for every cluster.
+//! Snapshots of all objects, and properties that hold for every cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use super::*;
 
 const DECIDED: Decided = Decided { replicas: 3, partition: 0 };
 
-/// Set to write the snapshots anew.
+/// Environment variable that rewrites the snapshots.
 const UPDATE: &str = "UPDATE_SNAPSHOTS";
 
 fn snapshot(name: &str, cluster: &WsCluster, settings: &Settings, decided: Decided) {
@@ -54,7 +54,8 @@ fn builds_what_is_committed_for_a_full_cluster() {
     snapshot("full", &full(), &settings, Decided { replicas: 4, partition: 2 });
 }
 
-/// Paths at which two builds differ, such as `StatefulSet prices/spec/replicas`; without what is inside objects only one has.
+/// Paths at which two builds differ, such as `StatefulSet prices/spec/replicas`; without what is inside objects only
+/// one has.
 fn differences(a: &Resources<Prepared>, b: &Resources<Prepared>) -> BTreeSet<String> {
     fn walk(path: &str, a: &Value, b: &Value, found: &mut BTreeSet<String>) {
         match (a, b) {
@@ -162,19 +163,19 @@ fn pods_read_the_manifest_that_their_revision_was_made_for() {
 }
 
 #[test]
-fn the_next_gateway_goes_when_the_one_before_has_moved_its_clients() {
+fn the_next_gateway_stops_after_the_one_before_has_moved_its_clients() {
     let gateways = |capacity, shards, gateways| {
         let mut cluster = cluster();
         (cluster.spec.capacity, cluster.spec.gateway.replicas) = (capacity, gateways);
         build(&cluster, &settings(), Decided { replicas: shards, partition: 0 }).gateways.spec.unwrap()
     };
-    // 1.5 s and then 100 a second, and at most until a drain's deadline of 120 s, less the 15 s that come before each.
+    // 1.5 s, then 100 connections per second, at most until the drain deadline of 120 s less the drain lag of 15 s.
     for (capacity, shards, replicas, seconds) in [
         (6_000, 1, 2, 32),
         (6_000, 3, 2, 92),
         (6_000, 12, 2, 105),
         (6_000, 1, 1, 62),
-        // The second of three holds a third of what the first one held, too.
+        // The second of three gateways also holds a third of the clients of the first.
         (6_000, 1, 3, 29),
         (1, 1, 2, 2),
     ] {

@@ -1,5 +1,5 @@
-//! Handles an object that cannot be parsed as a `WsCluster`, for example because it was stored under another definition. Its
-//! pods keep running. The error is reported once, in its status and as an Event.
+//! Handles an object that cannot be parsed as a `WsCluster`, for example because it was stored under another
+//! definition. Its pods keep running. The error is reported once, in its status and as an Event.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the operator remembers about one cluster between two reconciles. All of it may be lost: the next reconcile recovers.
+//! What the operator remembers about one cluster between two reconciles. All of it may be lost: the next reconcile
+//! recovers.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -65,7 +66,8 @@ impl Memory {
         }
     }
 
-    /// What the messages of the last written status are about. `None` if this process has not written one since it leads.
+    /// What the messages of the last written status are about. `None` if this process has not written one since it
+    /// leads.
     pub(super) fn subjects(&self) -> Subjects {
         self.written.as_ref().map(|written| written.status.subjects.clone())
     }
@@ -75,8 +77,8 @@ impl Memory {
         (written.based_on == cluster.metadata.resource_version).then_some(&written.status)
     }
 
-    /// Replaces the observed `StatefulSet` by the applied one if that is newer. The cache is outdated for a while after an
-    /// outage of the API server, and a plan based on it would undo what the last one did.
+    /// Replaces the observed `StatefulSet` by the applied one if that is newer. The cache is outdated for a while
+    /// after an outage of the API server, and a plan based on it would undo what the last one did.
     pub(super) fn prefer_applied(&self, observed: &mut ObservedCluster) {
         let version = |set: &StatefulSet| (set.metadata.uid.clone(), set.metadata.generation);
         if let (Some(applied), Some(cached)) = (&self.applied, &observed.stateful_set) {

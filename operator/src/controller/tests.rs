@@ -1,4 +1,5 @@
-//! The whole operator against a simulated world: an API server with faults, controllers, shards and clients, in virtual time.
+//! The whole operator against a simulated world: an API server with faults, controllers, shards and clients, in
+//! virtual time.
 
 mod faults;
 mod server;

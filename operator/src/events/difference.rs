@@ -1,7 +1,7 @@
 //! The first field in which the wanted and the current pod template differ, for the Event that explains a rollout.
 //!
-//! The API server fills in defaults, so only wanted fields are compared. Removed fields are detected only in lists, and in the
-//! manifest inside the `ConfigMap`, which has no defaults.
+//! The API server fills in defaults, so only wanted fields are compared. Removed fields are detected only in lists,
+//! and in the manifest inside the `ConfigMap`, which has no defaults.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use serde::Serialize;

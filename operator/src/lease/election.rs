@@ -1,8 +1,9 @@
 //! Decides which process may write: a pure state machine over reads, writes and the time.
 //!
-//! Clocks of different machines are never compared. The holder counts from the moment it *sent* a renewal, and stops a little
-//! before its term ends. A candidate counts from the moment it *read* that renewal, which is later, and waits for the whole
-//! term. So the holder has stopped before a candidate may start, as long as both clocks run at nearly the same speed.
+//! Clocks of different machines are never compared. The holder counts from the moment it *sent* a renewal, and stops
+//! a little before its term ends. A candidate counts from the moment it *read* that renewal, which is later, and
+//! waits for the whole term. So the holder has stopped before a candidate may start, as long as both clocks run at
+//! nearly the same speed.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Finds out why pods of a `StatefulSet` are missing. Its controller reports that only in Events.
 //!
-//! Events are listed only while pods are missing, after the few seconds that the controller needs, and then at most every 15
-//! seconds.
+//! Events are listed only while pods are missing, after the few seconds that the controller needs, and then at most
+//! every 15 seconds.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The problem of a pod, from its status, in words that stay the same while nothing changes.
 //!
-//! The kubelet alternates between reasons (`ErrImagePull`, `ImagePullBackOff`) and counts seconds in messages. With those, the
-//! status of a cluster would be written again and again.
+//! The kubelet alternates between reasons (`ErrImagePull`, `ImagePullBackOff`) and counts seconds in messages. With
+//! those, the status of a cluster would be written again and again.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 

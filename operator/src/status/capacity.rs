@@ -1,5 +1,5 @@
-//! The `CapacityExhausted` condition: no slot is free. It ends when 2 % of the slots are free again, so that it does not
-//! oscillate.
+//! The `CapacityExhausted` condition: no slot is free. It ends when 2 % of the slots are free again, so that it does
+//! not oscillate.
 
 use wscluster_plan::State;
 

@@ -1,7 +1,7 @@
 //! How much two statuses differ. A transition is written at once; mere numbers are written at a limited rate.
 //!
-//! Numbers are the counts of connections, and everything in a message that is not a [`Subject`]. `full` and `ready` count as
-//! the same state, because one connection makes the difference.
+//! Numbers are the counts of connections, and everything in a message that is not a [`Subject`]. `full` and `ready`
+//! count as the same state, because one connection makes the difference.
 
 use wscluster_api::status::WsClusterStatus;
 use wscluster_plan::State;
@@ -19,7 +19,8 @@ pub(crate) enum StatusChange {
     Transition,
 }
 
-/// What the messages of a status are about, by condition. `None` if unknown: the status was written by another process.
+/// What the messages of a status are about, by condition. `None` if unknown: the status was written by another
+/// process.
 pub(crate) type Subjects = Option<Vec<Vec<Subject>>>;
 
 /// How much `now` differs from `before`, whose messages are about `subjects`.

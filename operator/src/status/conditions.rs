@@ -67,8 +67,8 @@ pub(crate) fn holds(conditions: &[Condition], of: ConditionType) -> bool {
 /// Maximum length of a message that the API server accepts, in characters.
 const LONGEST: usize = 32_768;
 
-/// The conditions for `generation`, and what their messages are about. A condition whose status has not changed keeps its
-/// transition time.
+/// The conditions for `generation`, and what their messages are about. A condition whose status has not changed keeps
+/// its transition time.
 pub(super) fn stamped<const N: usize>(
     verdicts: [(ConditionType, Verdict); N],
     generation: Option<i64>,

@@ -12,8 +12,8 @@ pub(super) struct Gateways {
     pub(super) ready: i32,
     pub(super) updated: i32,
     pub(super) revision: String,
-    /// Whether the rollout is complete, according to a controller that has observed the newest spec. Ready gateways suffice;
-    /// they become `available` later, and only the removal of the next old gateway waits for that.
+    /// Whether the rollout is complete, according to a controller that has observed the newest spec. Ready gateways
+    /// suffice; they become `available` later, and only the removal of the next old gateway waits for that.
     pub(super) settled: bool,
     /// Seconds between the removals of two old gateways.
     pub(super) pause: i32,

@@ -1,6 +1,7 @@
 //! The transitions between two statuses, as Events. Pure; equal statuses have none.
 //!
-//! A condition that changes its status, or holds for another reason, is a transition. Other numbers in its message are not.
+//! A condition that changes its status, or holds for another reason, is a transition. Other numbers in its message
+//! are not.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use wscluster_api::status::WsClusterStatus;

@@ -1,5 +1,6 @@
-//! The back-off of interrupted watches. A resumed watch may fail again at once because its version has expired, so the delay
-//! counts twice. With kube's own delays of up to a minute, the operator would see edits a minute after the API server is back.
+//! The back-off of interrupted watches. A resumed watch may fail again at once because its version has expired, so
+//! the delay counts twice. With kube's own delays of up to a minute, the operator would see edits a minute after the
+//! API server is back.
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! Rules of the source: which topics may be combined, what the embedded broker supports, and which librdkafka properties are
-//! refused.
+//! Rules of the source: which topics may be combined, what the embedded broker supports, and which librdkafka
+//! properties are refused.
 
 use super::Rule;
 use crate::channel::{self, Template};
 use crate::spec::{Topic, TopicSelector};
 use crate::violation::Violation;
 
-/// Refused librdkafka properties, because the shard sets them or the manifest has a field for them, with the remedy. A name
-/// that ends in `.` or `_` is a prefix.
+/// Refused librdkafka properties, because the shard sets them or the manifest has a field for them, with the remedy.
+/// A name that ends in `.` or `_` is a prefix.
 const DENIED: [(&str, &str); 26] = [
     ("bootstrap.servers", "use source.kafka.brokers"),
     ("metadata.broker.list", "use source.kafka.brokers"),

@@ -1,4 +1,5 @@
-//! The gateways: how many there are, how clients reach them, and what they accept. They do not authenticate clients yet.
+//! The gateways: how many there are, how clients reach them, and what they accept. They do not authenticate clients
+//! yet.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +19,8 @@ pub struct Gateway {
     pub service: GatewayService,
     /// Where upgrades wait while no shard has a free slot.
     pub queue: Queue,
-    /// Permitted values of the `Origin` header (RFC 6454), such as `https://example.com`. If empty, every origin is permitted.
-    /// Requests without the header are permitted: only browsers send it.
+    /// Permitted values of the `Origin` header (RFC 6454), such as `https://example.com`. If empty, every origin is
+    /// permitted. Requests without the header are permitted: only browsers send it.
     #[schemars(
         length(max = 256),
         inner(length(max = 512), regex(pattern = r"^(null|[a-z][a-z0-9+.-]*://[^\s/A-Z]+)$"))
@@ -79,7 +80,8 @@ pub struct GatewayLimits {
     pub head_timeout: Span,
     /// How long an admission may take, including all attempts on shards but not the time in the queue.
     pub handshake_timeout: Span,
-    /// How long one shard may take to accept a connection and answer the upgrade before the gateway tries another shard.
+    /// How long one shard may take to accept a connection and answer the upgrade before the gateway tries another
+    /// shard.
     pub shard_timeout: Span,
 }
 

@@ -21,10 +21,12 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Pause before the first eviction. A client that is closed right after its handshake would count the handshake as failed.
+    /// Pause before the first eviction. A client that is closed right after its handshake would count the handshake
+    /// as failed.
     pub const SETTLE: Duration = Duration::from_millis(1_500);
 
-    /// Time between the last accepted connection and the first eviction: [`Self::SETTLE`], but at most a quarter of the deadline.
+    /// Time between the last accepted connection and the first eviction: [`Self::SETTLE`], but at most a quarter of
+    /// the deadline.
     pub fn settle(&self) -> Duration {
         Self::SETTLE.min(self.deadline.0 / 4)
     }
@@ -70,8 +72,8 @@ pub struct Autoscale {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScaleUp {
-    /// How far ahead connections are forecast. Set it to the time that a new shard needs to become ready; `0s` disables the
-    /// forecast.
+    /// How far ahead connections are forecast. Set it to the time that a new shard needs to become ready; `0s`
+    /// disables the forecast.
     pub lead: Span,
     /// Period over which the growth of connections is measured.
     pub window: Span,
@@ -94,7 +96,8 @@ pub struct Rollout {
     /// Shards that may drain, terminate or start at the same time. Each drains at `drain.evictRate`.
     #[schemars(range(min = 1, max = 1000))]
     pub max_in_motion: u32,
-    /// Permits one extra shard during a rollout if the other shards have too few free slots for the connections that move.
+    /// Permits one extra shard during a rollout if the other shards have too few free slots for the connections that
+    /// move.
     pub surge: bool,
     /// Each replacement of a shard waits for an approval: the annotation `wscluster.dev/approve: REVISION:ORDINAL`.
     pub supervised: bool,

@@ -1,7 +1,7 @@
 //! TLS and authentication towards Kafka.
 //!
-//! These types only name where credentials are kept; they do not read Secrets, files or variables. No field takes a password
-//! or a private key as text, because manifests are not kept secret.
+//! These types only name where credentials are kept; they do not read Secrets, files or variables. No field takes a
+//! password or a private key as text, because manifests are not kept secret.
 
 use std::collections::BTreeMap;
 
@@ -138,7 +138,8 @@ pub struct Credential {
     /// Key of a Secret in the namespace of the `WsCluster`. Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// Path of a file that the process can read. One trailing newline is ignored. The operator does not mount such files.
+    /// Path of a file that the process can read. One trailing newline is ignored. The operator does not mount such
+    /// files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub file: Option<String>,

@@ -20,8 +20,8 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
-    /// Bootstrap addresses, as `host:port`. If empty, `wscluster local` starts an embedded broker that keeps records in memory;
-    /// the operator requires at least one.
+    /// Bootstrap addresses, as `host:port`. If empty, `wscluster local` starts an embedded broker that keeps records
+    /// in memory; the operator requires at least one.
     #[serde(default)]
     #[schemars(
         length(max = 32),
@@ -33,8 +33,8 @@ pub struct Kafka {
         )
     )]
     pub brokers: Vec<String>,
-    /// Topics to read, and the channels that their records are published to. If several entries match a topic, the first one
-    /// applies.
+    /// Topics to read, and the channels that their records are published to. If several entries match a topic, the
+    /// first one applies.
     #[schemars(length(min = 1, max = 64))]
     pub topics: Vec<Topic>,
     /// Encryption and authentication. Default: neither.
@@ -50,8 +50,8 @@ pub struct Kafka {
     /// Recent records that each shard keeps for reconnecting clients.
     #[serde(default)]
     pub history: History,
-    /// Additional librdkafka properties, such as `fetch.wait.max.ms`. Properties that other fields of the manifest or the shard
-    /// itself set are refused.
+    /// Additional librdkafka properties, such as `fetch.wait.max.ms`. Properties that other fields of the manifest or
+    /// the shard itself set are refused.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub properties: BTreeMap<String, String>,

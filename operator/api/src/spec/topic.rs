@@ -41,31 +41,33 @@ pub struct Topic {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RecordOptions {
-    /// Format of record values. `auto`: JSON becomes `data` as it is, other UTF-8 becomes a string in `data`, other bytes
-    /// become `data_base64`. `json`: `data` is the JSON value; other records are skipped and counted. `text`: `data` is a
-    /// string; records that are not UTF-8 are skipped and counted. `binary`: every value becomes `data_base64`.
+    /// Format of record values. `auto`: JSON becomes `data` as it is, other UTF-8 becomes a string in `data`, other
+    /// bytes become `data_base64`. `json`: `data` is the JSON value; other records are skipped and counted. `text`:
+    /// `data` is a string; records that are not UTF-8 are skipped and counted. `binary`: every value becomes
+    /// `data_base64`.
     pub value: ValueFormat,
     /// Record header with the `type` of the message. A record without this header gets the `type` of the topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub type_header: Option<String>,
-    /// Record header with the `ts` of the message, in Unix milliseconds. A record without this header gets its Kafka timestamp.
+    /// Record header with the `ts` of the message, in Unix milliseconds. A record without this header gets its Kafka
+    /// timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub timestamp_header: Option<String>,
-    /// Replacement for a key or header that `channel` refers to and a record lacks. Default: such records are skipped and
-    /// counted.
+    /// Replacement for a key or header that `channel` refers to and a record lacks. Default: such records are skipped
+    /// and counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub missing: Option<String>,
-    /// What happens with a record without a value. `publish`: subscribers receive `"data": null`, which means that the key was
-    /// deleted. `skip`: the record is not published.
+    /// What happens with a record without a value. `publish`: subscribers receive `"data": null`, which means that
+    /// the key was deleted. `skip`: the record is not published.
     pub tombstones: Tombstones,
 }
 
-/// Format of record values. `auto`: JSON becomes `data` as it is, other UTF-8 becomes a string in `data`, other bytes become
-/// `data_base64`. `json`: `data` is the JSON value; other records are skipped and counted. `text`: `data` is a string; records
-/// that are not UTF-8 are skipped and counted. `binary`: every value becomes `data_base64`.
+/// Format of record values. `auto`: JSON becomes `data` as it is, other UTF-8 becomes a string in `data`, other bytes
+/// become `data_base64`. `json`: `data` is the JSON value; other records are skipped and counted. `text`: `data` is a
+/// string; records that are not UTF-8 are skipped and counted. `binary`: every value becomes `data_base64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ValueFormat {
@@ -80,8 +82,8 @@ pub enum ValueFormat {
     Binary,
 }
 
-/// What happens with a record without a value. `publish`: subscribers receive `"data": null`, which means that the key was
-/// deleted. `skip`: the record is not published.
+/// What happens with a record without a value. `publish`: subscribers receive `"data": null`, which means that the
+/// key was deleted. `skip`: the record is not published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Tombstones {

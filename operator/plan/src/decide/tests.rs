@@ -23,8 +23,8 @@ fn desired(shards: u32, revision: &str) -> Desired {
     }
 }
 
-/// Shards by ordinal, as `REVISION STATE CONNECTIONS [SECONDS]`, with 100 slots each; `-` for none. `new` is ready but not known
-/// to every gateway; `cut` is silent although its pod is Ready.
+/// Shards by ordinal, as `REVISION STATE CONNECTIONS [SECONDS]`, with 100 slots each; `-` for none. `new` is ready
+/// but not known to every gateway; `cut` is silent although its pod is Ready.
 fn observed(replicas: u32, lines: &[&str]) -> Observed {
     let parse = |(ordinal, line): (u32, &&str)| {
         let words: Vec<_> = line.split(' ').collect();

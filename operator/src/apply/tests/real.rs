@@ -1,6 +1,7 @@
-//! Against the API server that KUBECONFIG names: what it makes of an object is what `same` takes for the same.
+//! Tests against the API server of KUBECONFIG: `contains` considers an object that it has normalized as unchanged.
 //!
-//! `cargo test -p wscluster-operator --lib real -- --ignored`; it installs the definition and works in a namespace of its own.
+//! `cargo test -p wscluster-operator --lib real -- --ignored`; it installs the definition and works in a namespace of
+//! its own.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::caches::caches;
 const DECIDED: Decided = Decided { replicas: 2, partition: 0 };
 const CLUSTERS: &str = "wsclusters.wscluster.dev";
 
-/// A namespace, and a `WsCluster` in it that an operator, where there is one, leaves alone.
+/// A namespace with a `WsCluster` that a running operator ignores.
 async fn prepare(client: &Client, mut cluster: WsCluster) -> WsCluster {
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     let ours = PatchParams::apply("wscluster-tests").force();
@@ -55,7 +56,7 @@ async fn what_was_applied_is_not_applied_again() {
         let applied = apply_now(&client, &cluster).await;
         clear(&client, &cluster).await;
 
-        // As a watch would show it, and with nobody to ask.
+        // The object as a watch would deliver it, with a server that refuses every request.
         let mut server = Server::start();
         for (i, object) in objects(&applied).into_iter().enumerate() {
             server.edit(&format!("objects/{i}"), |o| *o = object);

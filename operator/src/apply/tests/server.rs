@@ -1,5 +1,5 @@
-//! An API server in this process that keeps objects by path and notes what it was asked. It merges what is applied and knows
-//! nothing of field managers: what a real one does with a patch is for the tests against a real one.
+//! A fake API server that stores objects by path and records requests. It merges applied objects without field managers;
+//! those are tested against a real API server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ pub(super) struct Request {
 struct Inner {
     objects: BTreeMap<String, Value>,
     requests: Vec<Request>,
-    /// Object, and what a write to it is answered with.
+    /// The status code with which writes to an object are answered.
     failure: Option<(&'static str, u16)>,
 }
 
@@ -63,12 +63,12 @@ impl Server {
         writes.map(|r| format!("{} {}", r.method, r.object)).collect()
     }
 
-    /// Changes an object by hand; it is created where there is none.
+    /// Creates or changes an object.
     pub(super) fn edit(&self, object: &str, edit: impl FnOnce(&mut Value)) {
         edit(self.inner.lock().unwrap().objects.entry(object.to_owned()).or_default());
     }
 
-    /// Deletes an object by hand.
+    /// Deletes an object.
     pub(super) fn remove(&self, object: &str) {
         self.inner.lock().unwrap().objects.remove(object).unwrap();
     }
@@ -78,7 +78,7 @@ impl Server {
         self.inner.lock().unwrap().failure = Some((object, code));
     }
 
-    /// Lets the caches catch up.
+    /// Updates the caches.
     pub(super) fn sync(&mut self) {
         let objects: Vec<_> = self.inner.lock().unwrap().objects.values().cloned().collect();
         let CacheWriters {
@@ -106,7 +106,7 @@ impl Server {
     }
 }
 
-/// As a watch with a label selector does.
+/// Selects objects like the watches do.
 fn fill<K: Cached>(writer: &mut Writer<K>, objects: &[Value]) {
     writer.apply_watcher_event(&Event::Init);
     for object in objects {
@@ -161,7 +161,8 @@ fn status(code: u16) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "because" })
 }
 
-/// Ports have their number as key: applying the same name with another number makes two of that name, which is not valid.
+/// Ports have their number as key: applying the same name with another number makes two of that name, which is not
+/// valid.
 fn repeats_a_name(live: &Value, applied: &Value) -> bool {
     let ports = |service: &Value| service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let applied = ports(applied);

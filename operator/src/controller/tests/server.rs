@@ -1,4 +1,5 @@
-//! The subset of an API server that the operator uses: lists, watches, applies, merge patches of statuses, deletes, Events.
+//! The subset of an API server that the operator uses: lists, watches, applies, merge patches of statuses, deletes,
+//! Events.
 //!
 //! It merges applied objects without field managers; those are tested against a real API server.
 

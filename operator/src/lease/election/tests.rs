@@ -1,4 +1,4 @@
-//! The election by example, and many candidates over a lossy network in virtual time.
+//! The election by example, and with many candidates and a lossy network in virtual time.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ fn record(version: u64, holder: Option<&str>) -> Record {
 }
 
 #[test]
-fn takes_a_lease_that_does_not_exist_or_was_given_up() {
+fn takes_a_lease_that_does_not_exist_or_was_released() {
     let mut election = Election::new("a", TERM);
     assert_eq!(election.next(at(0)), Next::Read);
     election.read(None, at(0));
@@ -27,7 +27,7 @@ fn takes_a_lease_that_does_not_exist_or_was_given_up() {
 }
 
 #[test]
-fn waits_for_the_whole_term_of_another_from_when_it_saw_it() {
+fn waits_for_the_whole_term_of_another_holder_since_it_read_the_lease() {
     let mut election = Election::new("a", TERM);
     election.read(Some(record(1, Some("b"))), at(100));
     assert_eq!(election.next(at(114)), Next::Wait);
@@ -38,7 +38,7 @@ fn waits_for_the_whole_term_of_another_from_when_it_saw_it() {
 }
 
 #[test]
-fn holds_for_less_than_the_term_from_when_it_sent_the_write() {
+fn holds_for_less_than_the_term_since_it_sent_the_write() {
     let mut election = Election::new("a", TERM);
     election.read(None, at(0));
     election.written(record(1, Some("a")), at(2));
@@ -47,7 +47,7 @@ fn holds_for_less_than_the_term_from_when_it_sent_the_write() {
     election.unsure();
     assert_eq!(election.until(), Some(at(2) + Duration::from_millis(13_500)), "a failed renewal takes nothing away");
     election.read(Some(record(2, Some("b"))), at(4));
-    assert_eq!(election.until(), None, "another has it");
+    assert_eq!(election.until(), None, "another process holds it");
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn a_read_that_shows_its_own_name_extends_nothing() {
     assert_eq!(election.next(at(4)), Next::Renew(record(7, Some("a"))));
 }
 
-/// What one call of one candidate meets.
+/// The conditions of one request of a candidate.
 #[derive(Clone, Debug)]
 struct Call {
     who: usize,
-    /// Milliseconds it waits before it asks.
+    /// Milliseconds before the request is sent.
     pause: u64,
     /// Milliseconds to the API server, and back.
     there: u64,
@@ -85,10 +85,10 @@ fn call() -> impl Strategy<Value = Call> {
     })
 }
 
-/// Milliseconds after which a caller waits no more for an answer.
+/// Timeout of a request, in milliseconds.
 const PATIENCE: u64 = 5_000;
 
-/// What happens at a moment of true time: a request arrives, an answer arrives, a caller asks again.
+/// An event at a point in real time: a request arrives, an answer arrives, or a candidate sends a request.
 #[derive(Debug)]
 enum Event {
     Ask(usize),
@@ -128,7 +128,7 @@ impl World {
         self.queue.insert((at, self.count), event);
     }
 
-    /// Every clock shows something else at the same moment.
+    /// The clocks of the candidates differ.
     fn clock(who: usize, now: u64) -> Moment {
         Duration::from_millis(now + 1_000_000 * who as u64)
     }
@@ -157,7 +157,7 @@ impl World {
                 let election = &mut self.elections[who];
                 if call.gives_up && election.until().is_some() {
                     election.stop();
-                    // The holder stops first, then it says so.
+                    // The holder stops before it releases the lease.
                     if let Some(stored) = &mut self.stored
                         && stored.holder.as_deref() == Some(election.me())
                     {
@@ -167,7 +167,7 @@ impl World {
                     election.unsure();
                 }
                 let next = election.next(Self::clock(who, now));
-                // An answer that comes too late is no answer, though the write may be done: even after the next one was sent.
+                // A late answer counts as lost, although the write may be done, even after the next one was sent.
                 let fails = call.request_lost || call.answer_lost || call.there + call.back > PATIENCE;
                 if fails {
                     self.push(now + PATIENCE, Event::Answer { who, result: None, sent: now });

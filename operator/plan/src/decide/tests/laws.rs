@@ -74,7 +74,7 @@ proptest! {
     fn no_client_is_cut_off(desired in any_desired(), observed in any_observed()) {
         let plan = plan(&desired, &observed, NOW);
         for shard in &observed.shards {
-            // One that nobody asked for any more is for the `StatefulSet` alone.
+            // Pods beyond the current replicas are up to the `StatefulSet`.
             let was_asked_for = shard.ordinal < observed.replicas || observed.replicas == 0;
             if was_asked_for && shard.ordinal >= plan.replicas {
                 prop_assert!(may_go(&desired, shard), "removes {shard:?}");
