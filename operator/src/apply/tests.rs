@@ -157,7 +157,7 @@ async fn refuses_an_object_of_somebody_else() {
     for (owners, said) in [
         (Value::Null, "has no owner"),
         (owner("Deployment", "shop"), "belongs to Deployment shop"),
-        (owner("WsCluster", "prices"), "an earlier WsCluster of this name"),
+        (owner("WsCluster", "prices"), "a deleted WsCluster with the same name"),
     ] {
         let server = Server::start();
         server.edit("services/prices-gateway", |o| {
