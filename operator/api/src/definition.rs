@@ -59,10 +59,15 @@ fn node<'a>(schema: &'a mut Value, path: &str) -> &'a mut Value {
     })
 }
 
-/// Removes `nullable` and unknown formats from every node. Keys of `properties` are field names, not keywords.
+/// Removes `nullable`, unknown formats and line breaks within paragraphs of descriptions from every node. Keys of
+/// `properties` are field names, not keywords.
 fn clean(schema: &mut Value) {
     let Some(keywords) = schema.as_object_mut() else { return };
     keywords.remove("nullable");
+    if let Some(Value::String(description)) = keywords.get_mut("description") {
+        let paragraphs = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+        *description = paragraphs.collect::<Vec<_>>().join("\n\n");
+    }
     if keywords
         .get("format")
         .and_then(Value::as_str)

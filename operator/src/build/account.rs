@@ -22,7 +22,7 @@ pub(super) fn name(cluster: &WsCluster, part: Part) -> String {
     part.template(&cluster.spec).service_account_name.clone().unwrap_or_else(|| names::part(cluster, part))
 }
 
-/// The permissions of gateways: list and watch EndpointSlices. RBAC cannot restrict a watch to a label.
+/// The permissions of gateways: list and watch `EndpointSlices`. RBAC cannot restrict a watch to a label.
 pub(super) fn role(cluster: &WsCluster) -> Role {
     let list = |items: &[&str]| items.iter().map(|&i| i.to_owned()).collect::<Vec<_>>();
     Role {

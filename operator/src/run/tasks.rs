@@ -52,9 +52,9 @@ impl Tasks {
         let leases: Api<Lease> = Api::namespaced(leases, &args.settings.own_namespace);
         let (candidate, until) = Candidate::new(leases, args.lease, me, args.lease_duration.0);
         let client = client::fenced(config, &metrics, until.clone()).map_err(failed)?;
-        let (changed, changes) = mpsc::unbounded_channel();
+        let (report, changes) = mpsc::unbounded_channel();
         let shards = Arc::new(HttpShardClient::default());
-        let health = HealthProber::new(shards, args.health_interval.0, Arc::clone(&metrics), changed);
+        let health = HealthProber::new(shards, args.health_interval.0, Arc::clone(&metrics), report);
         let events = Events::new(client.clone(), Arc::clone(&metrics), name);
         let namespaces = args.settings.namespaces.clone();
         let operator = Operator::new(client.clone(), args.settings, health, events, Arc::clone(&metrics), until);
