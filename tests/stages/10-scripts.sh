@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shell scripts are free of what shellcheck knows to be wrong; the Justfile parses.
+# The shell scripts pass shellcheck, and the Justfile parses.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,16 +1,13 @@
 #!/usr/bin/env bash
-# The chart and the manifests without a cluster: lint, what is rendered in each mode, values that must be refused, what a new
-# version may change, and that what was generated from the chart is up to date.
+# The chart and the manifests without a cluster: lint, the objects rendered in each mode, values that must be refused, what a new
+# version may change, and whether the files generated from the chart are up to date.
+# lane: go
+# needs: build programs
 # apt: zstd
-# limit: 1500
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-go_minor=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p') || true
-if ((${go_minor:-0} < 26)); then
-    echo "skipped: needs Go 1.26 or later, to compile Helm"
-    exit 77
-fi
+tests/go-at-least 26 || exit 77
 
 chart=charts/wscluster passed=0 failed=0
 check() { # WHAT CMD…
@@ -28,7 +25,7 @@ helm() { tests/chart/helm "$@"; }
 helm version --short
 template() { helm template wscluster "${2:-$chart}" --namespace wscluster-system "${@:3}" >"$STAGE_DIR/$1.yaml"; }
 
-# --- It is well formed ---
+# --- Syntax ---
 
 mapfile -t written < <(git ls-files --cached --others --exclude-standard \
     ':(glob)charts/wscluster/*.yaml' ':(glob)manifests/*.yaml' ':!manifests/operator.yaml' kind-config.yaml)
@@ -36,9 +33,9 @@ check "yamllint" yamllint --strict "${written[@]}"
 check "lint" helm lint --strict "$chart"
 check "lint for GKE" helm lint --strict "$chart" --values "$chart/values-gke.yaml"
 
-# --- What is rendered fits together, and is what Kubernetes knows ---
+# --- The rendered objects refer to each other correctly and have only fields of Kubernetes ---
 
-# Kinds of Kubernetes itself against its schemas, unknown fields refused; the definition is judged in stage 20.
+# Validates the built-in kinds against the schemas of Kubernetes, without unknown fields. Stage 20 validates the CRD.
 known() {
     python3 - "$1" >"$1.known" <<'END'
 import sys, yaml
@@ -76,7 +73,7 @@ check "a test that publishes" rendered test --set "$topics" --set cluster.create
     --set 'imagePullSecrets={a,b},cluster.spec.template.shard.imagePullSecrets[0].name=b,cluster.spec.template.gateway.imagePullSecrets[0].name=c'
 check "the manifests" kubernetes-validate -k 1.34 --strict --quiet manifests/{kafka,client,hpa}.yaml
 
-# has NAME TEXT, lacks NAME TEXT: whether it is in what was rendered.
+# has NAME TEXT, lacks NAME TEXT: whether the rendered file NAME contains TEXT.
 has() { grep -qF -- "$2" "$STAGE_DIR/$1.yaml"; }
 lacks() { ! has "$@"; }
 test_has_secrets() {
@@ -84,19 +81,20 @@ test_has_secrets() {
 pod = next(o for o in yaml.safe_load_all(open(sys.argv[1])) if o and o["kind"] == "Pod")["spec"]
 sys.exit([s["name"] for s in pod["imagePullSecrets"]] != ["a", "b", "c"])' "$STAGE_DIR/test.yaml"
 }
-check "no rights everywhere when namespaced" lacks namespaced 'kind: ClusterRoleBinding'
+check "no cluster-wide rights when namespaced" lacks namespaced 'kind: ClusterRoleBinding'
 check "namespaces are passed on" has namespaced '- --namespace=b'
-check "a definition that stays" has default 'helm.sh/resource-policy: keep'
-check "no definition" lacks bare 'kind: CustomResourceDefinition'
+check "the CRD is kept" has default 'helm.sh/resource-policy: keep'
+check "no CRD" lacks bare 'kind: CustomResourceDefinition'
 check "no budget for one replica" lacks bare 'kind: PodDisruptionBudget'
 check "the digest goes before the tag" has pod 'wscluster-operator@sha256:'
 check "a WebSocket may last a day" has gateway 'timeoutSec: 86400'
-check "a key as it was given" has test '"--key=BTC: #1"'
-check "a test whose image can be pulled" test_has_secrets
-check "one default container, that which was asked for" test 1 = "$(grep -c 'kubectl.kubernetes.io/default-container: ' "$STAGE_DIR/pod.yaml")"
+check "a key is passed on unchanged" has test '"--key=BTC: #1"'
+check "the test has the pull secrets of its image" test_has_secrets
+check "one default container, the requested one" test 1 = "$(grep -c 'kubectl.kubernetes.io/default-container: ' "$STAGE_DIR/pod.yaml")"
 check "no test without a channel" lacks default 'helm.sh/hook: test'
 
-# What the notes say to do is done where the operator looks. Helm shows them to who has a cluster: here they are a field of an object.
+# The commands in the notes use a namespace that the operator watches. Helm renders notes only with a cluster, so here a template puts
+# them into a field of an object.
 cp -rL "$chart" "$STAGE_DIR/noted"
 echo '{{ dict "notes" (include "wscluster/templates/NOTES.txt" .) | toYaml }}' >"$STAGE_DIR/noted/templates/notes.yaml"
 notes() { # NAMESPACE ARGUMENT…
@@ -108,7 +106,7 @@ check "the notes" notes wscluster-system
 check "the notes when namespaced" notes a --set 'namespaces={a,b}'
 check "the notes for a namespace" notes b --set 'namespaces={a,b},cluster.namespace=b'
 
-# The operator of this checkout takes the arguments that the chart gives it: an unknown one would end it before it comes to --help.
+# The operator of this checkout accepts the arguments that the chart gives it: an unknown one is an error even with --help.
 takes_arguments() {
     local arguments
     mapfile -t arguments < <(python3 -c 'import sys, yaml
@@ -120,7 +118,7 @@ for mode in default namespaced gateway; do
     check "the operator's arguments, $mode" takes_arguments "$STAGE_DIR/$mode.yaml"
 done
 
-# What the chart makes of cluster.spec, as an API server sees it.
+# The WsCluster that the chart renders from cluster.spec, judged by the code of an API server.
 one() {
     python3 -c 'import sys, yaml
 yaml.safe_dump(next(o for o in yaml.safe_load_all(open(sys.argv[1])) if o and o["kind"] == "WsCluster"), sys.stdout)' "$1" >"$1.cluster"
@@ -129,12 +127,12 @@ yaml.safe_dump(next(o for o in yaml.safe_load_all(open(sys.argv[1])) if o and o[
 check "the WsCluster of values-gke.yaml" one "$STAGE_DIR/gateway.yaml"
 check "the WsCluster of an Ingress" one "$STAGE_DIR/ingress.yaml"
 
-# --- Values that are refused, and what is said ---
+# --- Values that are refused, with an error that names them ---
 
 refused() { # PATTERN ARGUMENT…
     local answer
     ! answer=$(helm template wscluster "$chart" "${@:2}" 2>&1) || { echo "accepted" && return 1; }
-    grep -qE -- "$1" <<<"$answer" || { echo "the answer does not say $1: $answer" && return 1; }
+    grep -qE -- "$1" <<<"$answer" || { echo "the error does not match $1: $answer" && return 1; }
 }
 while read -r pattern arguments; do
     read -ra words <<<"$arguments"
@@ -179,7 +177,7 @@ test\.publish\.brokers.is.empty --set test.channel=c,test.publish.enabled=true
 test\.publish\.topic.is.empty --set test.channel=c,test.publish.enabled=true,test.publish.brokers={k:9092}
 END
 
-# Every key of values.yaml is in the schema and the other way round, and each says what it is.
+# values.yaml and its schema have the same keys, and each key has a description.
 check "schema and values have the same keys" python3 - <<'END'
 import json, sys, yaml
 schema = json.load(open("charts/wscluster/values.schema.json"))
@@ -208,11 +206,11 @@ sed -i 's/^version: .*/version: 9.9.9+build.1/; s/^appVersion: .*/appVersion: 9.
 template newer "$STAGE_DIR/newer"
 template image "$chart" --set image.tag=newer
 same() { diff <(grep -vE "$3" "$STAGE_DIR/$1.yaml") <(grep -vE "$3" "$STAGE_DIR/$2.yaml"); }
-check "a version that is no label" python3 tests/chart/check.py "$STAGE_DIR/newer.yaml"
-check "a new version of the chart changes labels only, and of no pod" same default newer '^    (helm\.sh/chart|app\.kubernetes\.io/version): '
-check "a new image of the operator leaves what it is told of shards" same default image '^          image: '
+check "a version that is not a valid label value" python3 tests/chart/check.py "$STAGE_DIR/newer.yaml"
+check "a new version of the chart changes only labels, and none of a pod" same default newer '^    (helm\.sh/chart|app\.kubernetes\.io/version): '
+check "a new image of the operator changes none of its arguments" same default image '^          image: '
 
-# --- What docs/kubernetes.md speaks of exists ---
+# --- Names in docs/kubernetes.md exist ---
 
 # Reasons such as `NameTaken` and kinds such as `WsCluster`.
 reasons() {
@@ -221,14 +219,14 @@ reasons() {
     for reason in $(grep -oE '`[A-Z][a-z]+([A-Z][a-z]+)+`' docs/kubernetes.md | tr -d '`' | sort -u); do
         grep -rqE "\"$reason\"|(struct|enum) $reason\b" operator/ || grep -rqw "kind: $reason" charts/ manifests/ || missing+=("$reason")
     done
-    ((${#missing[@]} == 0)) || { echo "in docs/kubernetes.md and nowhere else: ${missing[*]}" && return 1; }
+    ((${#missing[@]} == 0)) || { echo "only in docs/kubernetes.md: ${missing[*]}" && return 1; }
 }
-check "docs/kubernetes.md names what there is" reasons
+check "docs/kubernetes.md names only reasons and kinds that exist" reasons
 
-# --- What was generated ---
+# --- Generated files ---
 
 check "manifests/operator.yaml and the rights in docs/kubernetes.md" tests/chart/render --check
-check "manifests/operator.yaml, looked at" python3 tests/chart/check.py manifests/operator.yaml
+check "the objects of manifests/operator.yaml refer to each other" python3 tests/chart/check.py manifests/operator.yaml
 cp manifests/operator.yaml "$STAGE_DIR/operator.yaml"
 check "manifests/operator.yaml has only fields of Kubernetes" known "$STAGE_DIR/operator.yaml"
 

@@ -1,20 +1,15 @@
 #!/usr/bin/env bash
-# kind reads kind-config.yaml: its own strict decoder and validation, which come before it needs Docker.
+# kind accepts kind-config.yaml. It decodes and validates the file strictly before it needs Docker.
+# lane: go
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-kind_version=v0.33.0
-go_minor=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p') || true
-if ((${go_minor:-0} < 24)); then
-    echo "skipped: needs Go 1.24 or later"
-    exit 77
-fi
-kind=${XDG_CACHE_HOME:-$HOME/.cache}/wscluster/kind-$kind_version/kind
-[[ -x $kind ]] || GOBIN=$(dirname "$kind") go install "sigs.k8s.io/kind@$kind_version"
+tests/go-at-least 24 || exit 77
+kind=$(tests/kind/build)
 
 # Answers what kind asks before it reads the configuration, and refuses the first thing that kind then does.
 mkdir "$STAGE_DIR/bin"
-cat >"$STAGE_DIR/bin/docker" <<'EOF'
+cat >"$STAGE_DIR/bin/docker" <<'END'
 #!/bin/sh
 case $1 in
     -v | --version | version) echo "Docker version 28.0.0, build none" ;;
@@ -22,7 +17,7 @@ case $1 in
     ps) ;;
     *) echo "the configuration was accepted" >&2 && exit 99 ;;
 esac
-EOF
+END
 chmod +x "$STAGE_DIR/bin/docker"
 
 create() {

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The main job with nothing of ours at either end: kcat publishes, Python's websockets receives, behind the gateway and
-# straight at every shard of one local run. Then `publish` and `verify` on the same run, and an end that leaves no process.
+# A `wscluster local` run with independent programs at both ends: kcat publishes, Python's websockets receives, through the gateway
+# and from each shard directly. Then `publish` and `verify` on the same run; Ctrl-C leaves no process.
+# lane: wait
+# needs: build
 # apt: kcat jq
 # limit: 300
 set -euo pipefail
@@ -44,10 +46,10 @@ subscribe() {
         sleep 0.1
     done
     cat "$STAGE_DIR/clients"
-    fail "the clients are not subscribed"
+    fail "the clients did not subscribe"
 }
 received() {
-    wait "$clients" || { cat "$STAGE_DIR/clients" && fail "$1: the clients did not get what was published"; }
+    wait "$clients" || { cat "$STAGE_DIR/clients" && fail "$1: the clients did not receive all records"; }
     grep -v '^subscribed$' "$STAGE_DIR/clients"
     passed=$((passed + 1))
 }

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# RFC 6455 as the Autobahn test suite reads it, against /echo of a shard: every case must pass in the strict sense.
-# Left out: 12.* and 13.*, permessage-deflate (RFC 7692), which the shard does not offer.
+# The Autobahn test suite for RFC 6455 against /echo of a shard: every case must pass strictly.
+# Cases 12.* and 13.* are left out: permessage-deflate (RFC 7692), which the shard does not offer.
+# lane: wait
+# needs: build
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,7 +18,7 @@ done
 [[ -n $address ]] || { cat "$STAGE_DIR/log" && exit 1; }
 
 kosoku -p 4 -x '12.*' -x '13.*' -o "$STAGE_DIR/report" "$address/echo"
-# kosoku is content with "NON-STRICT"; 6.4.* are about failing bad UTF-8 at once.
+# kosoku accepts "NON-STRICT", which in 6.4.* means that invalid UTF-8 was not refused at once.
 results=$(grep -E '"behavior(Close)?":' "$STAGE_DIR/report/index.json")
 bad=$(grep -cvE '"(OK|INFORMATIONAL)"' <<<"$results") || true
 cases=$(grep -c '"behavior":' <<<"$results")
@@ -25,6 +27,6 @@ if ((bad > 0)); then
     grep -E -B 1 -A 4 '"behavior(Close)?": "(NON-STRICT|FAILED|UNIMPLEMENTED|WRONG CODE|UNCLEAN)"' "$STAGE_DIR/report/index.json"
 fi
 kill "$shard"
-wait "$shard" || { echo "the shard did not end well:" && cat "$STAGE_DIR/log" && exit 1; }
+wait "$shard" || { echo "the shard ended with an error:" && cat "$STAGE_DIR/log" && exit 1; }
 echo "$((cases - bad)) passed, $bad failed"
 ((bad == 0))

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Real Kafka: every delivery audited while a broker is restarted and one is killed; login and TLS, and what is said when they fail.
+# Real Kafka: every delivery is audited while a broker restarts and another is killed. Then logins and TLS, and the errors of those
+# that fail.
+# lane: wait
+# needs: build jars
 # apt: kcat openjdk-17-jre-headless maven openssl procps util-linux curl
 # limit: 600
 # shellcheck disable=SC2329 # `check` and `within` invoke functions by name
@@ -11,7 +14,7 @@ if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
     exit 77
 fi
 if [[ -z ${KAFKA_RIG:-} ]]; then
-    # Inside, this script runs again, with brokers; whatever ends this one ends them.
+    # Runs this script again, with brokers. They end with it, however it ends.
     exec tests/kafka/run --brokers 3 --secure bash "$0"
 fi
 
@@ -53,7 +56,7 @@ spec:
   template: { shard: { workers: 1 }, gateway: { workers: 1 } }
 EOF
 }
-# start NAME FILE: runs it in the background, sets $pid and $url.
+# start NAME FILE: a local run in the background; sets $pid and $url.
 start() {
     "$WSCLUSTER" local -f "$2" --port 0 --admin-port 0 --output json --grace 1s >"$STAGE_DIR/$1.json" 2>"$STAGE_DIR/$1.log" &
     pid=$!
@@ -64,7 +67,7 @@ start() {
 field() { sed -n "1s/.*[{,]\"$1\":\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
 stop() { kill "$pid" && wait "$pid"; }
 pids=()
-# Those that were stopped are gone by then, which is no failure.
+# Some of them have ended by then.
 trap 'kill "${pids[@]}" 2>/dev/null || true; wait || true' EXIT
 
 tests/kafka/tool topics --create --topic real.trades --partitions 3 >/dev/null
@@ -76,9 +79,9 @@ start plain "$STAGE_DIR/plain.yaml"
 
 last_has() { timeout 10 "$WSCLUSTER" tail --url "$url" A.trade --latest --count 1 --output json 2>/dev/null | grep "$1" >/dev/null; }
 echo 'A:{"from":"kcat"}' | kcat -P -b "$KAFKA_BROKERS" -t real.trades -K:
-check "what kcat writes reaches a client" within 30 last_has kcat
+check "a record from kcat reaches a client" within 30 last_has kcat
 "$WSCLUSTER" publish --brokers "$KAFKA_BROKERS" real.trades --key A '{"from":"publish"}' >/dev/null
-check "what publish writes reaches a client" within 30 last_has publish
+check "a record from publish reaches a client" within 30 last_has publish
 
 "$WSCLUSTER" load "$url" -c 100 -r 100 --channels 'K{0..9}.trade' --kafka "$KAFKA_BROKERS" --topic real.trades --publish-rate 100 \
     --hold 45s --tail 3s --retry 100 --output json --progress json --fail-on 'failed>0,audit.lost>0,audit.declared_lost>0' \
@@ -88,16 +91,16 @@ load=$!
 check "clients are connected" within 30 grep -q holding "$STAGE_DIR/load.log"
 check "a broker restarts" tests/kafka/broker 1 restart
 check "a broker is killed" tests/kafka/broker 2 kill
-check "a killed broker comes back" tests/kafka/broker 2 start
+check "the killed broker starts again" tests/kafka/broker 2 start
 audited() { wait "$load" || { tail -n 3 "$STAGE_DIR/load.log" "$STAGE_DIR/load.json" && return 1; }; }
-check "nothing was lost, doubled or reordered meanwhile" audited
+check "no delivery was lost, duplicated or reordered meanwhile" audited
 stop
 
 # --- Login and encryption ---
 
 first() { echo "\"${1%%,*}\""; }
 health() { curl -sS --max-time 5 "http://$1/health"; }
-# secure NAME BROKERS SECURITY: a record must pass.
+# secure NAME BROKERS SECURITY: records must reach clients.
 secure() {
     manifest "$STAGE_DIR/$1.yaml" "$(first "$2")" "$3"
     start "$1" "$STAGE_DIR/$1.yaml" || return 1
@@ -105,7 +108,7 @@ secure() {
         --hold 2s --output json -q --fail-on 'failed>0,audit.lost>0,audit.expected<100' >/dev/null || return 1
     stop
 }
-# refused NAME BROKERS SECURITY WORD: /health must say WORD, the log as well, and not over and over.
+# refused NAME BROKERS SECURITY PATTERN: /health must match PATTERN, and one to three lines of the log.
 refused() {
     manifest "$STAGE_DIR/$1.yaml" "$(first "$2")" "$3"
     timeout 60 "$WSCLUSTER" shard -f "$STAGE_DIR/$1.yaml" --name real-0 --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
@@ -130,9 +133,9 @@ done
 check "a client certificate is accepted" secure mtls "$KAFKA_TLS_BROKERS" \
     "{ tls: { ca: { file: $KAFKA_CA }, certificate: { file: $KAFKA_CLIENT_CERT }, key: { file: $KAFKA_CLIENT_KEY } } }"
 check "a wrong password is named" refused password "$KAFKA_SASL_BROKERS" "$(sasl SCRAM-SHA-256 "$KAFKA_USER" WRONG)" 'authentication'
-check "a user without rights is told which" refused rights "$KAFKA_SASL_BROKERS" "$(sasl SCRAM-SHA-256 blind KAFKA_PASSWORD)" 'no right|authoriz'
+check "the missing right of a user is named" refused rights "$KAFKA_SASL_BROKERS" "$(sasl SCRAM-SHA-256 blind KAFKA_PASSWORD)" 'no right|authoriz'
 check "an expired certificate is named" refused expired "$KAFKA_EXPIRED_BROKERS" "{ tls: { ca: { file: $KAFKA_CA } } }" 'out of date|expired'
-check "a certificate of a stranger is named" refused stranger "$KAFKA_SASL_BROKERS" \
+check "a certificate of an unknown authority is named" refused stranger "$KAFKA_SASL_BROKERS" \
     "{ tls: {}, sasl: { mechanism: PLAIN, username: $KAFKA_USER, password: { env: KAFKA_PASSWORD } } }" 'certificate'
 
 echo "$passed passed, $failed failed"

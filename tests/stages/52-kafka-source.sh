@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The source against a real Kafka (server/kafka/src/tests/broker.rs): history by time, partitions that are added, topics that are
-# recreated (for the tester's audit too), retention that overtakes, transactions, codecs, logins and refused logins.
-# apt: default-jdk-headless maven openssl
+# The Kafka source against real brokers (server/kafka/src/tests/broker.rs): history by time, partitions that are added, topics that are
+# recreated (for the tester's audit too), retention that overtakes the reader, transactions, codecs, accepted and refused logins.
+# lane: wait
+# needs: build jars
+# apt: openjdk-17-jre-headless maven openssl
 # limit: 900
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# The delivery audit in its short form: brokers, a shard, a gateway and the link to Kafka break under load; nothing is lost.
+# The short delivery audit: brokers, a shard, a gateway and the link to Kafka fail under load; no delivery is lost.
+# lane: wait
+# needs: build jars
 # apt: openjdk-17-jre-headless maven openssl procps util-linux iproute2 iptables
 # limit: 400
 set -euo pipefail

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Clients that keep their positions and come back, with every delivery compared with the topic, while something
-# happens to what serves them. Sourced after cluster.sh.
+# Clients that keep their positions and reconnect, while a change or an accident happens to the servers. Every delivery is compared
+# with the topic. Sourced after cluster.sh.
 
-# load NAME ARGUMENT…: `wscluster load` in a pod; all that it says is followed in $scratch/NAME.
+# load NAME ARGUMENT…: `wscluster load` in a pod; its output goes to $scratch/NAME.
 load() {
     local name=$1
     shift
@@ -11,7 +11,7 @@ load() {
     follow "$name" &
     children+=("$!")
 }
-# Until the result is there; an API server that goes away cuts the stream, and the next one begins with the first line.
+# Until the result is there. When the API server stops, the stream ends; the next one begins again with the first line.
 follow() {
     local part=0
     until result "$1"; do
@@ -23,14 +23,14 @@ follow() {
     done >/dev/null 2>&1
 }
 
-# The last second's line, and the result at the end.
+# The line of the last second, and the result at the end.
 progress() { grep '"phase":' "$scratch/$1" | tail -n 1; }
 result() { grep '"latency_ms":' "$scratch/$1"; }
-# live NAME CLIENTS: so many are connected, each for its settle time (1 s) at least.
+# live NAME CLIENTS: whether that many are connected, each for at least its settle time (1 s).
 live() { (($(progress "$1" | jq '.clients | .settled - .dropped') >= $2)); }
 lost_some() { (($(progress "$1" | jq '.clients.dropped') > 0)); }
 
-# audience NAME CLUSTER CLIENTS [ARGUMENT…]: audited clients of a WsCluster, connected when this returns.
+# audience NAME CLUSTER CLIENTS [ARGUMENT…]: connects audited clients to a WsCluster.
 audience() {
     local name=$1 cluster=$2 clients=$3
     shift 3
@@ -40,7 +40,7 @@ audience() {
     slots_watch "$cluster"
 }
 
-# slots_watch CLUSTER: every gateway is asked twice a second for the shards it knows; one line a shard and answer.
+# slots_watch CLUSTER: asks every gateway twice a second for its shards; writes one line for each shard of an answer.
 slots_watch() {
     local base
     if [[ -z ${proxy:-} ]]; then
@@ -59,10 +59,10 @@ slots_watch() {
     watcher=$!
     children+=("$watcher")
 }
-# Of all those answers, the ones in which a shard held more than it may.
+# overfull: the number of those lines with a shard over its capacity.
 overfull() { awk '$2 > $3 { n++ } END { print NR ? n + 0 : "not seen" }' "$scratch/slots"; }
 
-# leave NAME: the clients go, and the result is there.
+# leave NAME: ends the clients and waits for their result.
 leave() {
     [[ -z ${watcher:-} ]] || kill "$watcher"
     watcher=
@@ -70,23 +70,23 @@ leave() {
     wait_for 90 "the result of $1" result "$1"
 }
 
-# peak NAME [SECONDS]: most connections that were lost in a second, in any second (or SECONDS) of the run.
+# peak NAME [SECONDS]: the highest rate of lost connections a second, over any one second (or SECONDS) of the run.
 peak() {
     grep '"phase":' "$scratch/$1" | jq -s --argjson seconds "${2:-1}" '[., .[$seconds:]] | transpose | map(select(.[1]) |
         (.[1].clients.dropped - .[0].clients.dropped) / (.[1].seconds - .[0].seconds)) | max // 0 | round'
 }
 
-# row NAME WHAT EVICT_RATE SECONDS: what became of the clients, into the table, if one is wanted.
+# row NAME WHAT EVICT_RATE SECONDS: reports the result of the clients.
 row() {
     local line
     line=$(result "$1" | jq -r --arg what "$2" --arg peak "$(peak "$1")" --arg rate "$3" --arg over "$(overfull)" --arg took "$4" '
         [$what, .planned, .reconnected, "\($peak) / \($rate)", .failed_attempts, .audit.lost + .audit.declared_lost + .audit.mismatched,
             .audit.duplicated + .audit.reordered, $over, "\($took) s"] | "| \(join(" | ")) |"')
-    report rows.md "$line"
+    report rows "$line"
 }
 
-# unharmed NAME [FAILED_ATTEMPTS]: nobody was given up, nothing lost, doubled, reordered or left unrecovered; no more
-# attempts failed than allowed (0); no shard was ever over its capacity.
+# unharmed NAME [FAILED_ATTEMPTS]: all clients came back; no delivery was lost, duplicated, reordered or not recovered; no more
+# handshakes failed than allowed (0); no shard was ever over its capacity.
 unharmed() {
     result "$1" | jq -e --argjson attempts "${2:-0}" '.failed == 0 and .failed_attempts <= $attempts and .connected >= .planned and
         .audit.basis == "topic" and .audit.expected > 0 and
@@ -95,15 +95,15 @@ unharmed() {
     same 0 "$(overfull)" "answers that show a shard over its capacity"
 }
 
-# gentle NAME EVICT_RATE: connections were never lost at more than 1.2 times the rate. Over three seconds, since the tester too may
-# be late on a busy machine, and then finds in one second what two have brought.
+# gentle NAME EVICT_RATE: connections were never lost at more than 1.2 times the rate. The rate is judged over three seconds: on a busy
+# machine the tester may be late and count the losses of two seconds in one.
 gentle() {
     local peak
     peak=$(peak "$1" 3)
     ((peak * 10 <= $2 * 12)) || fail "$peak connections a second were lost, more than 1.2 × $2"
 }
 
-# through CAUSE CLUSTER CLIENTS COMMAND…: audited clients, COMMAND that returns when the change is over, the verdict.
+# through CAUSE CLUSTER CLIENTS COMMAND…: runs COMMAND, which returns when the change is over, under audited clients, and judges them.
 through() {
     local cause=$1 cluster=$2 clients=$3 name begin took
     shift 3
@@ -118,3 +118,19 @@ through() {
     unharmed "$name" "${attempts:-0}"
 }
 audiences=0
+
+# rollout_with COMMAND…: rolls the shards of prices and runs COMMAND once the first one is new.
+round=0
+rollout_with() {
+    local before
+    before=$(uids prices shard)
+    edit prices "{\"template\": {\"shard\": {\"annotations\": {\"example.com/round\": \"$((++round))\"}}}}"
+    first_new() {
+        local old
+        old=$(old prices shard "$before") && [[ $old != "$before" ]]
+    }
+    wait_for 60 "the first new shard" first_new
+    "$@"
+    wait_for 180 "new shards" all_new prices shard "$before"
+    settled prices 120
+}

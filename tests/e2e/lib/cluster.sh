@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The operator, a Kafka and a WsCluster for a test. Sourced after lib.sh. Operator and Kafka are installed once and
-# shared by all tests, each of which has a topic of its own.
+# The operator, Kafka and a WsCluster for a test. Sourced after lib.sh. All tests share one operator and, unless they call own_kafka,
+# one Kafka, where each has a topic of its own.
 
 system=wscluster-system
 kafka_namespace=e2e-kafka
@@ -8,7 +8,7 @@ kafka=kafka.$kafka_namespace.svc:9092
 # The topic and the default name of the cluster under test.
 topic=$namespace
 
-# with_images MANIFEST: with the images under test in place of those it names.
+# with_images MANIFEST: prints it with the images under test.
 with_images() {
     sed -E "s#^( *image: )[\"']?[^ \"']*wscluster-operator[:@][^ \"']*[\"']?\$#\\1$WSCLUSTER_OPERATOR_IMAGE#
         s#^( *image: )[\"']?[^ \"']*wscluster[:@][^ \"']*[\"']?\$#\\1$WSCLUSTER_IMAGE#
@@ -17,23 +17,37 @@ with_images() {
 
 operator_pods() { kubectl --namespace $system get pods -l app.kubernetes.io/name=wscluster-operator "$@"; }
 
-# operator: installed and serving, with the replicas that its manifest says.
+# operator: installs it, unless tests/e2e/run has for tests that run side by side, and waits for all its replicas.
 operator() {
+    [[ -z ${WSCLUSTER_E2E_PREPARED:-} ]] || return 0
     with_images manifests/operator.yaml | kubectl apply --server-side --force-conflicts -f crds/ -f - >/dev/null
     wait_for 30 "the established definition" \
         kubectl wait --for=condition=Established crd/wsclusters.wscluster.dev --timeout=1s
     kubectl --namespace $system rollout status deployment/wscluster-operator --timeout=60s
 }
 
-kafka() {
-    kubectl create namespace $kafka_namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-    kubectl --namespace $kafka_namespace apply -f "$WSCLUSTER_KAFKA_MANIFEST" >/dev/null
-    kubectl --namespace $kafka_namespace rollout status statefulset/kafka --timeout=180s
-    kubectl --namespace $kafka_namespace exec kafka-0 -- /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 \
-        --create --if-not-exists --topic "$topic" --partitions 3 >/dev/null
+# own_kafka: from here on the test uses a Kafka in its own namespace, which it may disturb.
+own_kafka() {
+    kafka_namespace=$namespace
+    kafka=kafka.$kafka_namespace.svc:9092
 }
 
-# pod NAME ARGUMENT…: runs wscluster once in a pod.
+# broker: installs Kafka, unless tests/e2e/run has, and waits for it.
+broker() {
+    [[ -z ${WSCLUSTER_E2E_PREPARED:-} || $kafka_namespace == "$namespace" ]] || return 0
+    kubectl create namespace "$kafka_namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    kubectl --namespace "$kafka_namespace" apply -f "$WSCLUSTER_KAFKA_MANIFEST" >/dev/null
+    kubectl --namespace "$kafka_namespace" rollout status statefulset/kafka --timeout=180s
+}
+
+# kafka: a broker with the topic of this test. The pod's memory is enough for one command at a time beside the broker.
+kafka() {
+    broker
+    flock "${WSCLUSTER_E2E_LOCK:-$scratch/lock}" kubectl --namespace "$kafka_namespace" exec kafka-0 -- \
+        /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 --create --if-not-exists --topic "$topic" --partitions 3 >/dev/null
+}
+
+# pod NAME ARGUMENT…: a pod that runs wscluster once.
 pod() {
     k apply -f - >/dev/null <<END
 apiVersion: v1
@@ -86,14 +100,14 @@ condition() {
         '.status.conditions[]? | select(.type == $type) | "\(.status) \(.reason): \(.message)"'
 }
 
-# says NAME TYPE REGEX: whether a condition reads so and speaks of the present spec.
+# says NAME TYPE REGEX: whether a condition matches and is about the current spec.
 says() {
     k get wsc "$1" -o json | jq -e --arg type "$2" --arg pattern "$3" '.metadata.generation as $now |
         .status.conditions[]? | select(.type == $type and .observedGeneration == $now) |
         "\(.status) \(.reason): \(.message)" | test($pattern; "i")' >/dev/null
 }
 
-# ready NAME [SECONDS]: until the operator says that all is as the spec wants it.
+# ready NAME [SECONDS]: waits for the condition Ready.
 ready() {
     k wait --for=condition=Ready "wsc/$1" --timeout="${2:-90}s" >/dev/null || {
         k get wsc "$1" -o yaml
@@ -101,14 +115,14 @@ ready() {
     }
 }
 
-# settled NAME [SECONDS]: ready, and nothing is in motion any more.
+# settled NAME [SECONDS]: waits until it is ready and no change is in progress.
 settled() {
     local end=$((SECONDS + ${2:-90}))
     ready "$1" "${2:-90}"
-    wait_for $((end > SECONDS ? end - SECONDS : 1)) "an end of the change of wsc/$1" says "$1" Progressing '^False'
+    wait_for $((end > SECONDS ? end - SECONDS : 1)) "the end of the change of wsc/$1" says "$1" Progressing '^False'
 }
 
-# reachable NAME: until the Service of its gateways leads a client to one, which kube-proxy sees to a moment after they are ready.
+# reachable NAME: waits until its Service leads to a gateway: kube-proxy needs a moment after the pods are ready.
 reachable() {
     pod "$1-first" load "ws://$1-gateway.$namespace.svc:8080/ws" --connections 1 --hold 0s --retry 100 --retry-max 1s
     wait_for 60 "a first client of wsc/$1" phase_of "$1-first" 'Succeeded|Failed'
@@ -116,7 +130,7 @@ reachable() {
     k delete pod "$1-first" --wait=false >/dev/null
 }
 
-# serving [JSON]: operator, Kafka and the WsCluster prices, with JSON merged into its spec, all at rest.
+# serving [JSON]: operator, Kafka and the WsCluster prices, with JSON merged into its spec; waits until all are at rest.
 serving() {
     operator
     kafka
@@ -130,7 +144,7 @@ pod_of() { pods "$1" "$2" -o name | sed -n "1s#.*/##p"; }
 uid_of() { k get pod "$1" -o jsonpath='{.metadata.uid}' 2>/dev/null || true; }
 # uids NAME PART: of its pods, sorted.
 uids() { pods "$1" "$2" -o jsonpath='{range .items[*]}{.metadata.uid}{"\n"}{end}' | sort; }
-# old NAME PART UIDS: those of them that are still there; all_new: none is. Both fail where the API server does not answer.
+# old NAME PART UIDS: those of UIDS that still exist; all_new: whether none does. Both fail without an API server.
 old() {
     local now
     now=$(uids "$1" "$2") && comm -12 <(echo "$3") <(echo "$now")
@@ -141,16 +155,16 @@ all_new() {
 }
 replaced() { local now && now=$(uid_of "$1") && [[ -n $now && $now != "$2" ]]; }
 
-# events NAME: those of a WsCluster, "Reason: message", oldest first.
+# events NAME: the events of a WsCluster, "Reason: message", oldest first.
 events() {
     k get events --field-selector "involvedObject.kind=WsCluster,involvedObject.name=$1" -o json |
         jq -r '.items | sort_by(.lastTimestamp // .eventTime)[] | "\(.reason): \(.message // .note)"'
 }
 told() { events "$1" | grep -iE "$2" >/dev/null; }
 
-# skip WHY: this cluster cannot show it.
+# skip WHY: ends the test, which this cluster cannot run.
 skip() { echo "skipped: $*" && exit 77; }
 need_rig() { [[ -n ${WSCLUSTER_RIG:-} ]] || skip "$1 needs the node of tests/cluster"; }
 
-# signal SIGNAL POD: to the processes of a pod; on the rig only.
+# signal SIGNAL POD: sends it to the processes of a pod; only on a node of tests/cluster.
 signal() { tests/cluster/signal "$1" "$namespace" "$2"; }

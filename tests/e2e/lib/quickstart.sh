@@ -1,17 +1,17 @@
 # shellcheck shell=bash
 # The quickstart of README.md. Sourced after cluster.sh.
 
-# nothing_of_ours: the cluster has neither operator nor definition.
+# nothing_of_ours: removes operator and definition from the cluster.
 nothing_of_ours() {
     in_use() { kubectl get wsclusters.wscluster.dev --all-namespaces -o jsonpath='{range .items[*]}{.metadata.namespace}{"\n"}{end}' 2>/dev/null; }
-    if in_use | grep -v ^e2e- >/dev/null; then skip "there are WsClusters, and this test removes their definition"; fi
-    # Those of earlier tests go with their namespaces.
+    if in_use | grep -v ^e2e- >/dev/null; then skip "there are WsClusters, and this test would remove their definition"; fi
+    # Those of earlier tests end with their namespaces.
     unused() { [[ -z $(in_use) ]]; }
     wait_for 120 "the end of the WsClusters of other tests" unused
     with_images manifests/operator.yaml | kubectl delete --ignore-not-found --wait -f crds/ -f - >/dev/null
 }
 
-# first_message HOW INSTALL: by README.md's steps, INSTALL being the one that brings the operator; in less than two minutes.
+# first_message HOW INSTALL: the steps of README.md, with INSTALL for the operator, take less than two minutes.
 first_message() {
     local begin=$EPOCHREALTIME took
     "$2"
@@ -24,7 +24,7 @@ first_message() {
     received() { k logs client | grep 64000 >/dev/null; }
     wait_for 60 "the message at the client" received
     took=$(since "$begin" 1)
-    report figures.md "From an empty cluster (images on the node) to the first message at a client, by $1: $took s"
+    report figures "From an empty cluster (images on the node) to the first message at a client, by $1: $took s"
     k get wsc
     k logs client
     awk -v took="$took" 'BEGIN { exit !(took < 120) }' || fail "the first message took $took s"

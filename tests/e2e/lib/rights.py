@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """rights.py RULES.json AUDIT.log ACCOUNTS [HEIRS]: compares what service accounts may do with what they did.
 
-RULES.json lists all (cluster) roles and bindings, AUDIT.log is the API server's, ACCOUNTS is a regular expression for
-NAMESPACE:NAME; all that match are taken together. HEIRS are those to whom ACCOUNTS give rights, which takes holding
-them. Prints one line a right. Exit code 1 when a call was refused since the rules are there, when a right was neither used
-nor given on, or when no call was seen at all. An apply that makes an object needs the right to create it and counts as a patch.
+RULES.json lists all (cluster) roles and bindings, AUDIT.log is that of the API server, ACCOUNTS is a regular expression for
+NAMESPACE:NAME; all accounts that match are taken together. HEIRS are accounts to which ACCOUNTS grant rights: one can only grant
+rights that one holds. Prints one line for each right. Exit code 1 when a call was refused since the rules exist, when a right was
+neither used nor granted, or when the log has no call at all. An apply that creates an object needs the right to create it and is
+logged as a patch.
 """
 
 import json

@@ -1,10 +1,12 @@
 # shellcheck shell=bash
-# Without an operator the data plane heals itself: a shard and a gateway that are killed come back, and clients go on with
-# nothing lost. An operator that is itself replaced, or dies at random points, does not stop the change that it is at.
+# Without an operator the data plane heals itself: a shard and a gateway that are killed come back, and clients lose nothing.
+# A change in progress completes even if its operator is replaced, or killed at random moments.
+# group: alone
+# takes: 110
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
-trap 'operator >/dev/null; at_end' EXIT # whatever happens, the next test finds one
+trap 'operator >/dev/null; at_end' EXIT # later tests need it
 serving
 
 nobody() { [[ -z $(operator_pods -o name) ]]; }
@@ -19,11 +21,11 @@ without_operator() {
         [[ $(k get statefulset prices -o jsonpath='{.status.readyReplicas}') == 3 &&
             $(k get deployment prices-gateway -o jsonpath='{.status.readyReplicas}') == 2 ]]
     }
-    # Until then the status may still be that of before.
+    # Before that, the status may still be the old one.
     wait_for 30 "lost connections" lost_some "$name"
     wait_for 60 "three shards and two gateways" whole
 }
-# Those whose gateway is gone may meet its address once more before kube-proxy knows.
+# A client whose gateway is gone may try its address once more before kube-proxy removes it.
 attempts=60 through "operator away; a shard and a gateway killed" prices 300 without_operator
 operator
 

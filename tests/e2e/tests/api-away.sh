@@ -1,32 +1,42 @@
 # shellcheck shell=bash
-# The API server is stopped for a minute: clients notice nothing, new ones are served, and afterwards the operator and the
-# gateways go on where they were.
+# The API server stops during a rollout, which completes after it; then for a minute: clients notice nothing, new ones are served,
+# and afterwards the operator and the gateways continue.
+# group: alone
+# takes: 190
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
 need_rig "stopping the API server"
-serving
+serving '{"drain": {"evictRate": 100}}'
 
-answers() { kubectl --request-timeout=2s get --raw /readyz; }
 trap 'tests/cluster/component start kube-apiserver; at_end' EXIT
-# Clients leave and come all the time; nothing can be asked meanwhile, so they end by themselves.
+answers() { kubectl --request-timeout=2s get --raw /readyz; }
+away_for() { # SECONDS
+    tests/cluster/component stop kube-apiserver
+    sleep "$1"
+    tests/cluster/component start kube-apiserver
+    wait_for 60 "an API server" answers
+}
+away_during_rollout() { away_for 15; }
+through "API server away for 15 s during a rollout" prices 300 rollout_with away_during_rollout
+# What is part of Kubernetes may take more than a minute to recover, which is not under test.
+tests/cluster/refresh
+settled prices
+
+# Clients connect and leave all the time. Without an API server they cannot be stopped, so they end by themselves.
 load clients "ws://prices-gateway.$namespace.svc:8080/ws" --connections 200 --rate 200 --churn 10 --hold 75s \
     --channels 'K{0..9}.trade' --kafka "$kafka" --topic "$topic" --publish-rate 50 --retry 100
 wait_for 60 "200 clients" live clients 200
 restarts=$(k get pods -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}')
-tests/cluster/component stop kube-apiserver
-sleep 60
-tests/cluster/component start kube-apiserver
-wait_for 60 "an API server" answers
-# What is Kubernetes' own takes up to a minute and more to come back, which is not under test.
+away_for 60
 tests/cluster/refresh
 
-# Both resume: the operator carries an edit out, the gateways learn of a shard that is new.
+# The operator carries out an edit, and the gateways find the new shard.
 edit prices '{"shards": 4}'
 settled prices 90
 wait_for 60 "the clients' end" phase_of clients 'Succeeded|Failed'
 k logs clients >"$scratch/clients"
-echo 'nobody 0 0' >"$scratch/slots" # nobody could be asked
+echo 'nobody 0 0' >"$scratch/slots" # there was no API server to ask the gateways through
 row clients "API server away for 60 s" "-" 60
 unharmed clients
 same "$restarts 0" "$(k get pods -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}')" "restarts of all pods"

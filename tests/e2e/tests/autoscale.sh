@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Shards follow the connections: by spec.autoscale, with spec.rebalance for the shard that comes, and by a HorizontalPodAutoscaler
-# through the scale subresource. Whoever stays while others come and go loses no message.
+# The number of shards follows the connections: by spec.autoscale, with spec.rebalance for a new shard, and by a HorizontalPodAutoscaler
+# through the scale subresource. Clients that stay while others connect and leave lose no message.
+# takes: 130
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
@@ -29,7 +30,7 @@ guests_come_and_go() {
 through "autoscaling 2→3→2, with rebalancing" prices 150 guests_come_and_go
 gentle clients-1 50
 
-# Somebody else's hand on the scale subresource, the HPA controller's own: no metric is needed to be within its bounds.
+# The HPA controller uses the scale subresource. It needs no metric to keep the number within its bounds.
 k patch wsc prices --type=json -p '[{"op": "remove", "path": "/spec/autoscale"}, {"op": "remove", "path": "/spec/rebalance"}]' >/dev/null
 settled prices
 bounds() { # SHARDS
@@ -44,10 +45,10 @@ bounds() { # SHARDS
 by_hpa() {
     bounds 4
     wait_for 60 "four shards" shards 4
-    # Neither a change of something else nor the operator takes the number back.
+    # Neither another edit nor the operator resets the number.
     edit prices '{"gateway": {"service": {"annotations": {"example.com/note": "kept"}}}}'
     settled prices
-    same 4 "$(k get wsc prices -o jsonpath='{.spec.shards}')" "shards that the HPA wants"
+    same 4 "$(k get wsc prices -o jsonpath='{.spec.shards}')" "shards that the HPA asks for"
     bounds 2
     wait_for 90 "two shards" shards 2
     settled prices

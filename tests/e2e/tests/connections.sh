@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# 3,000 connections through the gateway Service's cluster IP to three shards: none fails, the shards hold the same number within 1 %,
-# and status shows them.
+# 3,000 connections through the cluster IP of the gateway Service to three shards: none fails, the shards hold the same number within
+# 1 %, and the status shows them.
+# takes: 50
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# A spec that is edited ten times in a minute, at random (seeded), under load: the cluster ends as the last edit says, and
-# no client loses a message on the way.
+# Ten random edits of a spec in a minute (seeded), under load: the cluster ends as the last edit wants it, and no client loses a message
+# meanwhile.
+# takes: 120
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh

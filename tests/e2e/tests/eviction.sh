@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Evictions, one at a time and as kubectl drain has them: the Eviction API takes a shard away, the disruption budget refuses a
-# second one meanwhile, a node is drained of all its shards one after another, and no client loses a message.
+# Evictions, single ones and those of kubectl drain: the Eviction API removes a shard, the disruption budget refuses a second one
+# meanwhile, kubectl drain moves all shards of a node one after another, and no client loses a message.
+# takes: 90
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
@@ -22,8 +23,8 @@ one_after_another() {
 through "eviction of a shard" prices 300 one_after_another
 gentle clients-1 50
 
-# A cordoned node takes no pod, and there may be no other: it is given back once the first shard leaves. kubectl goes on
-# all the same, asking again for each shard until the budget allows its eviction.
+# A cordoned node accepts no pod, and there may be no other node: it is uncordoned once the first shard leaves. kubectl continues all
+# the same, and tries each shard again until the budget allows its eviction.
 drained() {
     local drain before
     before=$(pods prices shard --field-selector "spec.nodeName=$node" -o jsonpath='{range .items[*]}{.metadata.uid}{"\n"}{end}' | sort)

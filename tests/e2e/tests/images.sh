@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# The images as pods under the strictest policy: not root, read-only root file system, no capabilities. The operator's
-# prints the definition; the server's runs a whole cluster and its demo (`local` keeps the manifests of its run in the
-# temporary folder, the one thing that it writes), and clients in another pod get its records.
+# The images as pods under the strictest policy: not root, read-only root file system, no capabilities. The operator prints the
+# definition; the server runs a whole cluster and its demo (`local` writes only the manifests of its run, to the temporary folder),
+# and clients in another pod receive its records.
 . tests/e2e/lib.sh
 
 strict='
@@ -62,8 +62,8 @@ cmp crds/wscluster.yaml "$scratch/definition.yaml"
 
 k rollout status deployment/server --timeout=60s
 
-# Clients in a pod of the same image, by the Service's name and address. The first one tries until the Service's address
-# leads to the pod, which kube-proxy sees to a moment after the pod is ready; after it, not one may fail.
+# Clients in a pod of the same image, through the Service. The first one tries until the address of the Service leads to the pod:
+# kube-proxy needs a moment after the pod is ready. After it, no client may fail.
 k apply -f - <<EOF
 apiVersion: batch/v1
 kind: Job
@@ -88,8 +88,8 @@ wait_for 60 "the clients' end" ended
 k logs job/clients --all-containers --prefix
 grep -q Complete <<<"$(ended)" || fail "the clients were not served"
 
-# From outside, through the API server: an upgrade by hand (RFC 6455 §1.3 has this key and its answer). curl gives up on
-# the open socket after 3 s.
+# From outside, through the API server: an upgrade request with curl (RFC 6455 §1.3 has this key and its answer). curl closes the open
+# socket after 3 s.
 local_port "$scratch/forward" kubectl --namespace "$namespace" port-forward service/server :8080
 answer=$(curl --silent --include --no-buffer --http1.1 --max-time 3 -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
     -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "http://127.0.0.1:$port/ws" --output - |

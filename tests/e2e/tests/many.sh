@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# 200 WsClusters at once: each gets its objects and an honest status; at rest the operator writes nothing, asks little, and its memory
-# is stated. Their pods fit no node, since 400 of them would test this machine and not the operator.
+# 200 WsClusters at once: each gets its objects and a true status; at rest the operator writes nothing, sends few requests, and uses
+# little memory. Their pods fit no node, since 400 of them would test this machine and not the operator.
+# group: install
+# takes: 150
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 operator
@@ -28,7 +30,7 @@ all_told() {
 all_built() { (($(k get deployment,statefulset -o name | wc -l) == 2 * clusters)); }
 wait_for 240 "objects of $clusters clusters" all_built
 wait_for 120 "a status of $clusters clusters" all_told
-report figures.md "$clusters WsClusters created at once have their objects and status after: $((SECONDS - begin)) s"
+report figures "$clusters WsClusters created at once have their objects and status after: $((SECONDS - begin)) s"
 
 versions() { k get wsc -o json | jq -c '[.items[] | [.metadata.name, .metadata.resourceVersion]] | sort'; }
 quiet() {
@@ -49,6 +51,6 @@ per_minute=$((($(calls .) - all) * 60 / (SECONDS - begin)))
 same "$before" "$(versions)" "versions of $clusters clusters after a minute at rest"
 memory=$(curl -s "http://127.0.0.1:$port/metrics" | awk '/^process_resident_memory_bytes/ { printf "%.1f", $2 / 1e6 }')
 [[ -n $memory ]] || fail "the operator's metrics do not state its memory"
-report figures.md "$clusters WsClusters at rest: $memory MB resident in the operator, $per_minute API calls a minute, no status written"
+report figures "$clusters WsClusters at rest: $memory MB resident in the operator, $per_minute API calls a minute, no status written"
 ((per_minute <= 120)) || fail "$per_minute API calls a minute at rest"
 awk -v m="$memory" 'BEGIN { exit !(m < 200) }' || fail "the operator holds $memory MB"

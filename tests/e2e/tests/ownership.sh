@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# What the operator owns it repairs, at once; what people wrote beside it stays; a second look at an unchanged cluster writes
-# nothing; and kubectl delete wsc leaves nothing behind.
+# The operator repairs its objects at once; fields that people added stay; reconciling an unchanged cluster writes nothing; and
+# kubectl delete wsc leaves nothing behind.
+# takes: 100
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
@@ -19,13 +20,13 @@ for part in shard gateway; do
     config=$(grep -cE "^configmap/prices-$part-[0-9a-f]{10}$" <<<"$before") || true
     same 1 "$config" "ConfigMaps of the $part"
 done
-# Each belongs to the WsCluster, whose deletion therefore takes it along without a finalizer.
+# Each is owned by the WsCluster, so its deletion removes them without a finalizer.
 owner=$(k get wsc prices -o jsonpath='{.metadata.uid}')
 k get $kinds -l app.kubernetes.io/instance=prices -o json | jq -e --arg owner "$owner" \
     'all(.items[]; any(.metadata.ownerReferences[]?; .uid == $owner and .controller))' >/dev/null || fail "an object has another owner"
 same "" "$(k get wsc prices -o jsonpath='{.metadata.finalizers}')" "finalizers"
 
-# Hand edits of what is ours.
+# Manual edits of fields that the operator sets.
 k patch service prices-gateway --type=merge -p '{"spec":{"ports":[{"name":"ws","port":9999,"targetPort":8080}]}}' >/dev/null
 k patch statefulset prices --type=merge -p '{"spec":{"replicas":1}}' >/dev/null
 k patch deployment prices-gateway --type=json -p '[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"localhost/other:1"}]' >/dev/null
@@ -39,10 +40,10 @@ repaired() {
         $(k get deployment prices-gateway -o jsonpath='{.spec.template.spec.containers[0].image}') == "$WSCLUSTER_IMAGE" &&
         $(owned) == "$before" ]]
 }
-wait_for 30 "the repair of all hand edits" repaired
+wait_for 30 "the repair of all manual edits" repaired
 settled prices 90
 
-# What carries its labels and is none of its objects any more goes, whatever its kind; what belongs to somebody else stays.
+# Objects that it owns and does not need any more are removed, whatever their kind; objects with its labels and no owner stay.
 orphan='{"metadata": {"namespace": "'$namespace'", "labels": {"app.kubernetes.io/name": "wscluster", "app.kubernetes.io/instance": "prices",
     "app.kubernetes.io/component": "shard", "app.kubernetes.io/managed-by": "wscluster-operator"}}}'
 adopted=$(jq -n --argjson orphan "$orphan" --arg uid "$owner" '$orphan * {metadata: {ownerReferences: [{apiVersion: "wscluster.dev/v1alpha1",
@@ -64,7 +65,7 @@ wait_for 30 "the end of orphans" cleared
 k get configmap prices-mine -o name >/dev/null || fail "a ConfigMap without an owner was removed"
 k delete configmap prices-mine >/dev/null
 
-# Hand edits of what is not ours, on objects of ours.
+# Manual edits of other fields, on objects of the operator.
 k annotate service prices-gateway example.com/owner=somebody >/dev/null
 k label statefulset prices example.com/team=feeds >/dev/null
 k annotate wsc prices example.com/note=kept >/dev/null
@@ -73,7 +74,7 @@ settled prices 120
 same somebody "$(k get service prices-gateway -o jsonpath='{.metadata.annotations.example\.com/owner}')" "an annotation of somebody else"
 same feeds "$(k get statefulset prices -o jsonpath='{.metadata.labels.example\.com/team}')" "a label of somebody else"
 
-# Nothing to do, nothing written, also after an event that makes the operator look.
+# Nothing to change, nothing written, also after an event that makes the operator reconcile.
 versions() { k get $kinds -l app.kubernetes.io/instance=prices --show-managed-fields -o json | jq -c '[.items[] | [.kind, .metadata.name, .metadata.generation, ((.metadata.managedFields // []) | map(select(.manager | test("wscluster"))) | map(.time))]]'; }
 seen=$(versions)
 k annotate wsc prices example.com/note=again --overwrite >/dev/null
@@ -83,7 +84,7 @@ same "$seen" "$(versions)" "what the operator wrote"
 remove() {
     k delete wsc prices --wait >/dev/null
     bare() { [[ -z $(k get "$kinds,endpointslice,controllerrevision,replicaset,pod,lease" -l app.kubernetes.io/instance=prices -o name) ]]; }
-    wait_for 120 "an end of all that was the cluster's" bare
+    wait_for 120 "the end of all objects of the cluster" bare
 }
 audience clients prices 200
 begin=$SECONDS

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Shard and gateway as pods of their own while Kafka is away: both live, neither claims to be ready for what it cannot
-# do, the shard names what it waits for, a client gets an honest 503, and both end within their grace period.
+# A shard and a gateway as single pods while Kafka is away: both are alive, neither is ready, the shard reports its state, a client
+# gets a 503 with a reason, and both end within their grace period.
 . tests/e2e/lib.sh
 
 k create configmap manifest --from-file=cluster.yaml=manifests/quickstart.yaml
 
-# part NAME ARGUMENTS: a pod with the probes and the security that the operator will give it.
+# part NAME ARGUMENTS: a pod with the probes and the security settings that the operator gives to its pods.
 part() {
     k apply -f - <<EOF
 apiVersion: v1
@@ -50,7 +50,7 @@ grep -q '^HTTP/1.1 503 ' <<<"$answer" || fail "a client should get 503, but: $an
 grep -qiE '^retry-after: [1-9][0-9]*$' <<<"$answer" || fail "no Retry-After in: $answer"
 grep -qiE '^x-wscluster-reason: [a-z_]+$' <<<"$answer" || fail "no reason in: $answer"
 
-# Alive all this time, and gone when asked, without a SIGKILL at the end of the grace period.
+# Never restarted, and they end on SIGTERM, without a SIGKILL at the end of the grace period.
 for name in shard gateway; do
     same 0 "$(of $name .status.containerStatuses[0].restartCount)" "restarts of the $name"
     k delete pod $name --wait=false

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# The same with Helm; then `helm test`, which publishes a message and receives it through the gateways, and an upgrade to another version
-# of the chart, which no client notices.
+# The quickstart with Helm; then `helm test`, which publishes a message and receives it through the gateways, and an upgrade to another
+# version of the chart, which no client notices.
+# group: install
+# takes: 45
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh

@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# From a cluster that has nothing of ours to the first message at a client, by the steps of README.md with kubectl.
+# From an empty cluster to the first message at a client, by the steps of README.md with kubectl.
+# group: install
+# takes: 25
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/quickstart.sh

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# The rights of the operator's and the gateways' accounts against the calls that they were seen to make, in this test and all
-# before it (the API server's audit log): no call was refused, no right was never used. Runs last.
+# Compares the rights of the operator's and the gateways' accounts with their calls, in this test and all before it (the audit log of
+# the API server): no call was refused, every right was used.
+# group: last
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 need_rig "the audit log"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Rollouts under load: new configuration, a new image, a gateway rollout, an image that does not exist and its rollback. One
-# shard at a time, none twice, and no client loses a message.
+# Rollouts under load: new configuration, a new image, a gateway rollout, an image that does not exist and its rollback. One shard at a
+# time, none twice, and no client loses a message.
+# takes: 190
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
@@ -27,13 +28,13 @@ fi
 through "gateway rollout" prices 300 rolled gateway '{"template": {"gateway": {"annotations": {"example.com/round": "2"}}}}'
 gentle "clients-$audiences" 50
 
-# A bad image takes at most one shard out, and its rollback needs no hands.
+# A bad image stops at most one shard, and the rollback needs no manual step.
 bad_then_back() {
     edit prices '{"template": {"shard": {"image": "localhost/no-such-image:1"}}}'
     broken() { k get pods -o json | jq -e 'any(.items[].status.containerStatuses[]?; .state.waiting.reason // "" | test("Image|ErrImage"))' >/dev/null; }
     wait_for 60 "a shard without its image" broken
     wait_for 30 "a condition that says so" says prices Degraded '^True .*image'
-    sleep 5 # long enough for a second shard to follow, if one would
+    sleep 5 # long enough for a second shard to be rolled, if that happened
     same 1 "$(k get pods -o json | jq '[.items[] | select(any(.status.containerStatuses[]?; .state.waiting.reason // "" | test("Image")))] | length')" \
         "shards without their image"
     edit prices "{\"template\": {\"shard\": {\"image\": $image}}}"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# kubectl scale 3→5→2 under load: every client of a shard that leaves is moved at the declared rate, into slots that are
-# free, and loses nothing. The last step has slots for 320 and clients for 300.
+# kubectl scale 3→5→2 under load: the clients of shards that leave move at the declared rate, into free slots, and lose nothing.
+# The last step has 320 slots for 300 clients.
+# takes: 70
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 . tests/e2e/lib/clients.sh
@@ -13,7 +14,8 @@ through "scale 3→5→2" prices 300 up_and_down
 gentle clients-1 50
 same "prices-0 prices-1" "$(pods prices shard -o name | cut -d/ -f2 | xargs)" "shards that are left"
 
-# No room for what would move: it waits, says how many slots are missing, and goes on once there is room.
+# Too few slots for the clients that would move: the change waits, a condition has the number of missing slots, and it continues once
+# there are enough.
 audience crowd prices 200
 k scale wsc/prices --replicas=1 >/dev/null
 wait_for 60 "40 missing slots in a condition" says prices Progressing '\b40\b'

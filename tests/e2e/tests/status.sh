@@ -1,10 +1,11 @@
 # shellcheck shell=bash
-# What kubectl get, describe and the conditions say in each state a cluster may be in, and that it is true: starting, ready, a
-# shard that crashes, Kafka away, an image that does not exist, a quota that is used up, a spec that no operator can
-# follow, paused.
+# kubectl get, describe and the conditions are right in each state of a cluster: starting, ready, a shard that crashes, Kafka away, an
+# image that does not exist, an exhausted quota, a spec that no operator can carry out, paused.
+# takes: 110
 . tests/e2e/lib.sh
 . tests/e2e/lib/cluster.sh
 operator
+own_kafka
 kafka
 
 phase() { k get wsc "$1" --no-headers -o custom-columns=P:.status.phase; }
@@ -16,12 +17,12 @@ expect() { # SECONDS NAME TYPE REGEX
         ((SECONDS < end)) || fail "condition $3 of $2 should say \"$4\", but says \"$(condition "$2" "$3")\""
         sleep 0.2
     done
-    # What a person reads is the same.
+    # kubectl describe shows the same.
     described "$2" "$(condition "$2" "$3" | sed -E 's/^[A-Za-z]+ [A-Za-z]+: //; s/[][().*+?{}|^$]/./g' | cut -c1-60)" ||
         fail "kubectl describe does not show $3 of $2"
 }
 
-# Starting: Kafka has not answered yet. Several clusters at once, since waiting takes no CPU.
+# Starting: Kafka has not answered yet. Several clusters at once, since they mostly wait.
 wsc away '{"shards": 1, "gateway": {"replicas": 1}, "source": {"kafka": {"brokers": ["kafka-is-away:9092"]}}}'
 wsc noimage '{"shards": 1, "gateway": {"replicas": 1}, "template": {"shard": {"image": "localhost/no-such-image:1"}}}'
 wsc prices '{"shards": 2, "gateway": {"replicas": 1}}'
@@ -36,18 +37,18 @@ read -r name shards shards_ready connections capacity _ <<<"$line"
 same "prices 2 2 0 320" "$name $shards $shards_ready $connections $capacity" "kubectl get wsc"
 phase_is prices Ready || fail "the phase of prices should be Ready, but: $line"
 
-# Kafka away from the start: it lives, is not ready, and the reason is Kafka.
+# Kafka away from the start: the shard lives, is not ready, and the reason is Kafka.
 expect 60 away Degraded '^True KafkaUnavailable.*kafka-is-away'
 phase_is away Ready && fail "a cluster without Kafka says it is Ready"
-# An image that does not exist: named.
+# An image that does not exist: the condition names it.
 expect 60 noimage Degraded '^True ShardImageUnavailable.*no-such-image'
 told noimage 'image' || fail "no Event speaks of the image; there are: $(events noimage)"
 
-# A shard that crashes, again and again: a variable that its process refuses.
+# A shard that crashes again and again: its process refuses a variable.
 edit noimage '{"template": {"shard": {"image": null, "env": [{"name": "WSCLUSTER_WORKERS", "value": "none"}]}}}'
 expect 90 noimage Degraded '^True ShardCrashing.*noimage-0 crashed .*exit code 2'
 
-# Paused: nothing moves, and it says so. Then again as the spec wants it.
+# Paused: nothing changes, and a condition says why. Then the operator carries out the spec.
 edit prices '{"paused": true}'
 expect 30 prices Paused '^True'
 edit prices '{"shards": 3}'
@@ -58,7 +59,7 @@ expect 30 prices Paused '^False'
 ready prices
 same 3 "$(status prices .readyShards)" "status.readyShards after the pause"
 
-# A quota that is used up: which, and how much is missing, from the words of the API server.
+# An exhausted quota: the condition has its name and the number of missing shards, from the error of the API server.
 k create quota full --hard="pods=$(k get pods --no-headers | wc -l)" >/dev/null
 edit prices '{"shards": 4}'
 expect 60 prices Degraded '^True ShardsRefused.*1 shards? .*quota.*full'
@@ -66,28 +67,28 @@ expect 5 prices Ready '^False'
 k delete quota full >/dev/null
 ready prices 120
 
-# A spec that the API server accepts and no operator can follow: it says which field, and leaves what runs alone.
+# A spec that the API server accepts and no operator can carry out: the condition names the field, and running pods stay.
 edit away '{"source": {"kafka": {"brokers": []}}}'
 expect 30 away Degraded '^True SpecInvalid.*spec.source.kafka.brokers'
 phase_is away Invalid || fail "the phase of an invalid spec is $(phase away)"
 same 1 "$(pods away shard -o name | wc -l)" "shards of a cluster whose new spec is invalid"
 k delete wsc away noimage --wait=false >/dev/null
 
-# A name that somebody else's object has: it stays as it is.
+# Somebody else's object has a name that the operator needs: it stays unchanged.
 k create service clusterip taken-gateway --tcp=80 >/dev/null
 wsc taken '{"shards": 1, "gateway": {"replicas": 1}}'
 expect 30 taken Degraded '^True NameTaken.*taken-gateway'
 same "" "$(k get service taken-gateway -o jsonpath='{.metadata.ownerReferences}')" "owners of somebody else's Service"
 k delete wsc taken --wait=false >/dev/null
 
-# Kafka goes away below a cluster that serves: clients stay, it is degraded and says why; it comes back by itself.
-kubectl --namespace $kafka_namespace scale statefulset/kafka --replicas=0 >/dev/null
+# Kafka stops while a cluster serves: clients stay connected, the cluster is degraded with the reason, and it recovers by itself.
+kubectl --namespace "$kafka_namespace" scale statefulset/kafka --replicas=0 >/dev/null
 expect 60 prices Degraded '^True KafkaUnavailable.*kafka'
-expect 5 prices Ready '^True' # clients keep their connections, and new ones are taken
-kubectl --namespace $kafka_namespace scale statefulset/kafka --replicas=1 >/dev/null
+expect 5 prices Ready '^True' # clients keep their connections, and new ones are accepted
+kubectl --namespace "$kafka_namespace" scale statefulset/kafka --replicas=1 >/dev/null
 kafka
 expect 90 prices Degraded '^False'
 
-# One Event a transition, not one a look.
+# One Event for each transition, not one for each reconciliation.
 most=$(k get events --field-selector involvedObject.kind=WsCluster -o json | jq '[.items[] | (.count // .series.count // 1)] | max')
 ((most <= 5)) || fail "an Event was repeated $most times: $(k get events)"

@@ -1,4 +1,4 @@
-# Sourced by every command: where things are, which process is which broker, waiting with a deadline.
+# Paths, the process of each broker, waiting with a deadline. Sourced by every command.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -11,14 +11,14 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*" && exit 1; }
 wants_help() { [[ ${1:-} == -h || ${1:-} == --help ]]; }
 
-# The rig in force: the folder that `up` made.
+# The folder of the rig, which `up` made.
 need_rig() {
     dir=${KAFKA_RIG:-}
     [[ -n $dir ]] || die "KAFKA_RIG is not set: run this inside tests/kafka/run, or source the env file that tests/kafka/up names"
     [[ -e $dir/brokers ]] || die "no rig in $dir: it was taken down, or never came up"
 }
 
-# Each broker carries its folder in its command line: no pid file that could name somebody else's process.
+# Each broker has its folder in its command line. A pid file could name another process.
 pids_of() { pgrep --full -- "-Dwscluster\.kafka=$dir/$1 " || true; }
 
 need_broker() {

@@ -1,9 +1,10 @@
-# Sourced by up and broker: the jars, the properties of a broker, starting one.
+# The jars, the properties of a broker, starting one. Sourced.
 # shellcheck shell=bash
 
-# Downloads once per version; a half-done download is not mistaken for a whole one.
+# Downloads them once for each version. The file `complete` tells a whole download from an interrupted one.
 get_jars() {
     [[ ! -e $jars/complete ]] || return 0
+    [[ -z ${WSCLUSTER_OFFLINE:-} ]] || die "Kafka $kafka_version is not in $jars, and nothing may be downloaded"
     command -v mvn >/dev/null || die "missing: mvn; on Debian: apt-get install maven"
     mkdir -p "$cache"
     exec 9>"$cache/kafka-download.lock"
@@ -19,7 +20,7 @@ get_jars() {
     exec 9>&-
 }
 
-# Small heap, C1 only, serial collector: a broker of a test starts in 3 s and stays below 200 MB.
+# Small heap, C1 only, serial collector: a broker starts in 3 s and uses less than 200 MB.
 java_options=(-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=64m -Xss512k
     -Djava.awt.headless=true "-Dlog4j2.configurationFile=$here/lib/log4j2.yaml")
 
@@ -80,7 +81,7 @@ log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=0
 num.network.threads=2
 num.io.threads=2
-# A killed broker is missed, and comes back, in seconds.
+# Seconds until the others notice that a broker was killed, and until it is back.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 EOF
@@ -92,7 +93,7 @@ start_broker() {
     local n=$1 log=$dir/$1/log
     gone "$n" || die "broker $n runs already"
     [[ ! -e $log ]] || cat "$log" >>"$log.old"
-    # Descriptors of the caller, its locks among them, are not the broker's.
+    # The broker must not inherit the locks of the caller.
     (
         cd "$dir/$n"
         exec 9>&- 8>&- 7>&- </dev/null >"$log" 2>&1

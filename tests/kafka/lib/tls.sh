@@ -1,7 +1,7 @@
-# Sourced by up: certificates in PEM, as Kafka and librdkafka read them, and the properties of the secured listeners.
+# Certificates in PEM, which both Kafka and librdkafka read, and the properties of the secured listeners. Sourced.
 # shellcheck shell=bash
 
-# Users known to the SASL listener: the first may read and write, the second may do nothing.
+# The users of the SASL listener: the first may read and write, the second may do nothing.
 user=gw password=secret blind=blind
 
 # certificate NAME SUBJECT DAYS: NAME.key (PKCS 8), NAME.pem.
