@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What one wants to read when something did not come up. Prints to stderr, never fails.
+# State and logs to explain a failed start. Prints to stderr, never fails.
 
-# Programs that ended, with their last words; of those that run, their last errors (klog's lines that start with E).
+# Programs that ended, with their last lines; running ones, with their last errors (klog marks them with E).
 diagnose_node() {
     local name
     [[ -n $init ]] || return 0
@@ -17,7 +17,7 @@ diagnose_node() {
     done
 }
 
-# Pods that are not ready, what happened to them, what they wrote. For one namespace, or all.
+# Pods that are not ready, their events and logs. For one namespace, or all.
 diagnose_pods() {
     local where=(--all-namespaces) namespace pod
     [[ -n $init ]] || return 0

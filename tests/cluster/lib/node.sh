@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Lays out a node before its programs start: folders, configuration, the cgroup, the
-# namespaces, the images it needs itself. And takes all of it away again.
+# Prepares a node before its programs start: folders, configuration, the cgroup, the namespaces, the images of the node itself.
+# And removes all of it.
 
-# template NAME OUT: fills @NAME@ from the shell's variables; an unknown one is an error.
+# template NAME OUT: replaces each @NAME@ by the shell variable; an unknown one is an error.
 template() {
     local text name
     text=$(<"$here/config/$1")
@@ -24,7 +24,7 @@ lay_out_files() {
     : >"$state/etc/resolv.conf"
 }
 
-# unpack_programs: from the cache, built first where it must be.
+# unpack_programs: from the cache; builds what is not there.
 unpack_programs() {
     local name file list
     list=$(timeout 3600 "$here/build")
@@ -56,7 +56,7 @@ make_cgroup() {
     done
 }
 
-# In every hierarchy; false while processes that were killed still leave one of them.
+# In every hierarchy. Fails while killed processes still exist in one of them.
 remove_cgroup() {
     local folder left=0
     for folder in /sys/fs/cgroup"$cgroup" /sys/fs/cgroup/*"$cgroup"; do
@@ -67,8 +67,8 @@ remove_cgroup() {
 
 laid_out() { [[ -e $state/laid-out && -n $(rig_pid) ]]; }
 
-# Own namespaces for processes, mounts, network and name; the cgroup tree is shared, since the kubelet manages the
-# machine's. Nothing holds the namespaces but the processes in them.
+# Own namespaces for processes, mounts, network and host name. The cgroup tree is that of the machine, which the kubelet manages. Only
+# the processes in the namespaces keep them.
 make_namespaces() {
     setsid --fork unshare --pid --fork --kill-child --mount --propagation private --mount-proc --net --uts \
         "$here/inside/init" >"$logs/init.log" 2>&1 </dev/null 8>&- 9>&-
@@ -91,8 +91,8 @@ load_own_images() {
     rm -rf "$state/images"
 }
 
-# take_down: idempotent, and right after any crash. Ending the first process makes the
-# kernel kill the rest in there and drop the mounts and the network; then only folders are left.
+# take_down: in any state, also after a crash. When the first process ends, the kernel kills all others of the rig and removes its
+# mounts and its network; folders remain.
 take_down() {
     local pid
     pid=$(rig_pid)

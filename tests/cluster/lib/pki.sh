@@ -1,7 +1,6 @@
 # shellcheck shell=bash
-# The cluster's certificates and the kubeconfigs made of them. New with every start,
-# valid for a week, P-256; nothing of it is worth keeping.
-# https://kubernetes.io/docs/setup/best-practices/certificates/ says who needs which.
+# The certificates of the cluster and its kubeconfigs. New with every start, valid for a week, P-256.
+# https://kubernetes.io/docs/setup/best-practices/certificates/ lists them.
 
 pki=$state/pki
 
@@ -23,7 +22,7 @@ certificate() {
         -addext "extendedKeyUsage=$4" 2>/dev/null
 }
 
-# kubeconfig FILE CERTIFICATE: holds the keys themselves, so that it works from anywhere.
+# kubeconfig FILE CERTIFICATE: with the keys in the file, so that it works from any folder.
 kubeconfig() {
     cat >"$1" <<EOF
 apiVersion: v1

@@ -1,15 +1,13 @@
 # shellcheck shell=bash
-# What every command of the rig shares: names, paths, deadlines, and how to find
-# the running rig. Sourced, never run. Starts and changes nothing by itself.
+# Names, paths, deadlines, and finding the running rig. Sourced by every command; starts and changes nothing by itself.
 #
-# A rig is one process tree inside its own PID, mount, network and UTS namespaces.
-# Its first process carries a name that no other process has; while that lives the
-# rig is up, and when it dies the kernel ends everything else with it.
+# A rig is one process tree inside its own PID, mount, network and UTS namespaces. Its first process has a command line that no other
+# process has. The rig is up while that process lives; when it ends, the kernel ends all others in the rig.
 
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # tests/cluster
-# The repository, for what is built from this checkout.
+# The repository.
 # shellcheck disable=SC2034
 repo=$(cd "$here/../.." && pwd)
 
@@ -66,14 +64,14 @@ wait_for() {
 
 need_root() { ((EUID == 0)) || die "the rig makes namespaces, so it must run as root (try: sudo -E $0)"; }
 
-# lock NAME [SECONDS]: one up, down or build at a time. The lock's file stays: removing it would let two callers hold
-# two different files of one name. Whatever outlives the caller must not inherit descriptor 9 (nor 8, up's own standard error).
+# lock NAME [SECONDS]: one up, down or build at a time. The file of the lock stays: if it were removed, two callers could each lock a
+# file of that name. Processes that outlive the caller must not inherit descriptor 9 (nor 8, the standard error of up).
 lock() {
     exec 9>"/tmp/.wscluster-$1.lock"
     flock --timeout "${2:-60}" 9 || die "another command has held the $1 lock for ${2:-60} s"
 }
 
-# The first process's id as seen from here, or nothing.
+# The id of the first process in the namespace of the caller, or nothing.
 rig_pid() { pgrep --exact --full "$title" | head -n 1 || true; }
 
 need_rig() {
@@ -81,17 +79,17 @@ need_rig() {
     [[ -n $init ]] || die "the cluster is not up; start it with $here/up"
 }
 
-# Runs a command where clients belong: in the rig's network, with our own files.
+# Runs a command like a client: in the network of the rig, with the files of the machine.
 in_network() { nsenter --target "$init" --net -- "$@"; }
 
-# Runs a command where the node's programs live.
+# Runs a command in all namespaces of the node.
 in_node() { nsenter --target "$init" --mount --pid --net --uts -- "$@"; }
 
 kubectl() { KUBECONFIG=$state/kubeconfig in_network "$bin/kubectl" "$@"; }
 images() { timeout 120 ctr --address "$socket" --namespace k8s.io images "$@"; }
 
-# pids_of NAMESPACE POD [CHILDREN]: the processes of a pod, but for the one that only holds its namespaces; where CHILDREN is not
-# empty also without the first one, which is number 1 in a namespace of its own.
+# pids_of NAMESPACE POD [CHILDREN]: the processes of a pod, without the one that only holds its namespaces. If CHILDREN is not empty,
+# also without the first process of the container, number 1 in its PID namespace.
 pids_of() {
     local uid pid file
     uid=$(kubectl --namespace "$1" get pod "$2" -o jsonpath='{.metadata.uid}')

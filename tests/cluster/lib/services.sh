@@ -1,26 +1,25 @@
 # shellcheck shell=bash
-# The node's programs: how each is started, how one is found and stopped. What is
-# said about a flag says why a test cluster needs it; the rest is a kubeadm cluster's.
+# The programs of the node: starting, finding and stopping one. Comments give the reason for flags that differ from a kubeadm cluster.
 
-# There since the API server was stopped; see refresh.
+# Exists since the API server was stopped; see refresh.
 api_was_away=$state/api-was-away
 
 services=(etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy)
 
-# launch NAME COMMAND…: in the node, as a child of its first process.
+# launch NAME COMMAND…: runs it in the node, as a child of its first process.
 launch() {
     local name=$1
     shift
     in_node setsid --fork "$@" >>"$logs/$name.log" 2>&1 </dev/null 8>&- 9>&-
 }
 
-# A program's id as seen from here: only the node's own PID namespace is searched, not
-# the pods' below it. The kernel keeps 15 bytes of a name.
+# The id of a program in the namespace of the caller. Only the PID namespace of the node is searched, not those of pods. The kernel
+# keeps 15 bytes of a name.
 service_pid() { pgrep --ns "$init" --nslist pid --exact "${1:0:15}" | head -n 1 || true; }
 
 service_gone() { [[ -z $(service_pid "$1") ]]; }
 
-# stop_service NAME [SIGNAL]: an API server that is asked to end first serves its watches for a minute; that is cut short.
+# stop_service NAME [SIGNAL]: SIGKILL after 5 s, since on SIGTERM an API server serves its watches for another minute.
 stop_service() {
     local pid end=$((SECONDS + 5))
     pid=$(service_pid "$1")
@@ -50,7 +49,7 @@ start_service() {
     esac
 }
 
-# Without fsync a start takes a third of the time, and nobody needs the data after a crash.
+# Without fsync a start takes a third of the time, and the data is not needed after a crash.
 start_etcd() {
     launch etcd "$bin/etcd" --name="$node" --data-dir=/var/lib/etcd --unsafe-no-fsync=true \
         --listen-client-urls=https://127.0.0.1:2379 --advertise-client-urls=https://127.0.0.1:2379 \
@@ -60,7 +59,7 @@ start_etcd() {
         --cert-file="$pki/etcd.crt" --key-file="$pki/etcd.key"
 }
 
-# The audit log says which calls every service account made: the RBAC tests read it.
+# The audit log has the calls of every service account: the RBAC tests read it.
 start_apiserver() {
     launch kube-apiserver "$bin/kube-apiserver" --advertise-address="$node_ip" --secure-port=6443 \
         --etcd-servers=https://127.0.0.1:2379 --etcd-cafile="$pki/etcd-ca.crt" \
@@ -79,7 +78,7 @@ start_apiserver() {
         --audit-policy-file="$here/config/audit.yaml" --audit-log-path="$logs/audit.log"
 }
 
-# No election: there is one of each, and a lease costs a start 15 s after a stop.
+# No election: there is one of each, and a start soon after a stop would wait 15 s for the lease.
 secured() {
     echo --bind-address=127.0.0.1 --leader-elect=false --profiling=false \
         "--kubeconfig=$pki/$1.kubeconfig" "--authentication-kubeconfig=$pki/$1.kubeconfig" \
