@@ -32,7 +32,7 @@ unpack_programs() {
         zstd -q -d -f "$file" -o "$bin/$name"
         chmod +x "$bin/$name"
     done <<<"$list"
-    for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+    for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
         ln -sf kube "$bin/$name"
     done
     gcc -static -Os -s -o "$bin/pause" "$here/pause/pause.c"

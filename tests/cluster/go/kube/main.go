@@ -3,7 +3,7 @@
 //
 // The name it is called by chooses the program, as in busybox:
 // kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
-// kube-proxy, kubectl, etcd. `kube NAME …` does the same.
+// kube-proxy, etcd. `kube NAME …` does the same.
 package main
 
 import (
@@ -20,8 +20,6 @@ import (
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client metrics on /metrics
 	_ "k8s.io/component-base/metrics/prometheus/version"  // kubernetes_build_info
-	kubectl "k8s.io/kubectl/pkg/cmd"
-	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
@@ -36,20 +34,11 @@ var programs = map[string]func() int{
 	"kube-scheduler":          serve(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kubelet":                 serve(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	"kube-proxy":              serve(proxy.NewProxyCommand),
-	"kubectl":                 ctl,
 	"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 }
 
 func serve(command func() *cobra.Command) func() int {
 	return func() int { return cli.Run(command()) }
-}
-
-// ctl lets kubectl print its own errors, as upstream's main does.
-func ctl() int {
-	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-		kubectlutil.CheckErr(err) // exits with the code the error carries
-	}
-	return 0
 }
 
 func main() {
