@@ -11,7 +11,9 @@ cluster_up() {
     tests/go-at-least 26 || exit 77
     WSCLUSTER_RIG=$1-$(pwd | sha256sum | cut -c1-8)
     export WSCLUSTER_RIG WSCLUSTER_KAFKA_MANIFEST=$images/kafka.yaml
-    trap 'tests/cluster/down 2>/dev/null' EXIT
+    # A second signal must not interrupt the removal of the rig.
+    trap 'exit 143' TERM
+    trap 'trap "" TERM; tests/cluster/down 2>/dev/null' EXIT
     tests/cluster/up --fresh
     tests/cluster/load-image "$images"/*.tar
 }
