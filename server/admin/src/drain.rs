@@ -1,179 +1,70 @@
-//! `POST`, `PUT` and `DELETE /drain` on the admin port of a shard or gateway; `POST /evict` on that of a shard.
+//! `/drain` and `/evict`: the types of their bodies and answers, and the routes.
+//!
+//! | Request | Body | Answer |
+//! |---|---|---|
+//! | `POST /drain` | [`Drain`], any of its fields | 202 [`DrainStarted`] |
+//! | `PUT /drain` | [`Drain`], any of its fields | 200 [`ConfiguredDrain`] |
+//! | `DELETE /drain` | none | 200 [`DrainCancelled`] |
+//! | `POST /evict` (shards only) | [`EvictRequest`], `count` and any other field | 202 [`EvictStarted`] |
+//!
+//! A body that cannot be used gets 400, a request that the present state forbids 409, both with a [`Refusal`].
 
-use axum::body::Bytes;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use axum::{Json, Router};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-use wscluster_api::spec::{Drain, RetryAfter};
-use wscluster_runtime::drain::{Drains, Evict, Holds};
+use serde::{Deserialize, Serialize};
+pub use wscluster_api::spec::Drain;
+pub use wscluster_runtime::drain::EvictRequest;
 
-/// The most that a manifest may ask for too. So far above, the time between two evictions would be none at all.
-const MAX_EVICT_RATE: u32 = 1_000_000;
+pub use self::routes::{drain_routes, evict_route};
+use crate::health::State;
 
-/// `POST` begins a drain, `PUT` only says what one is from now on where nothing else is said, `DELETE` takes one back. Fields that a
-/// body leaves out are those that hold now.
-pub fn routes<H: Holds>(drains: Drains<H>) -> Router {
-    let (cancel, keep) = (drains.clone(), drains.clone());
-    let keep = async move |body: Bytes| match drain(&keep.own(), &body) {
-        Ok(drain) => {
-            keep.set_own(drain.clone());
-            Json(json!({ "drain": drain })).into_response()
-        }
-        Err(message) => bad_request(&message),
-    };
-    let begin = async move |body: Bytes| match drain(&drains.own(), &body) {
-        Ok(drain) => {
-            let answer = json!({ "state": "draining", "drain": drain });
-            accepted(drains.begin(drain), "ending", answer)
-        }
-        Err(message) => bad_request(&message),
-    };
-    let cancel = async move || match cancel.cancel() {
-        Ok(()) => Json(json!({ "draining": false })).into_response(),
-        Err(ending) => conflict("ending", ending),
-    };
-    Router::new().route("/drain", post(begin).put(keep).delete(cancel))
+mod routes;
+
+/// Answer to `POST /drain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainStarted {
+    /// Always [`State::Draining`].
+    pub state: State,
+    /// The drain that is carried out.
+    pub drain: Drain,
 }
 
-/// `POST /evict`. Fields that a body leaves out, but for `count`, are those of a drain.
-pub fn evict_route<H: Holds>(drains: Drains<H>) -> Router {
-    let evict = async move |body: Bytes| match evict(&drains.own(), &body) {
-        Ok(evict) => {
-            let answer = json!({ "evict": evict });
-            accepted(drains.evict(evict), "draining", answer)
-        }
-        Err(message) => bad_request(&message),
-    };
-    Router::new().route("/evict", post(evict))
+/// Answer to `PUT /drain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfiguredDrain {
+    /// The drain that a signal, or a `POST` with an empty body, starts from now on.
+    pub drain: Drain,
 }
 
-fn accepted<E: std::fmt::Display>(begun: Result<(), E>, error: &str, answer: Value) -> Response {
-    match begun {
-        Ok(()) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
-        Err(why) => conflict(error, why),
-    }
+/// Answer to `DELETE /drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainCancelled {
+    /// Always false.
+    pub draining: bool,
 }
 
-fn bad_request(message: &str) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({ "error": "bad_request", "message": message }))).into_response()
+/// Answer to `POST /evict`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvictStarted {
+    /// The eviction that is carried out.
+    pub evict: EvictRequest,
 }
 
-fn conflict(error: &str, why: impl std::fmt::Display) -> Response {
-    (StatusCode::CONFLICT, Json(json!({ "error": error, "message": why.to_string() }))).into_response()
+/// Why `/drain` or `/evict` was refused, by its word in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The body is wrong.
+    BadRequest,
+    /// The process ends: its drain can be neither replaced nor cancelled.
+    Ending,
+    /// The process drains, which moves every connection already.
+    Draining,
 }
 
-/// The manifest's drain with the fields of `body` in their place.
-fn drain(defaults: &Drain, body: &[u8]) -> Result<Drain, String> {
-    let drain: Drain = merged(json!(defaults), body)?;
-    check(drain.evict_rate, &drain.retry_after)?;
-    Ok(drain)
-}
-
-/// The eviction that `body` asks for.
-fn evict(defaults: &Drain, body: &[u8]) -> Result<Evict, String> {
-    let defaults = Evict { count: 0, evict_rate: defaults.evict_rate, retry_after: defaults.retry_after.clone() };
-    let evict: Evict = merged(json!(defaults), body)?;
-    if evict.count == 0 {
-        return Err("count is 0 or missing: give the number of connections to move".to_owned());
-    }
-    check(evict.evict_rate, &evict.retry_after)?;
-    Ok(evict)
-}
-
-fn check(evict_rate: u32, retry_after: &RetryAfter) -> Result<(), String> {
-    if evict_rate == 0 {
-        return Err("evictRate is 0: nobody would leave; give 1 or more".to_owned());
-    }
-    if evict_rate > MAX_EVICT_RATE {
-        return Err(format!("evictRate is {evict_rate}: give at most {MAX_EVICT_RATE} a second"));
-    }
-    if retry_after.min > retry_after.max {
-        return Err("retryAfter.min is above retryAfter.max".to_owned());
-    }
-    Ok(())
-}
-
-/// `defaults`, an object with every field there is, with the fields of `body` in their place.
-fn merged<T: DeserializeOwned>(mut defaults: Value, body: &[u8]) -> Result<T, String> {
-    if !body.trim_ascii().is_empty() {
-        let given: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
-        let Value::Object(given) = given else {
-            return Err("the body must be an object, e.g. {\"evictRate\": 100}".to_owned());
-        };
-        overlay(&mut defaults, given)?;
-    }
-    serde_json::from_value(defaults).map_err(|error| error.to_string())
-}
-
-/// Puts `given` over the object `onto`.
-fn overlay(onto: &mut Value, given: Map<String, Value>) -> Result<(), String> {
-    for (field, value) in given {
-        match (onto.get_mut(&field), value) {
-            (Some(onto @ Value::Object(_)), Value::Object(part)) => overlay(onto, part)?,
-            (Some(onto), value) => *onto = value,
-            (None, _) => {
-                let known: Vec<_> = onto.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
-                return Err(format!("unknown field {field:?}; there are {}", known.join(", ")));
-            }
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn takes_a_drain_with_any_fields() {
-        let defaults = Drain::default();
-        assert_eq!(drain(&defaults, b"").unwrap(), defaults);
-        let drain = drain(&defaults, br#"{"evictRate":7,"retryAfter":{"max":"9s"}}"#).unwrap();
-        assert_eq!((drain.evict_rate, drain.deadline), (7, defaults.deadline));
-        assert_eq!(drain.retry_after.min, defaults.retry_after.min);
-        assert_eq!(drain.retry_after.max.to_string(), "9s");
-    }
-
-    #[test]
-    fn says_what_is_wrong_with_a_drain() {
-        let defaults = Drain::default();
-        for (body, part) in [
-            ("[]", "object"),
-            ("{", "JSON"),
-            (r#"{"evictRate":0}"#, "evictRate"),
-            (r#"{"evictRate":4000000000}"#, "at most 1000000"),
-            (r#"{"evictRat":1}"#, "evictRat"),
-            (r#"{"retryAfter":{"mim":"1s"}}"#, "mim"),
-            (r#"{"deadline":5}"#, "string"),
-            (r#"{"retryAfter":{"min":"1m"}}"#, "retryAfter"),
-        ] {
-            let message = drain(&defaults, body.as_bytes()).unwrap_err();
-            assert!(message.contains(part), "{body}: {message}");
-        }
-    }
-
-    #[test]
-    fn takes_an_eviction_with_a_count() {
-        let defaults = Drain::default();
-        let some = evict(&defaults, br#"{"count":5}"#).unwrap();
-        assert_eq!(
-            (some.count, some.evict_rate, some.retry_after),
-            (5, defaults.evict_rate, defaults.retry_after.clone())
-        );
-        let some = evict(&defaults, br#"{"count":5,"evictRate":2,"retryAfter":{"max":"9s"}}"#).unwrap();
-        assert_eq!((some.evict_rate, some.retry_after.max.to_string()), (2, "9s".to_owned()));
-        for (body, part) in [
-            ("", "count"),
-            (r#"{"evictRate":3}"#, "count"),
-            (r#"{"count":-1}"#, "-1"),
-            (r#"{"count":1,"evictRate":0}"#, "evictRate"),
-            (r#"{"count":1,"deadline":"1s"}"#, "there are count, evictRate, retryAfter"),
-        ] {
-            let message = evict(&defaults, body.as_bytes()).unwrap_err();
-            assert!(message.contains(part), "{body}: {message}");
-        }
-    }
+/// A refusal of `/drain` or `/evict`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why.
+    pub error: RefusalCode,
+    /// The field, the value and the remedy, for people.
+    pub message: String,
 }

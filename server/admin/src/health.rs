@@ -1,15 +1,15 @@
-//! The JSON of `GET /health`, written by shards and gateways and read by people, scripts, the gateway and the tools.
+//! The JSON of `GET /health`. Shards, gateways and the local runner write it; gateways, the operator, tools and scripts read it.
 //!
 //! Scripts in the field read `.status`, `.healthy`, `.checks.capacity.current`, `.checks.cpu.percentage`,
 //! `.checks.memory.percentage` and `.shards[i].connections`: these keep their names and types.
 
 use serde::{Deserialize, Serialize};
 
-/// The overall verdict.
+/// The overall health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// All is well.
+    /// Nothing is wrong.
     Healthy,
     /// Clients are served, but something needs attention.
     Degraded,
@@ -17,32 +17,147 @@ pub enum Status {
     Unhealthy,
 }
 
-/// What a shard or gateway does with new upgrades.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+impl Status {
+    /// The word in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What a shard or gateway does with new upgrades: the one enum for this in server, operator and tools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A shard that fills its window from Kafka and refuses; a gateway that has heard no shard yet.
+    /// Refuses: a shard while it fills its window from Kafka, a gateway until a shard answers.
     Starting,
     /// Grants slots.
     #[default]
     Ready,
     /// Every slot is taken.
     Full,
-    /// Moves its connections away: refuses, a gateway after its lag.
+    /// Moves its connections away, and refuses; a gateway refuses only after its lag.
     Draining,
 }
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Full, Self::Draining];
+
+    /// The word in JSON, in `X-Wscluster-Reason` and in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether it serves clients and takes new ones as slots become free.
+    pub const fn is_serving(self) -> bool {
+        matches!(self, Self::Ready | Self::Full)
+    }
+}
+
+/// A shard as a gateway sees it: its [`State`], or unreachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ViewState {
+    /// See [`State::Starting`].
+    Starting,
+    /// See [`State::Ready`].
+    Ready,
+    /// See [`State::Full`].
+    Full,
+    /// See [`State::Draining`].
+    Draining,
+    /// It has not answered for 10 s, or never.
+    Unreachable,
+}
+
+impl ViewState {
+    /// The word in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => State::Starting.as_str(),
+            Self::Ready => State::Ready.as_str(),
+            Self::Full => State::Full.as_str(),
+            Self::Draining => State::Draining.as_str(),
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// See [`State::is_serving`].
+    pub const fn is_serving(self) -> bool {
+        matches!(self, Self::Ready | Self::Full)
+    }
+}
+
+impl From<State> for ViewState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Starting => Self::Starting,
+            State::Ready => Self::Ready,
+            State::Full => Self::Full,
+            State::Draining => Self::Draining,
+        }
+    }
+}
+
+/// The connection of a shard to its source. The order is that of severity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KafkaStatus {
+    /// There is no source.
+    #[default]
+    None,
+    /// A broker answers, and the window is filled.
+    Connected,
+    /// The window is being filled.
+    Filling,
+    /// No broker answers.
+    Disconnected,
+}
+
+impl KafkaStatus {
+    /// The word in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Connected => "connected",
+            Self::Filling => "filling",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// [`Display`](std::fmt::Display) as the word in JSON, which honours width and alignment.
+macro_rules! display_as_str {
+    ($($word:ty),*) => {$(
+        impl std::fmt::Display for $word {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    )*};
+}
+display_as_str!(Status, State, ViewState, KafkaStatus);
 
 /// Health of one shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardHealth {
-    /// Verdict.
+    /// Overall health.
     pub status: Status,
     /// `status != unhealthy`.
     pub healthy: bool,
-    /// What the process itself lacks, and the remedy.
+    /// What the process itself lacks (file descriptors, a fresh list of shards), and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What it does with new upgrades.
+    /// What happens to new upgrades.
     pub state: State,
     /// Its name, e.g. `prices-1`.
     pub shard: String,
@@ -54,7 +169,7 @@ pub struct ShardHealth {
     pub connections: u32,
     /// Connections it may hold.
     pub capacity: u32,
-    /// Gateways that send clients to it: those that asked for its health within the last 3 s.
+    /// Gateways that route clients to it: those that polled its health within the last 3 s.
     #[serde(default)]
     pub gateways: u32,
     /// `capacity − connections` while ready, else 0.
@@ -70,14 +185,14 @@ pub struct ShardHealth {
 /// Health of one gateway: checks summed over the shards it knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatewayHealth {
-    /// Verdict.
+    /// Overall health.
     pub status: Status,
     /// `status != unhealthy`.
     pub healthy: bool,
-    /// What the process itself lacks, and the remedy.
+    /// What the process itself lacks (file descriptors, a fresh list of shards), and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What it does with new upgrades.
+    /// What happens to new upgrades.
     #[serde(default)]
     pub state: State,
     /// Changes with every start of the process.
@@ -88,9 +203,9 @@ pub struct GatewayHealth {
     pub queued: u32,
     /// Details, summed over the cluster.
     pub checks: Checks,
-    /// The shards as last seen.
+    /// The shards as this gateway sees them.
     pub shards: Vec<ShardView>,
-    /// How the shards are found, where they are not given.
+    /// How the shards are discovered; absent if they are configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<Discovery>,
     /// `100 · (max − min) / max` over the connections of ready shards.
@@ -99,20 +214,20 @@ pub struct GatewayHealth {
     pub uptime: f64,
 }
 
-/// The list of shards that a gateway follows.
+/// The state of discovery through the Kubernetes API server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Discovery {
     /// The Service, `NAMESPACE/NAME`.
     pub service: String,
     /// Shards in the list.
     pub members: u32,
-    /// Whether there was a list at all.
+    /// Whether the API server has answered with a list at all.
     pub listed: bool,
-    /// Seconds since the API server last confirmed it: up to 60 while all is well.
+    /// Seconds since the API server last confirmed the list: up to 60 while nothing is wrong.
     pub age_seconds: f64,
     /// Lists and watches that failed.
     pub errors: u64,
-    /// The last failure, until the API server is heard again.
+    /// The last failure, until the API server answers again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -122,10 +237,10 @@ pub struct Discovery {
 pub struct ShardView {
     /// Its name.
     pub id: String,
-    /// Where its WebSocket port is.
+    /// `host:port` of its WebSocket port.
     pub address: String,
-    /// `starting`, `ready`, `full`, `draining` or `unreachable`.
-    pub state: String,
+    /// Its state as far as this gateway knows.
+    pub state: ViewState,
     /// Live connections.
     pub connections: u32,
     /// Connections it may hold.
@@ -177,18 +292,18 @@ pub struct MemoryCheck {
     pub percentage: f64,
     /// Resident.
     pub bytes: u64,
-    /// cgroup limit or machine memory; 0 when not known.
+    /// cgroup limit or machine memory; 0 if unknown.
     pub limit_bytes: u64,
 }
 
-/// The source as a shard sees it.
+/// The source of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KafkaCheck {
-    /// `connected`, `filling`, `disconnected`, or `none`.
-    pub status: String,
-    /// Records behind the end of the log, all partitions: those that not every worker has taken yet.
+    /// Connection to the source.
+    pub status: KafkaStatus,
+    /// Records behind the end of the log over all partitions, counted until every worker has taken them.
     pub lag: u64,
-    /// The last error, until it is over.
+    /// The last error, until it is resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -1,14 +1,14 @@
-//! The admin contract of shards and gateways: the JSON of `/health`, `/drain` and `/evict`, the HTTP server that answers,
-//! and the client that asks.
+//! The admin contract of shards, gateways and the local runner: the JSON of `/health`, `/drain` and `/evict`, the HTTP server and
+//! the one client for it.
 //!
-//! - [`health`]: the types of `GET /health`.
-//! - [`start`]: the server; a process implements [`Part`].
-//! - [`drain_routes`]: `/drain` and `/evict`.
-//! - [`client`]: one request, bounded in time and size.
+//! - [`health`]: the types of `GET /health`; [`health::State`] is the one enum for the state of a shard.
+//! - [`drain`]: the types and routes of `/drain` and `/evict`.
+//! - [`start`]: the server; a process implements [`AdminPart`].
+//! - [`client`]: [`client::AdminClient`], used by gateways, the operator, the local runner and the tools.
 
 pub mod client;
-pub mod drain_routes;
+pub mod drain;
 pub mod health;
 mod server;
 
-pub use server::{AdminError, GATEWAY, Part, start};
+pub use server::{AdminError, AdminPart, GATEWAY_HEADER, start};

@@ -1,8 +1,7 @@
-//! The admin HTTP server of a part: `/livez`, `/readyz`, `/health`, `/metrics`, and what the part adds.
+//! The admin HTTP server of a process: `/livez`, `/readyz`, `/health`, `/metrics`, and the routes that the process adds.
 //!
-//! It runs on a thread and a runtime of its own, so that load on the data path never starves a health answer. Who
-//! connects and says nothing, or only half of something, is let go after a while: descriptors are for clients. Where that thread
-//! ends, nobody answers any more, which whoever supervises the process takes for its end.
+//! It runs on its own thread and runtime, so load on the data path never delays a health answer. Idle and half-sent requests time
+//! out, so they cannot exhaust file descriptors. If the thread ends, probes fail, and the supervisor restarts the process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,51 +20,51 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// What a part tells about itself.
-pub trait Part: Send + Sync + 'static {
+/// What a process reports about itself.
+pub trait AdminPart: Send + Sync + 'static {
     /// The JSON of `GET /health`.
     fn health(&self) -> serde_json::Value;
-    /// A gateway of this name asked for the health, because it sends clients here.
+    /// A gateway of this name polled the health, because it routes clients here.
     fn asked_by(&self, _gateway: &str) {}
-    /// `Err` with the reason while the part should get no new traffic.
+    /// `Err` with the reason while the process should get no new traffic.
     fn ready(&self) -> Result<(), String>;
 }
 
-/// Header of a gateway's `GET /health`, with its incarnation.
-pub const GATEWAY: &str = "wscluster-gateway";
+/// Header field of a gateway's `GET /health`: its incarnation.
+pub const GATEWAY_HEADER: &str = "wscluster-gateway";
 
 /// Why the admin server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The port.
+    /// The port cannot be used.
     #[error(transparent)]
     Listen(#[from] wscluster_runtime::sockets::ListenError),
-    /// The runtime or thread.
+    /// The runtime or the thread did not start.
     #[error("failed to start the admin server: {0}")]
     Start(#[from] std::io::Error),
 }
 
-/// What a client of the admin port may take.
+/// Limits on the clients of the admin port.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at a time; further ones wait in the kernel.
+    /// Connections at a time; further ones wait in the kernel's backlog.
     connections: usize,
-    /// Time for the head of a request, and between two requests of a connection.
+    /// Time for the head of a request, and between two requests on a connection.
     head: Duration,
-    /// Time for the body of a request and the work on its answer.
+    /// Time for the body of a request and for computing its answer.
     answer: Duration,
 }
 
-/// More connections than a cluster has gateways, operators, probes and scrapers; more time than any of them takes.
+/// Above what the gateways, operators, probes and scrapers of a cluster need.
 const LIMITS: Limits = Limits { connections: 256, head: Duration::from_secs(10), answer: Duration::from_secs(10) };
 
-/// After a failed accept, because its reason (no descriptors) does not pass by trying again.
+/// Pause after a failed accept: its cause, a shortage of descriptors, does not pass at once.
 const REST: Duration = Duration::from_millis(100);
 
-/// Serves `part`, `registry` and the routes in `more` on `addr`; returns the address it got.
+/// Serves `part`, `registry` and the routes in `more` on `addr`; returns the bound address.
 pub fn start(
     addr: SocketAddr,
-    part: Arc<dyn Part>,
+    part: Arc<dyn AdminPart>,
     registry: Arc<Registry>,
     more: Router,
 ) -> Result<SocketAddr, AdminError> {
@@ -85,12 +84,12 @@ pub fn start(
     Ok(bound)
 }
 
-/// Serves for ever.
+/// Serves without end.
 async fn serve(listener: &TcpListener, router: &Router, limits: Limits) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    // It is never closed.
+    // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -110,14 +109,14 @@ async fn serve(listener: &TcpListener, router: &Router, limits: Limits) {
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // However it ends, it is over.
+            // An error ends only this connection.
             let _ = connection.await;
             drop(permit);
         });
     }
 }
 
-fn routes(part: Arc<dyn Part>, registry: Arc<Registry>) -> Router {
+fn routes(part: Arc<dyn AdminPart>, registry: Arc<Registry>) -> Router {
     let ready = Arc::clone(&part);
     Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -133,7 +132,7 @@ fn routes(part: Arc<dyn Part>, registry: Arc<Registry>) -> Router {
         .route(
             "/health",
             get(move |headers: HeaderMap| async move {
-                if let Some(gateway) = headers.get(GATEWAY).and_then(|name| name.to_str().ok()) {
+                if let Some(gateway) = headers.get(GATEWAY_HEADER).and_then(|name| name.to_str().ok()) {
                     part.asked_by(gateway);
                 }
                 axum::Json(part.health())
@@ -170,34 +169,34 @@ mod tests {
         addr
     }
 
-    /// Says `what`, and hears everything until the end.
-    async fn say(addr: SocketAddr, what: &str) -> String {
+    /// Sends `what`, and reads the answer to its end.
+    async fn exchange(addr: SocketAddr, what: &str) -> String {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(what.as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await;
-        ended.expect("held for ever").unwrap();
-        String::from_utf8(heard).unwrap()
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        ended.expect("the server holds the connection").unwrap();
+        String::from_utf8(answer).unwrap()
     }
 
     #[tokio::test]
-    async fn lets_go_of_who_says_nothing_or_half() {
+    async fn closes_idle_connections_and_half_sent_requests() {
         let limits = Limits { head: Duration::from_millis(50), answer: Duration::from_millis(50), ..LIMITS };
         let addr = start(limits).await;
         for half in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
-            assert!(!say(addr, half).await.contains("200 OK"), "{half:?}");
+            assert!(!exchange(addr, half).await.contains("200 OK"), "{half:?}");
         }
         let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
-        assert!(say(addr, half).await.starts_with("HTTP/1.1 408 "));
-        // An idle connection too, behind its answer.
-        assert!(say(addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+        assert!(exchange(addr, half).await.starts_with("HTTP/1.1 408 "));
+        // After an answer the connection is idle, and closed too.
+        assert!(exchange(addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
     }
 
     #[tokio::test]
-    async fn serves_so_many_at_a_time_and_then_the_next() {
+    async fn serves_a_limited_number_of_connections_and_then_the_next() {
         let addr = start(Limits { connections: 1, head: Duration::from_millis(50), ..LIMITS }).await;
         let _silent = TcpStream::connect(addr).await.unwrap();
-        let answer = say(addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answer = exchange(addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
     }
 }

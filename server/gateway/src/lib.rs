@@ -11,7 +11,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
-use wscluster_admin::drain_routes::routes;
+use wscluster_admin::drain::drain_routes;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
 use wscluster_routing::table::Member;
@@ -145,9 +145,9 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     let mut registry = Registry::with_prefix("wscluster_gateway");
     gateway.metrics.register(&mut registry);
     registry.register_collector(Box::new(gauges::Gauges(Arc::clone(&gateway))));
-    let part = Arc::new(status::AdminPart::new(Arc::clone(&gateway)));
+    let part = Arc::new(status::GatewayStatus::new(Arc::clone(&gateway)));
     let (drains, draining) = Drains::new(Arc::clone(&gateway), gateway.settings.drain.clone());
-    let more = routes(drains.clone());
+    let more = drain_routes(drains.clone());
     let admin = wscluster_admin::start(args.admin, part, Arc::new(registry), more)?;
 
     // A worker's event loop has three descriptors, and each may be replaced while it is open.

@@ -9,18 +9,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use hyper::header::{HeaderName, HeaderValue};
 use rand::RngExt as _;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use wscluster_admin::GATEWAY;
+use wscluster_admin::GATEWAY_HEADER;
+use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::ShardHealth;
 use wscluster_routing::table::{GONE_MS, Shard, ShardId};
 use wscluster_runtime::critical_task::{vital, vital_task};
+use wscluster_runtime::sockets::is_shortage;
 
 use super::state::{Gateway, Order, Stage};
 
@@ -44,6 +42,10 @@ pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
 
 /// Polls until the gateway closes, following changes of the table.
 pub async fn run(gateway: Arc<Gateway>) {
+    let mut client = AdminClient::new(TIMEOUT).max_body(MAX_BODY);
+    if let Ok(incarnation) = HeaderValue::from_str(&gateway.incarnation) {
+        client = client.header(HeaderName::from_static(GATEWAY_HEADER), incarnation);
+    }
     let mut polled: HashMap<ShardId, JoinHandle<()>> = HashMap::new();
     while gateway.stage() < Stage::Closing {
         let shards = gateway.table.shards();
@@ -56,7 +58,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         });
         for shard in shards.iter() {
             polled.entry(shard.id()).or_insert_with(|| {
-                let polling = follow(Arc::clone(&gateway), Arc::clone(shard));
+                let polling = follow(Arc::clone(&gateway), Arc::clone(shard), client.clone());
                 tokio::spawn(vital_task(gateway.failing(), polling))
             });
         }
@@ -80,25 +82,16 @@ async fn pause(gateway: &Gateway) {
 }
 
 /// Polls one shard for as long as it is in the table.
-async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>) {
-    let mut connection = None;
+async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>, client: AdminClient) {
     let mut silence = Silence::default();
     loop {
-        // A connection is kept between polls and given up with the first failure.
-        match tokio::time::timeout(TIMEOUT, ask(&gateway.incarnation, &shard, connection.take())).await {
-            Ok(Ok((health, kept))) => {
-                connection = Some(kept);
-                heard(&gateway, &shard, health, &mut silence);
-            }
-            // Our own want says nothing about the shard.
-            Ok(Err(PollError::Connect(error))) if wscluster_runtime::sockets::is_shortage(&error) => silence.failed = 0,
-            Ok(Err(error)) => {
+        match client.health(shard.member().admin).await {
+            Ok(health) => heard(&gateway, &shard, health, &mut silence),
+            // This gateway lacks descriptors: that says nothing about the shard.
+            Err(error) if error.io_error().is_some_and(is_shortage) => silence.failed = 0,
+            Err(error) => {
                 silence.failed += 1;
                 tracing::debug!(shard = shard.member().name, %error, "health poll failed");
-            }
-            Err(_) => {
-                silence.failed += 1;
-                tracing::debug!(shard = shard.member().name, "health poll timed out");
             }
         }
         silence.check(&gateway, &shard);
@@ -134,54 +127,6 @@ fn heard(gateway: &Gateway, shard: &Shard, health: ShardHealth, silence: &mut Si
     }
     (silence.last_poll_ms, silence.failed) = (now_ms, 0);
     gateway.offer_slots();
-}
-
-type Connection = SendRequest<Empty<Bytes>>;
-
-#[derive(Debug, thiserror::Error)]
-enum PollError {
-    #[error("failed to connect: {0}")]
-    Connect(#[from] io::Error),
-    #[error("failed to ask: {0}")]
-    Http(#[from] hyper::Error),
-    #[error("failed to build the request: {0}")]
-    Request(#[from] hyper::http::Error),
-    #[error("failed to read the answer: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
-    #[error("failed to understand the answer: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("failed to understand the answer: status {0}")]
-    Status(hyper::StatusCode),
-}
-
-async fn ask(
-    name: &str,
-    shard: &Shard,
-    connection: Option<Connection>,
-) -> Result<(ShardHealth, Connection), PollError> {
-    let mut connection = match connection {
-        Some(connection) if !connection.is_closed() => connection,
-        _ => {
-            let stream = TcpStream::connect(shard.member().admin).await?;
-            let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(driver);
-            connection
-        }
-    };
-    connection.ready().await?;
-    let request = hyper::Request::get("/health")
-        .header(hyper::header::HOST, shard.member().admin.to_string())
-        .header(GATEWAY, name)
-        .body(Empty::new())?;
-    let response = connection.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(PollError::Body)?.to_bytes();
-    // A shard that calls itself unhealthy may say so by its status too; the body decides.
-    match serde_json::from_slice(&body) {
-        Ok(health) => Ok((health, connection)),
-        Err(_) if !status.is_success() => Err(PollError::Status(status)),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Watches for a shard that says nothing at all any more, as after a lost node or a SIGSTOP.

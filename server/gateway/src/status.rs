@@ -2,23 +2,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
-use wscluster_admin::Part;
+use wscluster_admin::AdminPart;
 use wscluster_admin::health::{
     CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, State, Status,
-    percent,
+    ViewState, percent,
 };
 use wscluster_runtime::usage::{CpuMeter, memory_limit_bytes, usage};
 
 use super::state::{Gateway, Stage};
 
 /// The gateway as its admin server sees it.
-pub struct AdminPart {
+pub struct GatewayStatus {
     gateway: Arc<Gateway>,
     cpu: Mutex<CpuMeter>,
     memory_limit: u64,
 }
 
-impl AdminPart {
+impl GatewayStatus {
     /// From now on.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let memory_limit = memory_limit_bytes().unwrap_or_default();
@@ -34,7 +34,7 @@ impl AdminPart {
         let said: Vec<ShardHealth> = table
             .iter()
             .zip(&shards)
-            .filter(|(_, view)| view.state != "unreachable")
+            .filter(|(_, view)| view.state != ViewState::Unreachable)
             .filter_map(|(shard, _)| shard.health())
             .collect();
         let discovery = gateway.discovery.get();
@@ -93,7 +93,7 @@ impl AdminPart {
     }
 }
 
-impl Part for AdminPart {
+impl AdminPart for GatewayStatus {
     fn health(&self) -> serde_json::Value {
         serde_json::to_value(self.report()).unwrap_or_default()
     }
@@ -111,11 +111,10 @@ impl Part for AdminPart {
 }
 
 fn status(shards: &[ShardView], said: &[ShardHealth], stage: Stage) -> Status {
-    let serves = |view: &ShardView| matches!(view.state.as_str(), "ready" | "full");
-    if !shards.iter().any(serves) {
+    if !shards.iter().any(|view| view.state.is_serving()) {
         Status::Unhealthy
     } else if stage == Stage::Open
-        && shards.iter().all(|view| view.state == "ready")
+        && shards.iter().all(|view| view.state == ViewState::Ready)
         && said.iter().all(|shard| shard.status == Status::Healthy)
     {
         Status::Healthy
@@ -132,15 +131,14 @@ fn capacity(shards: &[ShardView]) -> CapacityCheck {
 
 /// The worst of the shards.
 fn kafka(said: &[ShardHealth]) -> KafkaCheck {
-    let rank = |check: &KafkaCheck| ["none", "connected", "filling"].iter().position(|s| *s == check.status);
-    let worst = said.iter().map(|shard| &shard.checks.kafka).max_by_key(|check| rank(check).unwrap_or(3));
-    let Some(worst) = worst else { return KafkaCheck { status: "none".to_owned(), ..KafkaCheck::default() } };
+    let worst = said.iter().map(|shard| &shard.checks.kafka).max_by_key(|check| check.status);
+    let Some(worst) = worst else { return KafkaCheck::default() };
     let lag = said.iter().map(|shard| shard.checks.kafka.lag).max().unwrap_or_default();
     KafkaCheck { lag, ..worst.clone() }
 }
 
 fn imbalance(shards: &[ShardView]) -> f64 {
-    let serving = shards.iter().filter(|view| matches!(view.state.as_str(), "ready" | "full"));
+    let serving = shards.iter().filter(|view| view.state.is_serving());
     let (min, max) =
         serving.fold((u32::MAX, 0), |(min, max), view| (min.min(view.connections), max.max(view.connections)));
     if max == 0 { 0.0 } else { percent(max - min, max) }

@@ -34,7 +34,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::SetOnce;
 use tokio::sync::mpsc::Sender;
-use wscluster_admin::health::KafkaCheck;
+use wscluster_admin::health::{KafkaCheck, KafkaStatus};
 use wscluster_api::spec::Kafka;
 use wscluster_runtime::critical_task::vital;
 
@@ -137,11 +137,11 @@ impl Source {
     pub fn status(&self) -> KafkaCheck {
         let Shared { troubles, reachable, filled, lag, .. } = &*self.shared;
         let status = match (reachable.load(Ordering::Relaxed), filled.load(Ordering::Relaxed)) {
-            (false, _) => "disconnected",
-            (true, false) => "filling",
-            (true, true) => "connected",
+            (false, _) => KafkaStatus::Disconnected,
+            (true, false) => KafkaStatus::Filling,
+            (true, true) => KafkaStatus::Connected,
         };
-        KafkaCheck { status: status.to_owned(), lag: lag.load(Ordering::Relaxed), error: troubles.summary() }
+        KafkaCheck { status, lag: lag.load(Ordering::Relaxed), error: troubles.summary() }
     }
 
     /// The way to what clients missed and no worker remembers.

@@ -9,6 +9,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 use tokio::sync::mpsc;
+use wscluster_admin::health::KafkaStatus;
 use wscluster_api::spec::{Kafka, Topic};
 use wscluster_protocol::Record;
 
@@ -125,7 +126,9 @@ fn fills_the_window_before_it_says_so_then_goes_on_live() {
     });
     let (records, begun) = rig.until_filled();
     assert_eq!((records.len(), begun), (100, 2));
-    rig.wait_for("connected", |status| status.status == "connected" && status.lag == 0 && status.error.is_none());
+    rig.wait_for("connected", |status| {
+        status.status == KafkaStatus::Connected && status.lag == 0 && status.error.is_none()
+    });
     for n in 100..110 {
         send(&rig.producer, "trades", Some("BTC"), &n.to_string());
     }
@@ -206,7 +209,7 @@ fn goes_on_exactly_where_it_was_when_the_broker_comes_back() {
     rig.records(1);
     for round in 1..=3 {
         rig.broker.set_up(false).unwrap();
-        rig.wait_for("disconnected", |status| status.status == "disconnected" && status.error.is_some());
+        rig.wait_for("disconnected", |status| status.status == KafkaStatus::Disconnected && status.error.is_some());
         for n in 0..10 {
             send(&rig.producer, "trades", Some("BTC"), &(round * 10 + n).to_string());
         }
@@ -214,7 +217,7 @@ fn goes_on_exactly_where_it_was_when_the_broker_comes_back() {
         let (records, others) = rig.records(10);
         assert_eq!(records, (0..10).map(|n| format!("BTC.trade {}", round * 10 + n)).collect::<Vec<_>>());
         assert!(others.is_empty(), "{others:?}");
-        rig.wait_for("connected", |status| status.status == "connected" && status.error.is_none());
+        rig.wait_for("connected", |status| status.status == KafkaStatus::Connected && status.error.is_none());
     }
 }
 
@@ -261,7 +264,7 @@ fn serves_without_a_partition_that_has_no_leader_and_tells_of_the_gap_when_it_ha
     });
     assert_eq!(rig.until_filled(), (vec!["BTC.trade 0".to_owned()], 1));
     rig.wait_for("named", |status| {
-        status.status == "connected"
+        status.status == KafkaStatus::Connected
             && status.error.as_deref().is_some_and(|error| error.contains("partition trades [1] has no leader"))
     });
     send_to(&rig.producer, 0, "2");
@@ -286,7 +289,8 @@ fn waits_a_while_for_a_leader_and_then_has_the_whole_history() {
         broker.set_led("trades", 1, false).unwrap();
     });
     rig.wait_for("waits", |status| {
-        status.status == "filling" && status.error.as_deref().is_some_and(|error| error.contains("has no leader"))
+        status.status == KafkaStatus::Filling
+            && status.error.as_deref().is_some_and(|error| error.contains("has no leader"))
     });
     rig.broker.set_led("trades", 1, true).unwrap();
     let (mut records, begun) = rig.until_filled();
@@ -303,7 +307,7 @@ fn serves_without_records_that_it_may_not_read_until_it_may() {
     });
     assert_eq!(rig.until_filled(), (vec![], 2));
     rig.wait_for("named", |status| {
-        status.status == "connected"
+        status.status == KafkaStatus::Connected
             && status.error.as_deref().is_some_and(|error| error.contains("records of trades [1] do not come"))
     });
     rig.broker.fail_next(RDKafkaApiKey::Fetch, &[]);
@@ -349,7 +353,7 @@ fn starts_when_the_broker_does() {
     let producer = producer(&broker);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut rig = Rig { broker, producer, source, updates, runtime };
-    rig.wait_for("an error", |status| status.status == "disconnected" && status.error.is_some());
+    rig.wait_for("an error", |status| status.status == KafkaStatus::Disconnected && status.error.is_some());
     rig.broker.set_up(true).unwrap();
     assert_eq!(rig.until_filled(), (vec![], 2));
 }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use wscluster_admin::health::Status;
-use wscluster_admin::{self, AdminError, Part};
+use wscluster_admin::{self, AdminError, AdminPart};
 
 use super::watch::{Shared, with};
 
@@ -23,7 +23,7 @@ pub type Restarts = Family<[(&'static str, String); 1], Counter>;
 
 struct Run(Shared);
 
-impl Part for Run {
+impl AdminPart for Run {
     fn health(&self) -> serde_json::Value {
         let health = with(&self.0, |board| board.health());
         serde_json::to_value(health).expect("it has text keys and numbers only")

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tokio::task::JoinSet;
-use wscluster_admin::client::{self, CallError};
+use wscluster_admin::client::{AdminClient, CallError};
+use wscluster_admin::drain::EvictRequest;
 use wscluster_admin::health;
 use wscluster_api::WsCluster;
 use wscluster_api::spec::{Drain, TopicSelector};
@@ -19,7 +19,6 @@ use wscluster_plan::{
     Action, Autoscaler, Desired, Observed, Plan, Reason, RebalanceRounds, Reconnecting, ScaleReason, State, Timestamp,
     plan,
 };
-use wscluster_runtime::drain::Evict;
 
 use super::change::{FixedField, Given, applicable, changes};
 use super::event::{Event, millis};
@@ -53,6 +52,7 @@ pub struct Course {
     autoscaler: Autoscaler,
     reconnecting: Reconnecting,
     rounds: RebalanceRounds,
+    admin: AdminClient,
     calls: JoinSet<Called>,
     epoch: Instant,
     edited: Option<Instant>,
@@ -107,6 +107,7 @@ impl Course {
             reconnecting: Reconnecting::new(cluster.spec.drain.retry_after.max.0 + LATE),
             rounds: RebalanceRounds::default(),
             cluster,
+            admin: AdminClient::new(WITHIN),
             calls: JoinSet::new(),
             epoch: Instant::now(),
             edited: None,
@@ -144,10 +145,11 @@ impl Course {
     /// A gateway that is replaced was started with another drain: it moves its clients at the pace of now.
     fn adjust(&mut self, fleet: &Fleet) {
         for part in fleet.gateways() {
-            let (admin, drain) = (part.at.admin.to_string(), json!(self.cluster.spec.drain));
+            let (address, drain) = (part.at.admin, self.cluster.spec.drain.clone());
+            let admin = self.admin.clone();
             tokio::spawn(async move {
                 // One that does not answer has nobody to move, or is about to be ended as one that hangs.
-                if let Err(error) = client::put_json(&admin, "/drain", &drain, WITHIN).await {
+                if let Err(error) = admin.configure_drain(address, &drain).await {
                     tracing::warn!(%error, "gateway keeps its drain rate");
                 }
             });
@@ -252,10 +254,10 @@ impl Course {
         for evict in self.rounds.next(rules, observed, plan, retry_after.max.0 + LATE, at) {
             let wscluster_plan::Evict { ordinal, count, rate } = evict;
             let Some(part) = fleet.shard(ordinal) else { continue };
-            let (name, admin) = (part.name.clone(), part.at.admin.to_string());
-            let order = json!(Evict { count, evict_rate: rate, retry_after: retry_after.clone() });
+            let (name, address, admin) = (part.name.clone(), part.at.admin, self.admin.clone());
+            let order = EvictRequest { count, evict_rate: rate, retry_after: retry_after.clone() };
             self.calls.spawn(async move {
-                let result = client::post_json(&admin, "/evict", &order, WITHIN).await.map(drop);
+                let result = admin.evict(address, &order).await;
                 Called { ordinal, call: Call::Evict, result }
             });
             let reason = format!("{count} connections move to emptier shards, {rate}/s");
@@ -290,18 +292,18 @@ impl Course {
                 }
                 (Action::Drain { rate, deadline }, Some(part)) => {
                     let drain = Drain { evict_rate: rate, deadline: Span(deadline), ..self.cluster.spec.drain.clone() };
-                    let admin = part.at.admin.to_string();
+                    let (address, admin) = (part.at.admin, self.admin.clone());
                     self.calls.spawn(async move {
-                        let order = client::post_json(&admin, "/drain", &json!(drain), WITHIN).await;
-                        Called { ordinal, call: Call::Drain, result: order.map(drop) }
+                        let result = admin.begin_drain(address, &drain).await;
+                        Called { ordinal, call: Call::Drain, result }
                     });
                     "drain"
                 }
                 // A drain that a person began by hand is not ours to end.
                 (Action::Undrain, Some(part)) if part.drain.is_some() => {
-                    let admin = part.at.admin.to_string();
+                    let (address, admin) = (part.at.admin, self.admin.clone());
                     self.calls.spawn(async move {
-                        let result = client::delete(&admin, "/drain", WITHIN).await.map(drop);
+                        let result = admin.cancel_drain(address).await;
                         Called { ordinal, call: Call::Undrain, result }
                     });
                     "undrain"

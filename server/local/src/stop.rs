@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
@@ -47,13 +47,13 @@ const MOVING: f64 = 0.8;
 /// Asks every shard to move its connections away and waits until they are gone or time is over; says how many are left.
 pub async fn drain(board: &Shared, spec: &Drain, grace: Duration) -> u64 {
     let end = Instant::now() + grace.mul_f64(MOVING);
+    let client = AdminClient::new(Duration::from_secs(1));
     let shards: Vec<_> = with(board, |board| {
         let rows = board.shards().iter();
-        rows.filter_map(|row| Some((row.admin.to_string(), row.health.as_ref()?.connections))).collect()
+        rows.filter_map(|row| Some((row.admin, row.health.as_ref()?.connections))).collect()
     });
     let calls = shards.into_iter().filter(|(_, connections)| *connections > 0).map(async |(admin, connections)| {
-        let order = serde_json::json!(order(spec, connections, grace));
-        if let Err(error) = client::post_json(&admin, "/drain", &order, Duration::from_secs(1)).await {
+        if let Err(error) = client.begin_drain(admin, &order(spec, connections, grace)).await {
             tracing::warn!(%error, "shard does not drain; it is told to end later");
         }
     });

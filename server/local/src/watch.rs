@@ -1,12 +1,13 @@
 //! Asks every child for its health, again and again, and writes the answers on the board.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
 
 use super::state::Board;
 use super::traffic::{Counters, Rates};
@@ -27,7 +28,7 @@ pub fn with<T>(board: &Shared, f: impl FnOnce(&mut Board) -> T) -> T {
 }
 
 /// One round over all children that run.
-pub async fn round(board: &Shared) {
+pub async fn round(board: &Shared, client: &AdminClient) {
     let (shards, gateways) = with(board, |board| {
         let shards: Vec<_> = board.shards().iter().map(|row| (row.name.clone(), row.pid, row.admin)).collect();
         let gateways: Vec<_> = board.gateways().iter().map(|row| (row.name.clone(), row.pid, row.admin)).collect();
@@ -35,12 +36,12 @@ pub async fn round(board: &Shared) {
     });
     let shards = shards.into_iter().filter(|(_, pid, _)| pid.is_some()).map(async |(name, pid, admin)| {
         let asked = Instant::now();
-        let health = health(&admin.to_string()).await;
+        let health = health(client, admin).await;
         with(board, |board| board.shard_said(&name, pid, asked, health));
     });
     let gateways = gateways.into_iter().filter(|(_, pid, _)| pid.is_some()).map(async |(name, pid, admin)| {
         let asked = Instant::now();
-        let health = health(&admin.to_string()).await;
+        let health = health(client, admin).await;
         with(board, |board| board.gateway_said(&name, pid, asked, health));
     });
     tokio::join!(join_all(shards), join_all(gateways));
@@ -48,17 +49,17 @@ pub async fn round(board: &Shared) {
 
 /// One round that takes at most `within`; a child that does not answer in time keeps what it said last.
 pub async fn fresh(board: &Shared, within: Duration) {
-    let _ = tokio::time::timeout(within, round(board)).await;
+    let _ = tokio::time::timeout(within, round(board, &client())).await;
 }
 
 /// Counters of all shards that answer.
-pub async fn counters(board: &Shared) -> Counters {
+pub async fn counters(board: &Shared, client: &AdminClient) -> Counters {
     let admins: Vec<_> = with(board, |board| {
         let running = board.shards().iter().filter(|row| row.pid.is_some());
-        running.map(|row| (row.name.clone(), row.admin.to_string())).collect()
+        running.map(|row| (row.name.clone(), row.admin)).collect()
     });
     let texts = join_all(admins.into_iter().map(async |(name, admin)| {
-        let (_, body) = client::get(&admin, "/metrics", WITHIN).await.ok()?;
+        let (_, body) = client.get(admin, "/metrics").await.ok()?;
         Some((name, body))
     }));
     let texts = texts.await.into_iter().flatten();
@@ -69,13 +70,14 @@ pub async fn counters(board: &Shared) -> Counters {
 pub fn ticker(board: Shared) -> mpsc::Receiver<Option<Rates>> {
     let (ticks, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
+        let client = client();
         let mut before: Option<(Instant, Counters)> = None;
         loop {
-            round(&board).await;
+            round(&board, &client).await;
             let due = before.as_ref().is_none_or(|(at, _)| at.elapsed() >= COUNT);
             let mut rates = None;
             if due {
-                let now = counters(&board).await;
+                let now = counters(&board, &client).await;
                 rates = Some(before.map_or_else(Rates::default, |(_, before)| now.since(&before)));
                 before = Some((Instant::now(), now));
             }
@@ -88,13 +90,11 @@ pub fn ticker(board: Shared) -> mpsc::Receiver<Option<Rates>> {
     receiver
 }
 
-async fn health<H: DeserializeOwned>(admin: &str) -> Option<H> {
-    let json = client::get_json(admin, "/health", WITHIN).await.ok()?;
-    match serde_json::from_value(json) {
-        Ok(health) => Some(health),
-        Err(error) => {
-            tracing::debug!(admin, %error, "health answer not understood");
-            None
-        }
-    }
+/// A client for the admin ports of all children.
+fn client() -> AdminClient {
+    AdminClient::new(WITHIN)
+}
+
+async fn health<H: DeserializeOwned>(client: &AdminClient, admin: SocketAddr) -> Option<H> {
+    client.health(admin).await.inspect_err(|error| tracing::debug!(%error, "no health answer")).ok()
 }

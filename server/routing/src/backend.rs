@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wscluster_admin::health::{ShardHealth, ShardView, State, percent};
+use wscluster_admin::health::{ShardHealth, ShardView, State, ViewState, percent};
 
 use super::flow::FlowBytes;
 use super::pick::Candidate;
@@ -231,20 +231,19 @@ impl Shard {
         let age_ms = if self.heard_ms() == 0 { now_ms } else { now_ms.saturating_sub(self.heard_ms()) };
         let unreachable = self.heard_ms() == 0 || age_ms > GONE_MS;
         let state = if unreachable {
-            "unreachable"
+            ViewState::Unreachable
         } else {
             match self.state() {
-                State::Starting => "starting",
-                State::Draining => "draining",
-                State::Ready | State::Full if load.connections >= load.capacity => "full",
-                State::Ready | State::Full => "ready",
+                State::Ready | State::Full if load.connections >= load.capacity => ViewState::Full,
+                State::Ready | State::Full => ViewState::Ready,
+                state => state.into(),
             }
         };
-        let free = if state == "ready" { load.capacity - load.connections } else { 0 };
+        let free = if state == ViewState::Ready { load.capacity - load.connections } else { 0 };
         ShardView {
             id: self.member.name.clone(),
             address: self.member.ws.to_string(),
-            state: state.to_owned(),
+            state,
             connections: load.connections,
             max_connections: load.capacity,
             available_slots: free,

@@ -60,7 +60,7 @@ pub trait Holds: Send + Sync + 'static {
 /// Some connections move, to emptier processes; others are taken meanwhile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Evict {
+pub struct EvictRequest {
     /// How many, or all there are.
     pub count: u32,
     /// Of them, a second.
@@ -72,7 +72,7 @@ pub struct Evict {
 #[derive(Clone, Debug)]
 enum Wanted {
     Drain(Drain),
-    Evict(Evict),
+    Evict(EvictRequest),
 }
 
 /// Takes drains in and back.
@@ -150,7 +150,7 @@ impl<H: Holds> Drains<H> {
     }
 
     /// Begins to move some connections away; replaces what is under way of that kind, and is replaced by a drain.
-    pub fn evict(&self, evict: Evict) -> Result<(), Draining> {
+    pub fn evict(&self, evict: EvictRequest) -> Result<(), Draining> {
         let (count, evict_rate) = (evict.count, evict.evict_rate);
         let begins = self.wanted.send_if_modified(|wanted| {
             let begins = !matches!(wanted, Some(Wanted::Drain(_)));
@@ -238,7 +238,7 @@ async fn evict<H: Holds>(holder: &H, drain: &Drain, deadline: Instant) {
     }
 }
 
-async fn evict_some<H: Holds>(holder: &H, some: Evict) {
+async fn evict_some<H: Holds>(holder: &H, some: EvictRequest) {
     let now = Instant::now();
     let takes = Duration::from_secs(1).saturating_mul(some.count) / some.evict_rate.max(1);
     let mut pace = Pace::new(some.evict_rate, now);

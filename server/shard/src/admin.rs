@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use wscluster_admin::Part;
+use wscluster_admin::AdminPart;
 use wscluster_admin::health::{
-    CapacityCheck, Checks, CpuCheck, KafkaCheck, MemoryCheck, ShardHealth, State, Status, percent,
+    CapacityCheck, Checks, CpuCheck, KafkaCheck, KafkaStatus, MemoryCheck, ShardHealth, State, Status, percent,
 };
 use wscluster_runtime::usage::{CpuMeter, memory_limit_bytes, usage};
 
@@ -42,7 +42,7 @@ impl Admin {
             Status::Unhealthy
         } else if state == State::Starting
             || reason.is_some()
-            || !matches!(&*kafka.status, "connected" | "none")
+            || kafka.status > KafkaStatus::Connected
             || kafka.error.is_some()
         {
             Status::Degraded
@@ -82,7 +82,7 @@ impl Admin {
     }
 }
 
-impl Part for Admin {
+impl AdminPart for Admin {
     fn health(&self) -> Value {
         serde_json::to_value(self.shard_health()).unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use prometheus_client::registry::Registry;
-use wscluster_admin::drain_routes::{evict_route, routes};
+use wscluster_admin::drain::{drain_routes, evict_route};
 use wscluster_api::manifest::ManifestError;
 use wscluster_kafka::Options;
 use wscluster_runtime::args::USAGE;
@@ -115,7 +115,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let feeds = std::mem::take(&mut server.feeds);
         let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
-        let more = routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
+        let more = drain_routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
         let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
         // Event loops that are still starting, and connections to brokers.
         server.shared.slots.fds().settle(3 * workers as usize + 8);

@@ -72,13 +72,13 @@ impl Shared {
     pub(super) fn admit(&self, permit: &mut Option<Permit>) -> Result<Slot, &'static str> {
         let state = self.state();
         let slot = match state {
-            State::Starting | State::Draining => Err(reason(state)),
+            State::Starting | State::Draining => Err(state.as_str()),
             State::Ready | State::Full => self.slots.grant(permit).ok_or_else(|| self.why_no_slot(permit.as_ref())),
         };
         // A drain that began meanwhile may have seen no connection and ended the process: either it sees this one, or
         // this sees it.
         let slot = slot.and_then(|slot| match self.state() {
-            State::Draining => Err(reason(State::Draining)),
+            State::Draining => Err(State::Draining.as_str()),
             _ => Ok(slot),
         });
         match &slot {
@@ -90,7 +90,7 @@ impl Shared {
 
     fn why_no_slot(&self, permit: Option<&Permit>) -> &'static str {
         let full = permit.is_some() || self.slots.used() >= self.slots.capacity();
-        if full { reason(State::Full) } else { FD_LIMIT }
+        if full { State::Full.as_str() } else { FD_LIMIT }
     }
 
     /// One more worker has its window filled.
@@ -123,16 +123,6 @@ impl Shared {
     /// Resolves when one has.
     pub(super) async fn broke(&self) {
         self.broken.wait().await;
-    }
-}
-
-/// A state as the word that answers and metrics use.
-pub(super) fn reason(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Ready => "ready",
-        State::Full => "full",
-        State::Draining => "draining",
     }
 }
 

@@ -5,14 +5,14 @@ mod fake;
 use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::Value;
-use wscluster_admin::Part as _;
+use wscluster_admin::AdminPart as _;
 use wscluster_admin::health::State;
 use wscluster_routing::table::ShardId;
 
 use self::fake::{FakeApi, Gone};
 use super::slices::tests::{pod, slice};
 use super::*;
-use crate::status::AdminPart;
+use crate::status::GatewayStatus;
 use crate::tests::{FakeShard, Rig, Script, settings, until};
 
 /// A gateway that follows `api`, and what it tells about that.
@@ -134,7 +134,7 @@ async fn says_that_it_is_not_allowed_to_list() {
     let api = FakeApi::start().await;
     api.refuse(Some(403));
     let (rig, discovery) = gateway(&api);
-    let part = AdminPart::new(Arc::clone(&rig.gateway));
+    let part = GatewayStatus::new(Arc::clone(&rig.gateway));
     until("that shows", || discovery.errors() > 0).await;
     assert_eq!(part.ready(), Err("the API server has not listed the shards yet".to_owned()));
     let told = part.report().discovery.unwrap();

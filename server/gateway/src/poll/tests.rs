@@ -14,7 +14,7 @@ use crate::tests::{ANY, budget, health, settings, until};
 
 struct FakeAdmin(Mutex<ShardHealth>);
 
-impl wscluster_admin::Part for FakeAdmin {
+impl wscluster_admin::AdminPart for FakeAdmin {
     fn health(&self) -> serde_json::Value {
         serde_json::to_value(&*self.0.lock().unwrap()).unwrap()
     }
@@ -33,7 +33,7 @@ fn gateway(admin: std::net::SocketAddr) -> Arc<Gateway> {
 #[tokio::test]
 async fn learns_loads_and_notices_a_replaced_shard() {
     let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
-    let served = Arc::clone(&part) as Arc<dyn wscluster_admin::Part>;
+    let served = Arc::clone(&part) as Arc<dyn wscluster_admin::AdminPart>;
     let address = wscluster_admin::start(ANY, served, Arc::default(), axum::Router::new()).unwrap();
     let gateway = gateway(address);
     let mut orders = gateway.enlist().orders;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wscluster_admin::Part as _;
+use wscluster_admin::AdminPart as _;
 use wscluster_admin::health::State;
 use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_api::units::Span;
@@ -13,7 +13,7 @@ use wscluster_runtime::drain::{Drains, Holds as _};
 use super::rig::{FakeShard, Rig, Script, Wire, settings, until};
 use crate::metrics::Eviction;
 use crate::state::{Gateway, Settings, Stage};
-use crate::status::AdminPart;
+use crate::status::GatewayStatus;
 
 fn drain(evict_rate: u32, deadline: Span) -> Drain {
     Drain { evict_rate, deadline, retry_after: RetryAfter { min: Span::millis(100), max: Span::millis(900) } }
@@ -70,7 +70,7 @@ async fn tells_every_client_to_come_back_with_a_hint_of_its_own() {
 async fn is_not_ready_at_once_but_serves_until_the_lag_is_over() {
     let shard = FakeShard::start(Script::Serve, 100).await;
     let rig = Rig::start(&[&shard], Settings { drain_lag: Duration::from_mins(10), ..settings() });
-    let part = AdminPart::new(Arc::clone(&rig.gateway));
+    let part = GatewayStatus::new(Arc::clone(&rig.gateway));
     assert_eq!((part.ready(), part.report().state), (Ok(()), State::Ready));
     let mut early = rig.tunnel().await;
     let drains = drains(&rig);

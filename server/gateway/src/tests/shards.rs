@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use wscluster_admin::health::State;
+use wscluster_admin::health::{State, ViewState};
 
 use super::rig::{FakeShard, Rig, Script, settings};
 use crate::state::Settings;
@@ -163,5 +163,5 @@ async fn learns_from_refusals_who_is_starting_or_draining() {
     let _first = rig.tunnel().await;
     let _second = rig.tunnel().await;
     assert_eq!(leaving.asked.load(SeqCst), 1);
-    assert_eq!(rig.shard(0).view(rig.gateway.table.now_ms()).state, "draining");
+    assert_eq!(rig.shard(0).view(rig.gateway.table.now_ms()).state, ViewState::Draining);
 }

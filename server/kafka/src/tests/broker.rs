@@ -11,6 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
+use wscluster_admin::health::KafkaStatus;
 use wscluster_api::spec::{Kafka, Topic};
 use wscluster_api::units::Span;
 use wscluster_protocol::Partition;
@@ -171,7 +172,7 @@ fn fills_the_window_from_its_time_not_from_the_log() {
     rig.start(&spec);
     let records = rig.until_filled();
     assert_eq!(records.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), (50..60).collect::<Vec<_>>());
-    rig.wait_for("caught up", |status| status.status == "connected" && status.lag == 0);
+    rig.wait_for("caught up", |status| status.status == KafkaStatus::Connected && status.lag == 0);
 }
 
 #[test]
@@ -280,7 +281,7 @@ fn reads_committed_transactions_only_and_gets_past_their_markers() {
     let topic = rig.topic.clone();
     rig.start(&spec);
     assert_eq!(rig.until_filled().len(), 1);
-    rig.wait_for("no lag", |status| status.lag == 0 && status.status == "connected");
+    rig.wait_for("no lag", |status| status.lag == 0 && status.status == KafkaStatus::Connected);
     let transaction = |value: &str, commit: bool| {
         producer.begin_transaction().unwrap();
         producer.send(BaseRecord::to(&topic).key("k").payload(value)).map_err(|(error, _)| error).unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use wscluster_admin::health::{GatewayHealth, ShardHealth, ShardView, State, Status, percent};
+use wscluster_admin::health::{GatewayHealth, ShardHealth, ShardView, State, Status, ViewState, percent};
 
 use super::{Board, Row};
 
@@ -60,7 +60,7 @@ impl Board {
                 (_, Some(health)) => match health.state {
                     State::Ready | State::Full if health.status == Status::Healthy => {}
                     State::Ready | State::Full => {
-                        let status = format!("{:?}", health.status).to_lowercase();
+                        let status = health.status;
                         let why = health.reason.as_ref().map_or_else(|| kafka(health), |reason| format!(": {reason}"));
                         add(health.status == Status::Degraded, format!("{} is {status}{why}", row.name));
                     }
@@ -78,8 +78,8 @@ impl Board {
                     if let Some(reason) = &health.reason {
                         add(true, format!("{}: {reason}", row.name));
                     }
-                    let known = |shard: &&ShardView| matches!(shard.state.as_str(), "ready" | "full");
-                    let ready: BTreeSet<_> = health.shards.iter().filter(known).map(|shard| &*shard.id).collect();
+                    let serving = health.shards.iter().filter(|shard| shard.state.is_serving());
+                    let ready: BTreeSet<_> = serving.map(|shard| &*shard.id).collect();
                     let unseen = |shard: &&Row<_>| !shard.is_leaving && !ready.contains(&*shard.name);
                     let missing = self.shards.iter().filter(unseen);
                     let missing: Vec<_> = missing.map(|shard| &*shard.name).collect();
@@ -94,9 +94,7 @@ impl Board {
 
     /// Healthy when nothing is wrong, unhealthy when no client can be served, degraded between.
     pub fn status(&self) -> Status {
-        let serves = |row: &Row<ShardHealth>| {
-            row.health.as_ref().is_some_and(|health| matches!(health.state, State::Ready | State::Full))
-        };
+        let serves = |row: &Row<ShardHealth>| row.health.as_ref().is_some_and(|health| health.state.is_serving());
         let reachable = self.gateways.iter().any(|row| row.health.is_some() && !row.is_leaving);
         match self.reasons().is_empty() {
             true => Status::Healthy,
@@ -115,8 +113,8 @@ impl Board {
             checks.memory.bytes += shard.checks.memory.bytes;
             checks.memory.limit_bytes = shard.checks.memory.limit_bytes;
             checks.kafka.lag = checks.kafka.lag.max(shard.checks.kafka.lag);
-            if checks.kafka.status.is_empty() || shard.checks.kafka.status != "connected" {
-                checks.kafka.status.clone_from(&shard.checks.kafka.status);
+            if shard.checks.kafka.status > checks.kafka.status {
+                checks.kafka.status = shard.checks.kafka.status;
                 checks.kafka.error.clone_from(&shard.checks.kafka.error);
             }
         }
@@ -127,7 +125,7 @@ impl Board {
         checks.capacity.current = shards.iter().map(|shard| shard.connections).sum();
         checks.capacity.max = shards.iter().map(|shard| shard.max_connections).sum();
         checks.capacity.percentage = percent(checks.capacity.current, checks.capacity.max);
-        let ready = || shards.iter().filter(|shard| matches!(shard.state.as_str(), "ready" | "full"));
+        let ready = || shards.iter().filter(|shard| shard.state.is_serving());
         let most = ready().map(|shard| shard.connections).max().unwrap_or(0);
         let least = ready().map(|shard| shard.connections).min().unwrap_or(0);
         let status = self.status();
@@ -164,8 +162,8 @@ impl Board {
 
     fn view(&self, row: &Row<ShardHealth>) -> ShardView {
         let state = match (&row.pid, &row.health) {
-            (Some(_), Some(health)) => format!("{:?}", health.state).to_lowercase(),
-            _ => "unreachable".to_owned(),
+            (Some(_), Some(health)) => health.state.into(),
+            _ => ViewState::Unreachable,
         };
         let health = row.health.as_ref();
         let (connections, max) = health.map_or((0, self.capacity), |health| (health.connections, health.capacity));

@@ -160,8 +160,8 @@ async fn the_last_one_is_final() {
     assert_eq!(holder.phases(), [Phase::Announced, Phase::Ending]);
 }
 
-fn some(count: u32, evict_rate: u32) -> Evict {
-    Evict { count, evict_rate, retry_after: RetryAfter::default() }
+fn some(count: u32, evict_rate: u32) -> EvictRequest {
+    EvictRequest { count, evict_rate, retry_after: RetryAfter::default() }
 }
 
 #[tokio::test(start_paused = true)]

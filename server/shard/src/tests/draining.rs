@@ -1,11 +1,11 @@
 //! Drains: who is closed how, how fast, and how it ends.
 
 use wscluster_admin::client::post_json;
-use wscluster_admin::drain_routes::evict_route;
+use wscluster_admin::drain::evict_route;
 use wscluster_admin::health::{KafkaCheck, State};
 use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_api::units::Span;
-use wscluster_runtime::drain::Evict;
+use wscluster_runtime::drain::EvictRequest;
 use wscluster_runtime::shutdown::{DrainEnd, StopReason, drain_to_the_end};
 
 use super::*;
@@ -155,7 +155,7 @@ async fn does_not_evict_who_has_just_come_while_there_are_others() {
     for _ in 0..30 {
         clients.push(rig.connect().await);
     }
-    let some = |count| Evict { count, evict_rate: 1_000, retry_after: RetryAfter::default() };
+    let some = |count| EvictRequest { count, evict_rate: 1_000, retry_after: RetryAfter::default() };
     rig.server.drains.evict(some(10)).unwrap();
     for client in &mut clients[..10] {
         assert_eq!(client.closed().await.0, 1012);

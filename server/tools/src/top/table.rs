@@ -12,7 +12,7 @@ const BAR: usize = 20;
 pub fn of(health: &GatewayHealth) -> String {
     let GatewayHealth { status, reason, tunnels, queued, checks, shards, imbalance_percent, uptime, .. } = health;
     let up = Duration::from_secs(*uptime as u64);
-    let mut text = format!("{status:?}").to_lowercase();
+    let mut text = status.to_string();
     let (used, all, share) = (checks.capacity.current, checks.capacity.max, checks.capacity.percentage);
     write!(text, ", {used} of {all} connections ({share:.1} %), imbalance {imbalance_percent:.1} %, cpu {:.0} %, memory {:.0} MiB", checks.cpu.percentage, checks.memory.bytes as f64 / f64::from(1 << 20)).expect("a String takes everything");
     writeln!(text, ", kafka {} lag {}", checks.kafka.status, checks.kafka.lag).expect("a String takes everything");

@@ -110,7 +110,10 @@ mod tests {
 
     fn health() -> Value {
         let checks = wscluster_admin::health::Checks {
-            kafka: wscluster_admin::health::KafkaCheck { status: "connected".into(), ..Default::default() },
+            kafka: wscluster_admin::health::KafkaCheck {
+                status: wscluster_admin::health::KafkaStatus::Connected,
+                ..Default::default()
+            },
             ..Default::default()
         };
         json!({

@@ -17,7 +17,7 @@ pub struct Expected {
 
 /// Whether a shard takes part: grants slots, or would if it had one.
 pub fn serves(shard: &ShardView) -> bool {
-    matches!(shard.state.as_str(), "ready" | "full")
+    shard.state.is_serving()
 }
 
 /// All shards there, distinct, and ready.
@@ -80,7 +80,7 @@ fn each(health: &GatewayHealth) -> String {
 #[cfg(test)]
 #[expect(missing_docs, reason = "tests")]
 pub mod tests {
-    use wscluster_admin::health::{Checks, Status};
+    use wscluster_admin::health::{Checks, Status, ViewState};
 
     use super::*;
     use crate::verify::report::Verdict;
@@ -90,7 +90,7 @@ pub mod tests {
         let view = |(n, &connections): (usize, &u32)| ShardView {
             id: format!("prices-{n}"),
             address: format!("127.0.0.1:{}", 9_000 + n),
-            state: "ready".into(),
+            state: ViewState::Ready,
             connections,
             max_connections: 100,
             available_slots: 100 - connections,

@@ -1,5 +1,6 @@
 //! Logins that are granted and logins that are refused.
 
+use wscluster_admin::health::KafkaStatus;
 use wscluster_api::spec::{Credential, Kafka, Sasl, SaslMechanism, Security, Tls, Topic};
 
 use super::{Rig, has, numbers, var};
@@ -72,7 +73,7 @@ fn serves_the_topics_it_may_read_and_names_the_one_it_may_not() {
     rig.start(&spec);
     assert_eq!(rig.until_filled().len(), 2);
     let refusal = format!("no right to read topic {}; grant this user READ on it", hidden.topic);
-    rig.wait_for("named", |status| status.status == "connected" && has(status, &refusal));
+    rig.wait_for("named", |status| status.status == KafkaStatus::Connected && has(status, &refusal));
 
     acl("--add", "Read", &hidden.topic);
     let (records, begun) = rig.read(3);
@@ -95,7 +96,7 @@ fn says_what_is_wrong_with_a_login() {
     let spec = secured(&rig, "KAFKA_SASL_BROKERS", wrong);
     rig.start(&spec);
     rig.wait_for("wrong password", |status| has(status, "Authentication failed"));
-    assert_eq!(rig.status().status, "disconnected");
+    assert_eq!(rig.status().status, KafkaStatus::Disconnected);
 
     let blind = Security { tls: Some(tls()), sasl: Some(sasl(&dir, scram, "blind", &var("KAFKA_PASSWORD"))) };
     let spec = secured(&rig, "KAFKA_SASL_BROKERS", blind);
