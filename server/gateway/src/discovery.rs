@@ -15,7 +15,7 @@ use kube::{Api, Client, Config};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wscluster_admin::health::Discovery as Told;
-use wscluster_runtime::critical_task::vital;
+use wscluster_runtime::critical_task::spawn_critical;
 
 use self::roster::Roster;
 use self::slices::Listing;
@@ -177,7 +177,7 @@ pub fn start(gateway: Arc<Gateway>, discovery: Arc<Discovery>) -> Result<(), Dis
         config.proxy_url = None;
         Ok::<_, DiscoveryError>(Client::try_from(config)?)
     })?;
-    vital("discovery", gateway.failing(), move || runtime.block_on(run(gateway, discovery, client)))?;
+    spawn_critical("discovery", gateway.failing(), move || runtime.block_on(run(gateway, discovery, client)))?;
     Ok(())
 }
 

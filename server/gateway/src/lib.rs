@@ -16,7 +16,7 @@ use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
 use wscluster_routing::table::Member;
 use wscluster_runtime::args::USAGE;
-use wscluster_runtime::critical_task::vital_task;
+use wscluster_runtime::critical_task::critical;
 use wscluster_runtime::drain::Drains;
 use wscluster_runtime::fds::{Budget, explain};
 use wscluster_runtime::shutdown::{StopReason, drain_to_the_end, wait_for_stop};
@@ -172,7 +172,7 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     tracing::info!(ws = %bound, %admin, workers = workers.len(), shards = shards.len(),
         open_files_limit = gateway.fds.limit(), "gateway listens");
 
-    runtime.spawn(vital_task(gateway.failing(), draining));
+    runtime.spawn(critical(gateway.failing(), draining));
     runtime.block_on(until_drained(&gateway, &drains, args.exit_with_parent, announce))?;
     gateway.enter(Stage::Closing);
     if gateway.has_failed() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 use wscluster_routing::table::Member;
-use wscluster_runtime::critical_task::vital;
+use wscluster_runtime::critical_task::spawn_critical;
 
 use super::state::{Gateway, Stage};
 
@@ -75,7 +75,7 @@ pub fn unique(members: &[Member]) -> Result<(), MembersError> {
 pub fn follow(gateway: Arc<Gateway>, path: PathBuf, listed: Listed) -> io::Result<()> {
     let mut text = listed.text;
     let mut failed = false;
-    vital("members", gateway.failing(), move || {
+    spawn_critical("members", gateway.failing(), move || {
         while gateway.stage() < Stage::Closing {
             thread::sleep(EVERY);
             match read(&path) {

@@ -17,7 +17,7 @@ use wscluster_admin::GATEWAY_HEADER;
 use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::ShardHealth;
 use wscluster_routing::table::{GONE_MS, Shard, ShardId};
-use wscluster_runtime::critical_task::{vital, vital_task};
+use wscluster_runtime::critical_task::{critical, spawn_critical};
 use wscluster_runtime::sockets::is_shortage;
 
 use super::state::{Gateway, Order, Stage};
@@ -36,7 +36,7 @@ const MAX_BODY: usize = 64 << 10;
 /// Starts polling; ends with the process.
 pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    vital("poll", gateway.failing(), move || runtime.block_on(run(gateway)))?;
+    spawn_critical("poll", gateway.failing(), move || runtime.block_on(run(gateway)))?;
     Ok(())
 }
 
@@ -59,7 +59,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         for shard in shards.iter() {
             polled.entry(shard.id()).or_insert_with(|| {
                 let polling = follow(Arc::clone(&gateway), Arc::clone(shard), client.clone());
-                tokio::spawn(vital_task(gateway.failing(), polling))
+                tokio::spawn(critical(gateway.failing(), polling))
             });
         }
         // A penalty may have run out since somebody began to wait.

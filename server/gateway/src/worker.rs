@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
-use wscluster_runtime::critical_task::vital;
+use wscluster_runtime::critical_task::spawn_critical;
 use wscluster_runtime::fds::{Budget, Permit};
 use wscluster_runtime::log_limit::LogLimit;
 
@@ -48,7 +48,7 @@ pub fn start(
 ) -> io::Result<thread::JoinHandle<()>> {
     let post = gateway.enlist();
     let failed = gateway.failing();
-    vital(&format!("gateway-{index}"), gateway.failing(), move || {
+    spawn_critical(&format!("gateway-{index}"), gateway.failing(), move || {
         let served = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())

@@ -36,7 +36,7 @@ use tokio::sync::SetOnce;
 use tokio::sync::mpsc::Sender;
 use wscluster_admin::health::{KafkaCheck, KafkaStatus};
 use wscluster_api::spec::Kafka;
-use wscluster_runtime::critical_task::vital;
+use wscluster_runtime::critical_task::spawn_critical;
 
 use self::backfill::Past;
 pub use self::config::{ConfigError, Connect};
@@ -181,7 +181,7 @@ fn part(name: &str, broken: &Arc<SetOnce<()>>, run: impl FnOnce() + Send + 'stat
         // Once is enough.
         let _ = broken.set(());
     };
-    vital(name, tell, run).map(drop)
+    spawn_critical(name, tell, run).map(drop)
 }
 
 /// Starts reading what `spec` asks for. Returns at once: brokers and topics that are not there yet are waited for, and

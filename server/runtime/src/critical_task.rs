@@ -1,21 +1,14 @@
-//! Tells that a thread or task without which the process is of no use has ended by a panic: a process that only seems to work is worse
-//! than none, for whoever supervises it starts another one.
+//! Reports a panic in a thread or task that the process cannot do without. A process that only looks alive is worse than one that
+//! exits and is restarted by its supervisor.
 
 use std::io;
 use std::thread;
 
-/// Held by what is vital; calls its function when a panic drops it.
+/// Calls its function when a panic drops it.
 #[derive(Debug)]
-struct Alarm<F: Fn()>(F);
+struct OnPanic<F: Fn()>(F);
 
-impl<F: Fn()> Alarm<F> {
-    /// Calls `tell` at a panic.
-    const fn new(tell: F) -> Self {
-        Self(tell)
-    }
-}
-
-impl<F: Fn()> Drop for Alarm<F> {
+impl<F: Fn()> Drop for OnPanic<F> {
     fn drop(&mut self) {
         if thread::panicking() {
             (self.0)();
@@ -23,21 +16,21 @@ impl<F: Fn()> Drop for Alarm<F> {
     }
 }
 
-/// Runs `work` on a thread of its own, and calls `tell` if that panics.
-pub fn vital(
+/// Runs `work` on a new thread called `name`, and calls `on_panic` if it panics.
+pub fn spawn_critical(
     name: &str,
-    tell: impl Fn() + Send + 'static,
+    on_panic: impl Fn() + Send + 'static,
     work: impl FnOnce() + Send + 'static,
 ) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let _alarm = Alarm::new(tell);
+        let _guard = OnPanic(on_panic);
         work();
     })
 }
 
-/// Does `work` as a task, and calls `tell` if that panics.
-pub async fn vital_task(tell: impl Fn(), work: impl Future<Output = ()>) {
-    let _alarm = Alarm::new(tell);
+/// Completes `work`, and calls `on_panic` if it panics. Not called if the task is aborted.
+pub async fn critical(on_panic: impl Fn(), work: impl Future<Output = ()>) {
+    let _guard = OnPanic(on_panic);
     work.await;
 }
 
@@ -48,41 +41,36 @@ mod tests {
 
     use super::*;
 
+    fn counting(panics: &Arc<AtomicU32>) -> impl Fn() + Send + 'static {
+        let panics = Arc::clone(panics);
+        move || {
+            panics.fetch_add(1, SeqCst);
+        }
+    }
+
     #[test]
-    fn tells_of_a_panic_and_of_nothing_else() {
-        let told = Arc::new(AtomicU32::new(0));
-        let tell = || {
-            let told = Arc::clone(&told);
-            move || {
-                told.fetch_add(1, SeqCst);
-            }
-        };
-        vital("ends", tell(), || {}).unwrap().join().unwrap();
-        assert_eq!(told.load(SeqCst), 0);
-        vital("panics", tell(), || panic!("as it should")).unwrap().join().unwrap_err();
-        assert_eq!(told.load(SeqCst), 1);
+    fn reports_a_panicking_thread_and_no_other() {
+        let panics = Arc::default();
+        spawn_critical("ends", counting(&panics), || {}).unwrap().join().unwrap();
+        assert_eq!(panics.load(SeqCst), 0);
+        spawn_critical("panics", counting(&panics), || panic!("as it should")).unwrap().join().unwrap_err();
+        assert_eq!(panics.load(SeqCst), 1);
     }
 
     #[tokio::test]
-    async fn tells_of_a_task_that_panics_and_not_of_one_that_is_aborted() {
-        let told = Arc::new(AtomicU32::new(0));
-        for (panics, times) in [(false, 0), (true, 1)] {
-            let tell = {
-                let told = Arc::clone(&told);
-                move || {
-                    told.fetch_add(1, SeqCst);
-                }
-            };
-            let task = tokio::spawn(vital_task(tell, async move {
+    async fn reports_a_panicking_task_and_not_an_aborted_one() {
+        let panics = Arc::default();
+        for (does_panic, reported) in [(false, 0), (true, 1)] {
+            let task = tokio::spawn(critical(counting(&panics), async move {
                 tokio::task::yield_now().await;
-                assert!(!panics, "as it should");
+                assert!(!does_panic, "as it should");
                 std::future::pending::<()>().await;
             }));
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             task.abort();
             assert!(task.await.is_err());
-            assert_eq!(told.load(SeqCst), times);
+            assert_eq!(panics.load(SeqCst), reported);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - [`shutdown`], [`drain`]: the end of a process, and the pace at which connections are moved away.
 //! - [`critical_task`]: threads and tasks whose panic is the end of the process.
 //! - [`process`], [`child_process`], [`restarts`], [`usage`]: parent and child processes, and the CPU and memory that they use.
-//! - [`backoff`]: waits between attempts.
+//! - [`backoff`]: waits between attempts. [`file_watcher`]: files that may change while the process runs.
 //! - [`args`]: arguments that several subcommands share.
 
 pub mod args;
@@ -14,6 +14,7 @@ pub mod child_process;
 pub mod critical_task;
 pub mod drain;
 pub mod fds;
+pub mod file_watcher;
 pub mod log_limit;
 pub mod logs;
 pub mod nonblocking_writer;

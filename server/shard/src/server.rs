@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use wscluster_kafka::feed::Update;
-use wscluster_runtime::critical_task::vital_task;
+use wscluster_runtime::critical_task::critical;
 use wscluster_runtime::sockets::{ListenError, Share, ensure_free, listen};
 
 use super::drain::{Drains, Order, Workers};
@@ -80,7 +80,7 @@ impl Server {
         let workers = Workers { shared: Arc::clone(&shared), orders: server_orders.clone() };
         let (drains, draining) = Drains::new(Arc::new(workers), drain);
         let failing = Arc::clone(&shared);
-        tokio::spawn(vital_task(move || failing.set_broken(), draining));
+        tokio::spawn(critical(move || failing.set_broken(), draining));
         Ok(Self { shared, addr, drains, feeds, orders: server_orders, threads })
     }
 }
