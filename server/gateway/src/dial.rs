@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use tokio::net::TcpStream;
 use wscluster_admin::health::State;
-use wscluster_routing::table::Load;
+use wscluster_routing::backend::Load;
 use wscluster_ws::upgrade::{Answer, Head, HeadLimits, parse_response};
 
 use super::forward;

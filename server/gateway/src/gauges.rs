@@ -20,7 +20,7 @@ impl std::fmt::Debug for Gauges {
     }
 }
 
-type Value = fn(&wscluster_routing::backend::Shard, u64) -> f64;
+type Value = fn(&wscluster_routing::backend::Backend, u64) -> f64;
 
 #[derive(Clone, Debug, EncodeLabelSet)]
 struct ShardLabel {
@@ -56,7 +56,7 @@ impl Collector for Gauges {
             ("shard_in_flight", "Own handshakes on the way to a shard", |shard, _| shard.load().in_flight.into()),
             ("shard_age_seconds", "Time since a shard was heard", |shard, now| shard.view(now).age_ms as f64 / 1e3),
             ("shard_open", "1 while a shard takes upgrades", |shard, now| {
-                f64::from(u8::from(shard.standing(now) != wscluster_routing::backend::Standing::Closed))
+                f64::from(u8::from(shard.availability(now) != wscluster_routing::backend::Availability::Unavailable))
             }),
         ];
         for (name, help, value) in gauges {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
-use wscluster_routing::table::{Lease, ShardId};
+use wscluster_routing::backend::{Lease, ShardId};
 use wscluster_runtime::drain::hint_ms;
 use wscluster_runtime::fds::Permit;
 

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use wscluster_admin::drain::drain_routes;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
-use wscluster_routing::table::Member;
+use wscluster_routing::member::{self, Member};
 use wscluster_runtime::args::USAGE;
 use wscluster_runtime::critical_task::critical;
 use wscluster_runtime::drain::Drains;
@@ -114,6 +114,8 @@ enum GatewayError {
     #[error("failed: a worker or another vital part has ended, see the log")]
     Part,
     #[error(transparent)]
+    Names(#[from] member::MembersError),
+    #[error(transparent)]
     Members(#[from] members::MembersError),
 }
 
@@ -124,7 +126,8 @@ pub fn run(args: Args) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             logs::stderr().line(&format!("error: {}", explain(&error)));
-            let is_usage = matches!(error, GatewayError::Manifest(_) | GatewayError::Members(_));
+            let is_usage =
+                matches!(error, GatewayError::Manifest(_) | GatewayError::Names(_) | GatewayError::Members(_));
             if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
@@ -132,7 +135,7 @@ pub fn run(args: Args) -> ExitCode {
 
 fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     let settings = Settings::new(&manifest::read(&args.file)?.spec, args.drain_lag.0, args.log_handshakes);
-    members::unique(&args.shards)?;
+    member::check_names(&args.shards)?;
     let listeners = listeners(args, &settings)?;
     let bound = listeners[0].local_addr()?;
     if args.master {

@@ -1,97 +1,61 @@
-//! Shards that a file names, one `NAME=WS_ADDR,ADMIN_ADDR` a line: whoever runs them replaces the file (by a rename, so that it is
-//! never half written) when they change, and the gateway follows within a moment.
+//! Follows a file that lists the shards, in the form of [`parse_members`]. Its writer replaces it by a rename, so that it is never
+//! half written.
 //!
-//! A file that cannot be read or understood changes nothing: the last list stays.
+//! If the file cannot be read or parsed, the last list stays in use.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{io, thread};
 
-use wscluster_routing::table::Member;
+use wscluster_routing::member::{self, Member, parse_members};
 use wscluster_runtime::critical_task::spawn_critical;
+use wscluster_runtime::file_watcher::{Contents, FileWatcher, Settle, read_error};
 
 use super::state::{Gateway, Stage};
 
-/// Between two looks at the file.
+/// Interval between two reads of the file.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Why a list of members is of no use.
+/// Why a file of members is unusable.
 #[derive(Debug, thiserror::Error)]
-pub enum MembersError {
-    /// The file.
+pub(crate) enum MembersError {
     #[error("failed to read {path}, which should hold one NAME=WS_ADDR,ADMIN_ADDR a line: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A line of it.
-    #[error("line {line} of {path}: {reason}")]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Its number, from 1.
-        line: usize,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// A name.
-    #[error("shard {0:?} is named twice; each shard has its own name")]
-    Twice(String),
+    Read { path: PathBuf, source: io::Error },
+    #[error("failed to read {path}: {source}")]
+    Parse { path: PathBuf, source: member::MembersError },
 }
 
-/// What a file says: its text, and the members.
+/// A list of members, and the text it was read from.
 #[derive(Debug)]
-pub struct Listed {
+pub(crate) struct MembersFile {
     text: String,
-    /// The shards.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
 }
 
-/// The members in `path`.
-pub fn read(path: &Path) -> Result<Listed, MembersError> {
-    let text = std::fs::read_to_string(path).map_err(|source| MembersError::Read { path: path.into(), source })?;
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())).filter(|(_, line)| !line.is_empty());
-    let member = |(line, text): (usize, &str)| {
-        text.parse().map_err(|reason| MembersError::Line { path: path.into(), line, reason })
-    };
-    let members = lines.map(member).collect::<Result<Vec<_>, _>>()?;
-    unique(&members)?;
-    Ok(Listed { text, members })
+/// Reads the members in `path`.
+pub(crate) fn read(path: &Path) -> Result<MembersFile, MembersError> {
+    parse(path, std::fs::read_to_string(path).map_err(|error| error.raw_os_error()))
 }
 
-/// Whether each has its own name.
-pub fn unique(members: &[Member]) -> Result<(), MembersError> {
-    let twice = |(at, member): &(usize, &Member)| members[..*at].iter().any(|other| other.name == member.name);
-    match members.iter().enumerate().find(twice) {
-        Some((_, member)) => Err(MembersError::Twice(member.name.clone())),
-        None => Ok(()),
-    }
+fn parse(path: &Path, contents: Contents) -> Result<MembersFile, MembersError> {
+    let text = contents.map_err(|code| MembersError::Read { path: path.into(), source: read_error(code) })?;
+    let members = parse_members(&text).map_err(|source| MembersError::Parse { path: path.into(), source })?;
+    Ok(MembersFile { text, members })
 }
 
-/// Keeps the table of `gateway` as `path` says, which said `listed` before; ends with the gateway.
-pub fn follow(gateway: Arc<Gateway>, path: PathBuf, listed: Listed) -> io::Result<()> {
-    let mut text = listed.text;
-    let mut failed = false;
+/// Keeps the table of `gateway` equal to the list in `path`, which was read as `file` before; ends with the gateway.
+pub(crate) fn follow(gateway: Arc<Gateway>, path: PathBuf, file: MembersFile) -> io::Result<()> {
+    let mut watcher = FileWatcher::new(path.clone(), file.text, EVERY, Settle::AtOnce);
     spawn_critical("members", gateway.failing(), move || {
         while gateway.stage() < Stage::Closing {
-            thread::sleep(EVERY);
-            match read(&path) {
-                Ok(listed) => {
-                    failed = false;
-                    if listed.text != text {
-                        gateway.set_members(&listed.members);
-                        gateway.offer_slots();
-                        text = listed.text;
-                    }
+            match watcher.next().map(|contents| parse(&path, contents)) {
+                Some(Ok(file)) => {
+                    gateway.set_members(&file.members);
+                    gateway.offer_slots();
                 }
-                Err(error) if !failed => {
-                    failed = true;
-                    tracing::warn!(%error, "members stay as they are");
-                }
-                Err(_) => {}
+                Some(Err(error)) => tracing::warn!(%error, "list of shards unusable; the last one stays in use"),
+                None => {}
             }
         }
     })?;
@@ -102,28 +66,16 @@ pub fn follow(gateway: Arc<Gateway>, path: PathBuf, listed: Listed) -> io::Resul
 mod tests {
     use super::*;
 
-    fn listed(text: &str) -> Result<Listed, MembersError> {
+    #[test]
+    fn names_the_file_and_the_form_it_should_have() {
+        let error = read(Path::new("/nowhere/members")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/members") && error.contains("NAME=WS_ADDR,ADMIN_ADDR"), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members");
-        std::fs::write(&path, text).unwrap();
-        read(&path)
-    }
-
-    #[test]
-    fn reads_one_shard_a_line() {
-        let listed = listed("a-0=127.0.0.1:1,127.0.0.1:2\n\na-1=127.0.0.1:3,[::1]:4\n").unwrap();
-        let names: Vec<_> = listed.members.iter().map(|member| (&*member.name, member.admin.port())).collect();
-        assert_eq!(names, [("a-0", 2), ("a-1", 4)]);
-        assert_eq!(super::tests::listed("").unwrap().members, [], "no shard yet is a list too");
-    }
-
-    #[test]
-    fn names_the_line_that_is_wrong() {
-        let error = listed("a-0=127.0.0.1:1,127.0.0.1:2\na-1=127.0.0.1:3\n").unwrap_err().to_string();
-        assert!(error.starts_with("line 2 of ") && error.contains("write NAME=HOST:PORT,HOST:PORT"), "{error}");
-        let error = listed("a-0=127.0.0.1:1,127.0.0.1:2\na-0=127.0.0.1:3,127.0.0.1:4\n").unwrap_err();
-        assert_eq!(error.to_string(), "shard \"a-0\" is named twice; each shard has its own name");
-        let error = read(Path::new("/nowhere/members")).unwrap_err().to_string();
-        assert!(error.contains("NAME=WS_ADDR,ADMIN_ADDR"), "{error}");
+        std::fs::write(&path, "a-0=127.0.0.1:1,127.0.0.1:2\na-1=127.0.0.1:3\n").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("members: line 2: "), "{error}");
+        std::fs::write(&path, "a-0=127.0.0.1:1,127.0.0.1:2\n").unwrap();
+        assert_eq!(read(&path).unwrap().members.len(), 1);
     }
 }

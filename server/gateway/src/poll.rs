@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wscluster_admin::GATEWAY_HEADER;
 use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::ShardHealth;
-use wscluster_routing::table::{GONE_MS, Shard, ShardId};
+use wscluster_routing::backend::{Backend, GONE_MS, ShardId};
 use wscluster_runtime::critical_task::{critical, spawn_critical};
 use wscluster_runtime::sockets::is_shortage;
 
@@ -82,7 +82,7 @@ async fn pause(gateway: &Gateway) {
 }
 
 /// Polls one shard for as long as it is in the table.
-async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>, client: AdminClient) {
+async fn follow(gateway: Arc<Gateway>, shard: Arc<Backend>, client: AdminClient) {
     let mut silence = Silence::default();
     loop {
         match client.health(shard.member().admin).await {
@@ -99,7 +99,7 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Shard>, client: AdminClient) {
     }
 }
 
-fn heard(gateway: &Gateway, shard: &Shard, health: ShardHealth, silence: &mut Silence) {
+fn heard(gateway: &Gateway, shard: &Backend, health: ShardHealth, silence: &mut Silence) {
     let before_ms = silence.last_poll_ms;
     let now_ms = gateway.table.now_ms();
     let first = shard.health().is_none();
@@ -143,7 +143,7 @@ struct Silence {
 
 impl Silence {
     /// Health polls and tunnels must both be silent: a shard whose admin port alone is stuck keeps its clients.
-    fn check(&mut self, gateway: &Gateway, shard: &Shard) {
+    fn check(&mut self, gateway: &Gateway, shard: &Backend) {
         let now_ms = gateway.table.now_ms();
         let received = shard.relayed().1;
         if received != self.received {

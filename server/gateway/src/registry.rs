@@ -1,6 +1,6 @@
 //! The tunnels of one worker, by shard: so that some of them can be told to end, or to leave, without asking each one.
 //!
-//! Lives on one thread. A [`Seat`] is a tunnel's place: it gives back, exactly once and on every path, what the tunnel
+//! Lives on one thread. A [`TunnelHandle`] is a tunnel's place: it gives back, exactly once and on every path, what the tunnel
 //! took (its entry, its file descriptors, the slot in our view of the shard).
 
 use std::cell::{Cell, RefCell};
@@ -13,8 +13,8 @@ use std::task::{Context, Waker};
 use rand::seq::IteratorRandom as _;
 use slab::Slab;
 use wscluster_api::spec::RetryAfter;
+use wscluster_routing::backend::{Backend, ShardId};
 use wscluster_routing::flow::FlowBytes;
-use wscluster_routing::table::{Shard, ShardId};
 use wscluster_runtime::drain::hint_ms;
 use wscluster_runtime::fds::Permit;
 
@@ -23,7 +23,7 @@ use super::state::Gateway;
 
 /// What a tunnel is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub enum TunnelCommand {
     /// End at once.
     End,
     /// Tell the client to come back after so many milliseconds, then end.
@@ -40,12 +40,12 @@ pub struct Registry {
 /// The tunnels of a worker to one shard.
 struct Group {
     gateway: Arc<Gateway>,
-    shard: Arc<Shard>,
+    shard: Arc<Backend>,
     bytes: Arc<FlowBytes>,
     open: Arc<AtomicU32>,
     entries: RefCell<Slab<Entry>>,
     /// For tunnels that have not taken them yet.
-    orders: RefCell<HashMap<u32, Parting>>,
+    orders: RefCell<HashMap<u32, TunnelCommand>>,
     /// How many that is, for a look at every turn.
     ordered: Cell<usize>,
 }
@@ -67,16 +67,16 @@ impl Registry {
     }
 
     /// A place for a tunnel to `shard`.
-    pub fn seat(&self, shard: &Arc<Shard>, permit: Permit) -> Seat {
+    pub fn seat(&self, shard: &Arc<Backend>, permit: Permit) -> TunnelHandle {
         let known = self.groups.borrow().get(&shard.id()).map(Rc::clone);
         let group = known.unwrap_or_else(|| self.found(shard));
         // From here on the seat gives the descriptors back: the tunnel need not carry the permit.
         permit.keep();
         self.gateway.tunnels.fetch_add(1, Relaxed);
-        Seat { group, key: Seat::UNOCCUPIED, known: false, slot_is_free: false }
+        TunnelHandle { group, key: TunnelHandle::UNOCCUPIED, known: false, slot_is_free: false }
     }
 
-    fn found(&self, shard: &Arc<Shard>) -> Rc<Group> {
+    fn found(&self, shard: &Arc<Backend>) -> Rc<Group> {
         let bytes = Arc::new(FlowBytes::default());
         shard.add_flow(Arc::clone(&bytes));
         let group = Rc::new(Group {
@@ -117,7 +117,7 @@ impl Registry {
         let count = count.min(self.open.load(Relaxed)) as usize;
         for (group, key) in staying.sample(&mut rand::rng(), count) {
             let hint = hint_ms(retry_after).min(u64::from(u32::MAX)) as u32;
-            group.tell(key, Parting::Leave(hint));
+            group.tell(key, TunnelCommand::Leave(hint));
         }
     }
 }
@@ -131,12 +131,12 @@ impl Group {
     fn end(&self, which: impl Fn(&Entry) -> bool) -> usize {
         let keys = self.keys(which);
         for key in &keys {
-            self.tell(*key, Parting::End);
+            self.tell(*key, TunnelCommand::End);
         }
         keys.len()
     }
 
-    fn tell(&self, key: u32, parting: Parting) {
+    fn tell(&self, key: u32, parting: TunnelCommand) {
         let mut entries = self.entries.borrow_mut();
         let Some(entry) = entries.get_mut(key as usize) else { return };
         self.leaves(entry);
@@ -154,7 +154,7 @@ impl Group {
         }
     }
 
-    fn take(&self, key: u32) -> Option<Parting> {
+    fn take(&self, key: u32) -> Option<TunnelCommand> {
         let mut orders = self.orders.borrow_mut();
         let order = orders.remove(&key);
         self.ordered.set(orders.len());
@@ -163,7 +163,7 @@ impl Group {
 }
 
 /// A tunnel's place.
-pub struct Seat {
+pub struct TunnelHandle {
     group: Rc<Group>,
     key: u32,
     /// Its task can be woken.
@@ -171,7 +171,7 @@ pub struct Seat {
     slot_is_free: bool,
 }
 
-impl Seat {
+impl TunnelHandle {
     const UNOCCUPIED: u32 = u32::MAX;
 
     /// Where the tunnel counts what it moves.
@@ -195,12 +195,12 @@ impl Seat {
 
     /// What the tunnel was told since its last turn. To be asked at each turn.
     #[inline]
-    pub fn order(&mut self, cx: &mut Context<'_>) -> Option<Parting> {
+    pub fn order(&mut self, cx: &mut Context<'_>) -> Option<TunnelCommand> {
         if self.known && self.group.ordered.get() == 0 { None } else { self.look(cx) }
     }
 
     #[cold]
-    fn look(&mut self, cx: &mut Context<'_>) -> Option<Parting> {
+    fn look(&mut self, cx: &mut Context<'_>) -> Option<TunnelCommand> {
         if !std::mem::replace(&mut self.known, true)
             && let Some(entry) = self.group.entries.borrow_mut().get_mut(self.key as usize)
         {
@@ -218,7 +218,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for TunnelHandle {
     fn drop(&mut self) {
         let entry = self.group.entries.borrow_mut().try_remove(self.key as usize);
         if let Some(mut entry) = entry {

@@ -21,7 +21,7 @@ use wscluster_routing::flow::Bytes;
 use wscluster_ws::boundary::Frames;
 
 use self::leave::Leaving;
-use super::registry::{Parting, Seat};
+use super::registry::{TunnelCommand, TunnelHandle};
 use super::socket::Socket;
 
 mod leave;
@@ -58,7 +58,7 @@ pub struct Tunnel<S> {
     /// The frames that have passed down.
     answered: Frames,
     end: Option<Box<End>>,
-    seat: Seat,
+    seat: TunnelHandle,
 }
 
 /// An end that takes time.
@@ -86,7 +86,7 @@ pub struct First<'b> {
 
 impl<S: Socket> Tunnel<S> {
     /// Joins the two; `early` is what the client, and `first` what the shard, has sent already.
-    pub fn new(client: S, shard: S, early: &[u8], first: First<'_>, seat: Seat) -> Self {
+    pub fn new(client: S, shard: S, early: &[u8], first: First<'_>, seat: TunnelHandle) -> Self {
         let (mut asked, mut answered) = (Frames::default(), Frames::default());
         asked.pass(early);
         answered.pass(first.frames);
@@ -114,8 +114,8 @@ impl<S: Socket> Future for Tunnel<S> {
         let this = self.get_mut();
         match this.seat.order(cx) {
             None => {}
-            Some(Parting::End) => return Poll::Ready(()),
-            Some(Parting::Leave(hint_ms)) => this.leave(hint_ms),
+            Some(TunnelCommand::End) => return Poll::Ready(()),
+            Some(TunnelCommand::Leave(hint_ms)) => this.leave(hint_ms),
         }
         if this.end.as_ref().is_some_and(|end| end.leaving.is_some()) {
             return this.poll_leaving(cx);

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use wscluster_routing::table::Member;
+use wscluster_routing::member::{Member, write_members};
 
 use super::revision::Version;
 
@@ -63,9 +63,8 @@ impl Files {
 
     /// Writes the list of shards.
     pub fn set_members(&self, members: &[Member]) -> Result<(), FilesError> {
-        let line = |member: &Member| format!("{}={},{}\n", member.name, member.ws, member.admin);
         let path = self.members();
-        replace(&path, &members.iter().map(line).collect::<String>()).map_err(|source| FilesError { path, source })
+        replace(&path, &write_members(members)).map_err(|source| FilesError { path, source })
     }
 }
 
@@ -111,7 +110,8 @@ mod tests {
         };
         for members in [vec![], vec![member("prices-0", 10)], vec![member("prices-0", 10), member("prices-1", 20)]] {
             files.set_members(&members).unwrap();
-            assert_eq!(wscluster_gateway::members::read(&files.members()).unwrap().members, members);
+            let text = std::fs::read_to_string(files.members()).unwrap();
+            assert_eq!(wscluster_routing::member::parse_members(&text), Ok(members));
         }
     }
 

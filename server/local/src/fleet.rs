@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use wscluster_routing::table::Member;
+use wscluster_routing::member::Member;
 use wscluster_runtime::child_process::Program;
 use wscluster_runtime::sockets::ListenError;
 

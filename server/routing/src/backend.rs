@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wscluster_admin::health::{ShardHealth, ShardView, State, ViewState, percent};
 
 use super::flow::FlowBytes;
+use super::member::Member;
 use super::pick::Candidate;
-use super::table::Member;
 
 /// A belief older than this is doubtful: four missed polls.
 pub const STALE_MS: u64 = 2_000;
@@ -32,13 +32,13 @@ impl ShardId {
 
 /// How far a shard may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Availability {
     /// Takes upgrades.
-    Good,
+    Available,
     /// Takes upgrades as far as we know, but failed lately or was not heard lately.
     Doubtful,
     /// Starting, draining, unreachable, or never heard.
-    Closed,
+    Unavailable,
 }
 
 /// `CONNECTIONS/CAPACITY`, as in `X-Wscluster-Load`.
@@ -71,7 +71,7 @@ impl FromStr for Load {
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard {
+pub struct Backend {
     id: ShardId,
     member: Member,
     connections: AtomicU32,
@@ -86,7 +86,7 @@ pub struct Shard {
     flows: Mutex<Vec<Arc<FlowBytes>>>,
 }
 
-impl Shard {
+impl Backend {
     pub(super) fn new(id: ShardId, member: Member) -> Self {
         Self {
             id,
@@ -129,15 +129,15 @@ impl Shard {
     }
 
     /// How far it may be used.
-    pub fn standing(&self, now_ms: u64) -> Standing {
+    pub fn availability(&self, now_ms: u64) -> Availability {
         let age = now_ms.saturating_sub(self.heard_ms());
         let open = matches!(self.state(), State::Ready | State::Full) && self.heard_ms() > 0;
         if !open || age > GONE_MS || self.is_removed() {
-            Standing::Closed
+            Availability::Unavailable
         } else if age > STALE_MS || now_ms < self.penalty_until_ms.load(Relaxed) {
-            Standing::Doubtful
+            Availability::Doubtful
         } else {
-            Standing::Good
+            Availability::Available
         }
     }
 
@@ -268,11 +268,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One handshake on its way to a shard; counted in its load until dropped.
 #[derive(Debug)]
-pub struct Lease(Arc<Shard>);
+pub struct Lease(Arc<Backend>);
 
 impl Lease {
     /// Takes one of the slots that are believed free.
-    pub fn take(shard: &Arc<Shard>) -> Option<Self> {
+    pub fn take(shard: &Arc<Backend>) -> Option<Self> {
         let in_flight = shard.in_flight.fetch_add(1, Relaxed);
         let lease = Self(Arc::clone(shard));
         let before = Load { in_flight, ..shard.load() };
@@ -280,13 +280,13 @@ impl Lease {
     }
 
     /// Asks the shard although it is believed full.
-    pub fn force(shard: &Arc<Shard>) -> Self {
+    pub fn force(shard: &Arc<Backend>) -> Self {
         shard.in_flight.fetch_add(1, Relaxed);
         Self(Arc::clone(shard))
     }
 
     /// The shard.
-    pub fn shard(&self) -> &Arc<Shard> {
+    pub fn shard(&self) -> &Arc<Backend> {
         &self.0
     }
 }

@@ -4,49 +4,22 @@
 //! flight are added. A belief is never a grant: only the shard grants. Shards come and go at run time by
 //! [`Table::set`]; an id is never used again.
 
-use std::net::SocketAddr;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rand::Rng;
 use tokio::time::Instant;
 
-pub use super::backend::{GONE_MS, Lease, Load, STALE_MS, Shard, ShardId, Standing};
+use super::backend::{Availability, Backend, Lease, ShardId};
+use super::member::Member;
 use super::pick::{Candidate, choose};
-
-/// Where a shard is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its name, e.g. `prices-1`.
-    pub name: String,
-    /// WebSocket port.
-    pub ws: SocketAddr,
-    /// Admin port.
-    pub admin: SocketAddr,
-}
-
-impl FromStr for Member {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || format!("{text:?} is not a shard; write NAME=HOST:PORT,HOST:PORT (WebSocket, then admin)");
-        let (name, addresses) = text.split_once('=').ok_or_else(wanted)?;
-        let (ws, admin) = addresses.split_once(',').ok_or_else(wanted)?;
-        let address = |text: &str| text.trim().parse().map_err(|_| wanted());
-        match name.trim() {
-            "" => Err(wanted()),
-            name => Ok(Self { name: name.to_owned(), ws: address(ws)?, admin: address(admin)? }),
-        }
-    }
-}
 
 /// Every shard of the cluster, as far as this gateway knows.
 #[derive(Debug)]
 pub struct Table {
     start: Instant,
     next_id: AtomicU32,
-    shards: RwLock<Arc<[Arc<Shard>]>>,
+    shards: RwLock<Arc<[Arc<Backend>]>>,
 }
 
 impl Table {
@@ -61,7 +34,7 @@ impl Table {
     }
 
     /// The shards now.
-    pub fn shards(&self) -> Arc<[Arc<Shard>]> {
+    pub fn shards(&self) -> Arc<[Arc<Backend>]> {
         Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -75,7 +48,7 @@ impl Table {
             .iter()
             .map(|member| match shards.iter().find(|shard| shard.member() == member) {
                 Some(shard) => Arc::clone(shard),
-                None => Arc::new(Shard::new(ShardId::new(self.next_id.fetch_add(1, Relaxed)), member.clone())),
+                None => Arc::new(Backend::new(ShardId::new(self.next_id.fetch_add(1, Relaxed)), member.clone())),
             })
             .collect();
         for gone in shards.iter().filter(|shard| !next.iter().any(|other| other.id() == shard.id())) {
@@ -85,15 +58,15 @@ impl Table {
         true
     }
 
-    /// A shard that is believed to have a slot and is not in `tried`: the emptiest of two, in good standing if there
-    /// is one, else one whose standing is doubtful, so that a slot is never missed for a bad memory.
+    /// A shard that is believed to have a slot and is not in `tried`: the emptiest of two, in good availability if there
+    /// is one, else one whose availability is doubtful, so that a slot is never missed for a bad memory.
     pub fn pick(&self, tried: &[ShardId], rng: &mut impl Rng) -> Option<Lease> {
         let shards = self.shards();
         let now = self.now_ms();
-        [Standing::Good, Standing::Doubtful].into_iter().find_map(|standing| {
-            let mut open: Vec<(Candidate, &Arc<Shard>)> = shards
+        [Availability::Available, Availability::Doubtful].into_iter().find_map(|availability| {
+            let mut open: Vec<(Candidate, &Arc<Backend>)> = shards
                 .iter()
-                .filter(|shard| shard.standing(now) == standing && !tried.contains(&shard.id()))
+                .filter(|shard| shard.availability(now) == availability && !tried.contains(&shard.id()))
                 .map(|shard| (shard.load().candidate(), shard))
                 .filter(|(candidate, _)| candidate.has_room())
                 .collect();
@@ -116,7 +89,9 @@ impl Table {
         shards
             .iter()
             .find(|shard| {
-                shard.standing(now) != Standing::Closed && shard.heard_ms() < since_ms && !tried.contains(&shard.id())
+                shard.availability(now) != Availability::Unavailable
+                    && shard.heard_ms() < since_ms
+                    && !tried.contains(&shard.id())
             })
             .map(Lease::force)
     }
@@ -126,12 +101,12 @@ impl Table {
         self.shards().iter().map(|shard| u64::from(shard.load().capacity)).sum()
     }
 
-    /// Slots believed free in shards of good standing.
+    /// Slots believed free in shards of good availability.
     pub fn free_slots(&self) -> usize {
         let now = self.now_ms();
         self.shards()
             .iter()
-            .filter(|shard| shard.standing(now) == Standing::Good)
+            .filter(|shard| shard.availability(now) == Availability::Available)
             .map(|shard| shard.load().candidate().room() as usize)
             .sum()
     }
@@ -139,7 +114,7 @@ impl Table {
     /// Whether any shard takes upgrades, full or not.
     pub fn has_open_shard(&self) -> bool {
         let now = self.now_ms();
-        self.shards().iter().any(|shard| shard.standing(now) != Standing::Closed)
+        self.shards().iter().any(|shard| shard.availability(now) != Availability::Unavailable)
     }
 }
 

@@ -60,7 +60,9 @@ async fn keeps_its_connection_and_sends_its_headers() {
     let accepted = Arc::clone(&connections);
     let echo = async |headers: axum::http::HeaderMap| axum::Json(headers["x-name"].to_str().unwrap().to_owned());
     let routes = Router::new().route("/health", on_get(echo));
-    let listener = axum::serve::ListenerExt::tap_io(listener, move |_| drop(accepted.fetch_add(1, SeqCst)));
+    let listener = axum::serve::ListenerExt::tap_io(listener, move |_| {
+        accepted.fetch_add(1, SeqCst);
+    });
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let name = HeaderValue::from_static("gateway-1");
     let client = AdminClient::new(LONG).header(HeaderName::from_static("x-name"), name);

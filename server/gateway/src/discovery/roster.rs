@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wscluster_routing::table::Member;
+use wscluster_routing::member::Member;
 
 use super::slices::{Listing, Place};
 

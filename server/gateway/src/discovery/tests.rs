@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use serde_json::Value;
 use wscluster_admin::AdminPart as _;
 use wscluster_admin::health::State;
-use wscluster_routing::table::ShardId;
+use wscluster_routing::backend::ShardId;
 
 use self::fake::{FakeApi, Gone};
 use super::slices::tests::{pod, slice};

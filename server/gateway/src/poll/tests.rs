@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
 use wscluster_admin::health::State;
+use wscluster_routing::backend::Availability;
 use wscluster_routing::flow::FlowBytes;
-use wscluster_routing::table::{Member, Standing};
+use wscluster_routing::member::Member;
 use wscluster_runtime::fds::Budget;
 
 use super::*;
@@ -39,12 +40,12 @@ async fn learns_loads_and_notices_a_replaced_shard() {
     let mut orders = gateway.enlist().orders;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     let polling = tokio::spawn(run(Arc::clone(&gateway)));
-    until("it was heard", || shard.standing(gateway.table.now_ms()) == Standing::Good).await;
+    until("it was heard", || shard.availability(gateway.table.now_ms()) == Availability::Available).await;
     assert_eq!((shard.load().connections, shard.load().capacity), (3, 9));
     assert_eq!(orders.try_recv(), Err(TryRecvError::Empty));
     *part.0.lock().unwrap() = health(State::Draining, 4, 9, "b");
     assert!(matches!(orders.recv().await, Some(Order::EndTunnels(id, _)) if id == shard.id()));
-    assert_eq!(shard.standing(gateway.table.now_ms()), Standing::Closed);
+    assert_eq!(shard.availability(gateway.table.now_ms()), Availability::Unavailable);
     polling.abort();
 }
 
@@ -97,7 +98,7 @@ async fn gives_up_a_shard_that_is_silent_on_both_ports() {
     };
     assert!(!check_after(9, 0).await, "too early");
     assert!(!check_after(2, 10).await, "its tunnels still speak");
-    assert_eq!(shard.standing(gateway.table.now_ms()), Standing::Closed, "no health for eleven seconds");
+    assert_eq!(shard.availability(gateway.table.now_ms()), Availability::Unavailable, "no health for eleven seconds");
     assert!(!check_after(9, 0).await);
     assert!(check_after(2, 0).await, "silent for eleven seconds on both ports");
     shard.polled(health(State::Ready, 3, 9, "a"), gateway.table.now_ms());

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wscluster_admin::health::{Checks, ShardHealth, State, Status};
 use wscluster_api::spec::Drain;
-use wscluster_routing::table::{Member, Shard};
+use wscluster_routing::backend::Backend;
+use wscluster_routing::member::Member;
 use wscluster_runtime::fds::Budget;
 use wscluster_runtime::sockets::{Share, listen};
 use wscluster_ws::upgrade::{HeadLimits, accept_key};
@@ -229,7 +230,7 @@ impl Rig {
         rig
     }
 
-    pub(crate) fn shard(&self, at: usize) -> Arc<Shard> {
+    pub(crate) fn shard(&self, at: usize) -> Arc<Backend> {
         Arc::clone(&self.gateway.table.shards()[at])
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::task::{Wake, Waker};
 
 use proptest::prelude::*;
-use wscluster_routing::table::Member;
+use wscluster_routing::member::Member;
 use wscluster_runtime::fds::{Budget, Permit};
 
 use super::*;

@@ -144,7 +144,7 @@ pub mod tests {
     #[test]
     fn finds_a_shard_that_is_not_ready() {
         let mut health = deployment(&[0, 0, 0]);
-        health.shards[1].state = "starting".into();
+        health.shards[1].state = ViewState::Starting;
         let finding = shards(&health, DECLARED);
         assert!(finding.detail.starts_with("2 of 3 ready") && finding.verdict == Verdict::Failed, "{finding}");
         health.shards.clear();
