@@ -6,13 +6,14 @@
 //! - [`critical_task`]: threads and tasks whose panic is the end of the process.
 //! - [`process`], [`child_process`], [`restarts`], [`usage`]: parent and child processes, and the CPU and memory that they use.
 //! - [`backoff`]: waits between attempts. [`file_watcher`]: files that may change while the process runs.
-//! - [`args`]: arguments that several subcommands share.
+//! - [`args`], [`exit`]: arguments that several subcommands share, exit codes, and the report of an error.
 
 pub mod args;
 pub mod backoff;
 pub mod child_process;
 pub mod critical_task;
 pub mod drain;
+pub mod exit;
 pub mod fds;
 pub mod file_watcher;
 pub mod log_limit;

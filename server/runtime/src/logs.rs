@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PANIC_PATIENCE: Duration = Duration::from_millis(100);
 
 static STDERR: OnceLock<Spool> = OnceLock::new();
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// How logs look; taken by every subcommand.
 #[derive(Args, Debug)]
@@ -72,6 +73,7 @@ pub fn init(args: &LogArgs) -> std::io::Result<Logs> {
     let format = args.log_format;
     let spool = Spool::start(Raw(rustix::stdio::stderr()), WAITING, Box::new(move |lost| dropped(format, lost)))?;
     let logs = STDERR.get_or_init(|| spool);
+    FORMAT.get_or_init(|| format);
     std::panic::set_hook(Box::new(move |panic| {
         logs.line(&panicked(format, panic));
         // Another panic on top of it would abort.
@@ -117,6 +119,18 @@ fn panicked(format: LogFormat, panic: &PanicHookInfo<'_>) -> String {
         message += &format!("\n{backtrace}");
     }
     line(format, "ERROR", &message)
+}
+
+/// Writes `label: message` for people, or a JSON log line where that is the format. Works before [`init`] too.
+pub(crate) fn plain(label: &str, level: &str, message: &str) {
+    let text = match FORMAT.get() {
+        Some(LogFormat::Json) => line(LogFormat::Json, level, message),
+        _ => format!("{label}: {message}"),
+    };
+    match STDERR.get() {
+        Some(logs) => logs.line(&text),
+        None => eprintln!("{text}"),
+    }
 }
 
 /// A log line whatever the filter says.
