@@ -33,8 +33,22 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn merges_what_member_processes_did() {
     let url = format!("ws://{}/ws", server(serve));
-    let args =
-        [&url, "-c", "30", "--rate", "1000", "--hold", "1ms", "--settle", "10ms", "--processes", "3", "-o", "json"];
+    let args = [
+        "--url",
+        &url,
+        "-c",
+        "30",
+        "--rate",
+        "1000",
+        "--hold",
+        "1ms",
+        "--settle",
+        "10ms",
+        "--processes",
+        "3",
+        "-o",
+        "json",
+    ];
     let (code, out, err) = run(&args);
     assert_eq!(code, Some(0), "{err}");
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -50,7 +64,7 @@ fn merges_what_member_processes_did() {
 fn ends_with_1_when_a_threshold_is_crossed() {
     let url = format!("ws://{}/ws", server(serve));
     let quick = ["-c", "1", "--hold", "1ms", "--settle", "1ms", "-q"];
-    let with = |threshold| [&[url.as_str()], &quick[..], &["--fail-on", threshold]].concat();
+    let with = |threshold| [&["--url", url.as_str()], &quick[..], &["--fail-on", threshold]].concat();
     assert_eq!(run(&with("failed>0")).0, Some(0));
     let (code, out, err) = run(&with("connected>=1"));
     assert_eq!(code, Some(1), "{out}{err}");
@@ -61,28 +75,28 @@ fn ends_with_1_when_a_threshold_is_crossed() {
 fn ends_with_1_when_nobody_connected_and_nothing_else_was_asked() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("ws://{nobody}/ws");
-    let (code, out, err) = run(&[&url, "-c", "2", "--hold", "1ms", "-q"]);
+    let (code, out, err) = run(&["--url", &url, "-c", "2", "--hold", "1ms", "-q"]);
     assert_eq!(code, Some(1), "{out}{err}");
     assert_eq!(err, format!("error: none of 2 clients connected to {url}: refused\n"));
     // What was asked decides.
-    assert_eq!(run(&[&url, "-c", "2", "--hold", "1ms", "-q", "--fail-on", "connected>0"]).0, Some(0));
+    assert_eq!(run(&["--url", &url, "-c", "2", "--hold", "1ms", "-q", "--fail-on", "connected>0"]).0, Some(0));
 }
 
 #[test]
 fn ends_with_2_and_a_remedy_when_the_command_line_is_wrong() {
     let url = "ws://127.0.0.1:9/ws";
     for (args, says) in [
-        (&[][..], "name a URL"),
+        (&[][..], "--url"),
         (&["http://127.0.0.1:9/"], "ws://"),
-        (&[url, "--fail-on", "faild>0"], "latency_ms.upgrade.p99"),
-        (&[url, "--rate", "0"], "0.001 or more"),
-        (&[url, "--churn", "1e-20"], "0.001 or more"),
-        (&[url, "-c", "0"], "1 to 1000000"),
-        (&[url, "--channels", "K{2..1}"], "K{0..99}.trade"),
-        (&[url, "--processes", "1", "-c", "900000"], "or 0 for as many as needed"),
-        (&[url, "--kafka", "127.0.0.1:9"], "--topic"),
-        (&[url, "--kafka", "127.0.0.1:9", "--topic", "t"], "--channels"),
-        (&[url, "-H", "no header"], "'Cookie: a=b'"),
+        (&["--url", url, "--fail-on", "faild>0"], "latency_ms.upgrade.p99"),
+        (&["--url", url, "--rate", "0"], "0.001 or more"),
+        (&["--url", url, "--churn", "1e-20"], "0.001 or more"),
+        (&["--url", url, "-c", "0"], "1 to 1000000"),
+        (&["--url", url, "--channels", "K{2..1}"], "K{0..99}.trade"),
+        (&["--url", url, "--processes", "1", "-c", "900000"], "or 0 for as many as needed"),
+        (&["--url", url, "--brokers", "127.0.0.1:9"], "--topic"),
+        (&["--url", url, "--brokers", "127.0.0.1:9", "--topic", "t"], "--channels"),
+        (&["--url", url, "-H", "no header"], "'Cookie=a=b'"),
         (&["--find-capacity", "--limit", "p98=1"], "p99=50ms"),
     ] {
         let (code, out, err) = run(args);
@@ -92,9 +106,19 @@ fn ends_with_2_and_a_remedy_when_the_command_line_is_wrong() {
 }
 
 #[test]
+fn takes_old_spellings_with_a_hint() {
+    let (code, _, err) = run(&["ws://127.0.0.1:9/ws", "--kafka", "127.0.0.1:9", "--topic", "t"]);
+    assert_eq!(code, Some(2), "{err}");
+    let lines: Vec<_> = err.lines().collect();
+    let hints = ["hint: the URL of load is now given by --url URL", "hint: --kafka is now --brokers"];
+    assert_eq!(lines[..2], hints, "{err}");
+    assert!(lines[2].starts_with("error: --topic needs --channels"), "{err}");
+}
+
+#[test]
 fn shows_its_result_when_interrupted() {
     let url = format!("ws://{}/ws", server(serve));
-    let child = load(&[&url, "-c", "2", "--hold", "1h", "--settle", "1ms", "--processes", "2", "-o", "json"])
+    let child = load(&["--url", &url, "-c", "2", "--hold", "1h", "--settle", "1ms", "--processes", "2", "-o", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -15,13 +15,13 @@ use wscluster_admin::drain::drain_routes;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
 use wscluster_routing::member::{self, Member};
-use wscluster_runtime::args::USAGE;
 use wscluster_runtime::critical_task::critical;
 use wscluster_runtime::drain::Drains;
+use wscluster_runtime::exit::{FAILED, USAGE, fail};
 use wscluster_runtime::fds::{Budget, explain};
 use wscluster_runtime::shutdown::{StopReason, drain_to_the_end, wait_for_stop};
 use wscluster_runtime::sockets::{ListenError, Share};
-use wscluster_runtime::{logs, process, socket_activation, sockets};
+use wscluster_runtime::{process, socket_activation, sockets};
 
 use self::discovery::{Discovery, DiscoveryError, Service};
 use self::state::{Gateway, Settings, Stage};
@@ -49,51 +49,58 @@ pub mod worker;
 #[cfg(test)]
 mod tests;
 
-/// Arguments.
-#[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:
+const EXAMPLES: &str = "\
+Examples:
+  # shards by address
   wscluster gateway -f cluster.yaml --listen 0.0.0.0:8080 --admin 127.0.0.1:9090 \\
-      --shard prices-0=127.0.0.1:8100,127.0.0.1:9100 --shard prices-1=127.0.0.1:8101,127.0.0.1:9101
+      --shard prices-0=127.0.0.1:8100,127.0.0.1:9100 \\
+      --shard prices-1=127.0.0.1:8101,127.0.0.1:9101
+  # shards behind a Kubernetes Service
   wscluster gateway -f cluster.yaml --discover default/prices-shards
 
-The first line on standard output says where it listens. SIGTERM drains, a second one ends at once.
-Exit codes: 0 ended on a signal, 1 did not start or broke, 2 wrong command line or manifest.",
+The first line of standard output has the addresses. SIGTERM drains the gateway; a second one ends
+it at once.
+Exit codes: 0 ended on a signal, 1 did not start or failed, 2 wrong command line or manifest.";
+
+/// Arguments of `wscluster gateway`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES,
     group(clap::ArgGroup::new("source").required(true).args(["shards", "members", "discover"])))]
 pub struct Args {
-    /// The WsCluster manifest.
+    /// WsCluster manifest; `-` is standard input.
     #[arg(short = 'f', long = "file", env = "WSCLUSTER_FILE", value_name = "FILE")]
     file: PathBuf,
-    /// Where clients connect. Several gateways may share the port.
+    /// Address that clients connect to; several gateways may share the port.
     #[arg(long, env = "WSCLUSTER_LISTEN", default_value = "0.0.0.0:8080", value_name = "HOST:PORT")]
     listen: SocketAddr,
-    /// Where /health, /readyz, /livez, /metrics and /drain are.
+    /// Address of /health, /livez, /readyz, /metrics and /drain.
     #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "HOST:PORT")]
     admin: SocketAddr,
-    /// A shard: its name, WebSocket address and admin address. Once per shard.
+    /// Name, WebSocket address and admin address of a shard; repeatable.
     #[arg(long = "shard", value_name = "NAME=WS_ADDR,ADMIN_ADDR")]
     shards: Vec<Member>,
-    /// A file that names the shards instead, one `NAME=WS_ADDR,ADMIN_ADDR` a line; it is followed when it changes.
+    /// File with one `NAME=WS_ADDR,ADMIN_ADDR` per line, instead of --shard; edits apply while the gateway runs.
     #[arg(long, value_name = "FILE")]
     members: Option<PathBuf>,
-    /// The Kubernetes Service whose endpoints are the shards, by its ports `ws` and `admin`. Asks the API server of the pod's
-    /// service account, or of KUBECONFIG.
+    /// Kubernetes Service whose endpoints are the shards, by its ports `ws` and `admin`. The API server is that of the
+    /// pod's service account, or of KUBECONFIG.
     #[arg(long, env = "WSCLUSTER_DISCOVER", value_name = "NAMESPACE/SERVICE")]
     discover: Option<Service>,
-    /// Event loops, one thread each. Default: the manifest's template.gateway.workers, else one per CPU.
-    #[arg(long, env = "WSCLUSTER_WORKERS", value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Event loops, one thread each [default: spec.template.gateway.workers, or one per CPU].
+    #[arg(long, env = "WSCLUSTER_WORKERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: Option<u32>,
     /// Log every handshake with its phase times, not only failed ones.
     #[arg(long, env = "WSCLUSTER_LOG_HANDSHAKES")]
     log_handshakes: bool,
-    /// Time from turning not ready to refusing clients: what a load balancer needs to notice.
+    /// Time between reporting not ready and refusing clients: a load balancer needs it to react.
     #[arg(long, env = "WSCLUSTER_DRAIN_LAG", default_value = "0s", value_name = "DURATION")]
     drain_lag: Span,
-    /// Keep the listening sockets in this process and run the gateway in a child, as nginx and HAProxy do: when it dies, the
-    /// next one starts 0.1 s later on the same sockets (later still if it keeps dying), and clients that connect meanwhile wait
-    /// instead of being refused.
+    /// Keep the listening sockets in this process and run the gateway in a child, as nginx and HAProxy do. When the
+    /// child dies, the next one starts on the same sockets after 0.1 s, or later if it dies again and again. Clients
+    /// that connect meanwhile wait instead of being refused.
     #[arg(long)]
     master: bool,
-    /// End when standard input closes.
+    /// End when standard input closes, as it does when the parent process ends.
     #[arg(long)]
     exit_with_parent: bool,
 }
@@ -125,10 +132,9 @@ pub fn run(args: Args) -> ExitCode {
     match serve(&args) {
         Ok(code) => code,
         Err(error) => {
-            logs::stderr().line(&format!("error: {}", explain(&error)));
             let is_usage =
                 matches!(error, GatewayError::Manifest(_) | GatewayError::Names(_) | GatewayError::Members(_));
-            if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            fail(if is_usage { USAGE } else { FAILED }, explain(&error))
         }
     }
 }

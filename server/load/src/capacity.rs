@@ -104,7 +104,7 @@ async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
 fn check(args: &Args) -> Result<(), UsageError> {
     range("--max-connections", args.max_connections, args.max_connections >= 1, "1 or more")?;
     range("--fail-on", "with --find-capacity", args.fail_on.is_empty(), "use --limit")?;
-    let fed = (args.url.is_none() && args.shard.is_empty()) || args.topic.is_some();
+    let fed = (args.url().is_none() && args.shard.is_empty()) || args.topic.is_some();
     range("--topic", "absent", fed, "name --kafka, --topic and --channels of the server under test")
 }
 

@@ -38,7 +38,8 @@ use std::process::ExitCode;
 
 pub use args::Args;
 use report::Report;
-use wscluster_runtime::args::{Output, USAGE};
+use wscluster_runtime::args::Output;
+use wscluster_runtime::exit::USAGE;
 
 /// A threshold was crossed, or, where none was given, nobody connected.
 const CROSSED: u8 = 1;
@@ -76,8 +77,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(code)
+    wscluster_runtime::exit::fail(code, error)
 }
 
 /// Prints the result and checks it against the thresholds.
@@ -97,8 +97,8 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
     if args.fail_on.is_empty() && report.connected == 0 && !report.interrupted {
         let most = report.failures.iter().max_by_key(|(_, times)| **times).map_or("none was started", |(name, _)| name);
         let targets = report.targets.join(", ");
-        eprintln!("error: none of {} clients connected to {targets}: {most}", report.planned);
-        code = ExitCode::from(CROSSED);
+        let clients = report.planned;
+        code = fail(CROSSED, &format_args!("none of {clients} clients connected to {targets}: {most}"));
     }
     for threshold in &args.fail_on {
         if let Some(how) = threshold.crossed(&value) {

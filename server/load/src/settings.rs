@@ -26,7 +26,7 @@ pub(super) const SPARE_FILES: u64 = 200;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsageError {
     /// No endpoint.
-    #[error("there is nothing to connect to; name a URL, e.g. ws://127.0.0.1:8080/ws, or --shard HOST:PORT")]
+    #[error("no server to connect to; give --url, such as ws://127.0.0.1:8080/ws, or --shard HOST:PORT")]
     NoTarget,
     /// An endpoint.
     #[error("target: {0}")]
@@ -44,9 +44,6 @@ pub(super) enum UsageError {
         /// What would be right.
         remedy: &'static str,
     },
-    /// A header.
-    #[error("--header {0:?} is no header line; write e.g. 'Cookie: a=b'")]
-    Header(String),
     /// A topic without channels.
     #[error("--topic needs --channels: the channels of its records that clients subscribe to")]
     TopicWithoutChannels,
@@ -91,7 +88,7 @@ pub(super) fn range(
 /// The run that `args` describes; `files` is how many a process may open.
 pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
     let mut targets = args.shard.iter().map(|shard| Target::of_shard(shard)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(url) = &args.url {
+    if let Some(url) = args.url() {
         targets.push(Target::of_url(url)?);
     }
     let first = targets.first().ok_or(UsageError::NoTarget)?.addr.ip();
@@ -112,7 +109,7 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
     let order = Order {
         sources: source::choose(&args.source, per_target, first),
         targets,
-        headers: headers(&args.header)?,
+        headers: headers(&args.header),
         schedule: Schedule { clients: args.connections, rate, hold: args.hold.0, churn: args.churn, storms },
         in_flight: args.in_flight.div_ceil(slots),
         settle: args.settle.0,
@@ -173,16 +170,8 @@ fn processes(args: &Args, files: u64) -> Result<u32, UsageError> {
     Ok(processes)
 }
 
-fn headers(lines: &[String]) -> Result<String, UsageError> {
-    lines.iter().try_fold(String::new(), |text, line| {
-        let name = line.split_once(':').map(|(name, _)| name);
-        let token =
-            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if !name.is_some_and(token) || line.contains(['\r', '\n']) {
-            return Err(UsageError::Header(line.clone()));
-        }
-        Ok(text + line + "\r\n")
-    })
+fn headers(headers: &[(String, String)]) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
 fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> {
@@ -194,7 +183,7 @@ fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> 
     };
     template.check(channels)?;
     Ok(Some(Topic {
-        brokers: args.kafka.join(","),
+        brokers: args.brokers.join(","),
         properties: args.kafka_property.clone(),
         name: name.to_owned(),
         template,
@@ -209,14 +198,14 @@ mod tests {
     use super::*;
 
     fn planned(files: u64, more: &[&str]) -> Result<u32, String> {
-        let args = parsed([&["load", "ws://127.0.0.1:9/ws"], more].concat()).unwrap();
+        let args = parsed([&["load", "--url", "ws://127.0.0.1:9/ws"], more].concat()).unwrap();
         run(&args, files).map(|run| run.processes).map_err(|error| error.to_string())
     }
 
     #[test]
     fn refuses_a_rate_of_which_no_instant_can_be_told() {
         for option in ["--rate", "--churn", "--publish-rate", "--message-rates"] {
-            let line = ["load", "--kafka", "b:1", "--topic", "t", option, "1e-20"];
+            let line = ["load", "--brokers", "b:1", "--topic", "t", option, "1e-20"];
             let error = parsed::<Args>(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             let error = error.to_string();

@@ -39,9 +39,10 @@ use clap::builder::NonEmptyStringValueParser;
 use wscluster_api::WsCluster;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_api::units::Span;
-use wscluster_runtime::args::{Output, USAGE};
+use wscluster_runtime::args::Output;
+use wscluster_runtime::exit::{FAILED, USAGE, fail, report};
 use wscluster_runtime::fds;
-use wscluster_runtime::logs::{self, LogArgs};
+use wscluster_runtime::logs::LogArgs;
 
 use self::change::Given;
 use self::event::Event;
@@ -53,44 +54,44 @@ const INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 Examples:
-  wscluster local -f manifests/quickstart.yaml --demo
-      Runs the service with trades that move at once; open the browser address it prints.
+  # with random trades; open the browser address that it prints
+  wscluster local -f cluster.yaml --demo
+  # free ports; the first line of standard output has all addresses
   wscluster local -f cluster.yaml --port 0 --output json
-      Free ports; the first line of standard output has all addresses.
+  # another Kafka cluster than the manifest names
   wscluster local -f cluster.yaml --brokers broker-1:9092,broker-2:9092
-      Reads another Kafka cluster than the manifest names.
 
-Exit codes: 0 ended on a signal, 1 did not start or had to kill a process, 2 wrong command line or manifest,
-130 ended at once by a second signal.";
+Exit codes: 0 ended on a signal, 1 did not start or had to kill a process, 2 wrong command line or
+manifest, 130 ended at once by a second signal.";
 
-/// Arguments.
+/// Arguments of `wscluster local`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The WsCluster manifest; edits of it are applied while clients stay connected.
+    /// WsCluster manifest; edits apply while clients stay connected.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Port that clients connect to; 0 for any free one [default: spec.gateway.service.port]
+    /// Port that clients connect to; 0 picks a free one [default: spec.gateway.service.port].
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
-    /// Port of `/health`, `/metrics` and the page for browsers; 0 for any free one [default: one above --port]
+    /// Port of /health, /metrics and the page for browsers; 0 picks a free one [default: --port plus 1].
     #[arg(long, value_name = "PORT")]
     pub admin_port: Option<u16>,
-    /// Address to listen on; 0.0.0.0 lets other machines in. Shards and embedded broker stay on 127.0.0.1.
+    /// IP address to listen on; 0.0.0.0 admits other machines. Shards and the embedded broker stay on 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     pub host: IpAddr,
-    /// Kafka bootstrap addresses instead of spec.source.kafka.brokers
+    /// Kafka bootstrap addresses, instead of those in the manifest; separated by commas.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WSCLUSTER_BROKERS",
         value_parser = NonEmptyStringValueParser::new())]
     pub brokers: Vec<String>,
-    /// Publish random trades to the embedded broker, so that something moves
+    /// Publish random trades to the embedded broker.
     #[arg(long)]
     pub demo: bool,
-    /// What standard output is for
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    /// Format of standard output.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// After Ctrl-C, time to move connections away and end everything
-    #[arg(long, value_name = "TIME", default_value_t = Span::secs(5), allow_hyphen_values = true)]
+    /// Time after Ctrl-C to move connections away and end all processes.
+    #[arg(long, value_name = "DURATION", default_value_t = Span::secs(5), allow_hyphen_values = true)]
     pub grace: Span,
 }
 
@@ -104,8 +105,7 @@ pub fn run(args: Args, log: &LogArgs) -> ExitCode {
     let mut screen = match Screen::new(args.output, log.log_format) {
         Ok(screen) => screen,
         Err(error) => {
-            logs::stderr().line(&format!("wscluster local: failed to start: {error}"));
-            return ExitCode::FAILURE;
+            return fail(FAILED, format_args!("failed to start: {error}"));
         }
     };
     let code = run_on(&mut screen, args, log);
@@ -180,6 +180,6 @@ fn failed(screen: &mut Screen, output: Output, error: &str, code: ExitCode) -> E
     if output == Output::Json {
         screen.event(&Event::Failed { error: error.to_owned() });
     }
-    screen.note(&format!("wscluster local: {error}"));
+    report(error);
     code
 }

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use wscluster_admin::drain::{drain_routes, evict_route};
 use wscluster_api::manifest::ManifestError;
 use wscluster_kafka::Options;
-use wscluster_runtime::args::USAGE;
+use wscluster_runtime::exit::{FAILED, USAGE, fail};
 use wscluster_runtime::fds::explain;
 use wscluster_runtime::process::{announce_listening, default_workers};
 use wscluster_runtime::shutdown::{DrainEnd, StopReason, drain_to_the_end, wait_for_stop};
@@ -21,49 +21,54 @@ use super::settings::{LINGER, Settings};
 use super::source;
 use super::source::NoSource;
 
-/// Arguments of `wscluster shard`.
-#[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:
+const EXAMPLES: &str = "\
+Examples:
   wscluster shard -f cluster.yaml --name prices-0
-  wscluster shard -f cluster.yaml --name prices-0 --listen 127.0.0.1:0 --brokers 127.0.0.1:9092 --workers 1
+  # any free port, one event loop, other brokers than the manifest's
+  wscluster shard -f cluster.yaml --listen 127.0.0.1:0 --brokers 127.0.0.1:9092 --workers 1
+  # state, and a drain
   curl -s localhost:9090/health | jq .state
   curl -X POST localhost:9090/drain -d '{\"evictRate\": 100, \"deadline\": \"2m\"}'
 
-SIGTERM drains, a second one ends at once.
-Exit codes: 0 drained, 1 did not start, broke, or ended at once, 2 wrong command line or manifest.")]
+SIGTERM drains the shard; a second one ends it at once.
+Exit codes: 0 drained, 1 did not start, failed, or ended at once, 2 wrong command line or manifest.";
+
+/// Arguments of `wscluster shard`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The WsCluster manifest.
+    /// WsCluster manifest; `-` is standard input.
     #[arg(short = 'f', long = "file", env = "WSCLUSTER_FILE", value_name = "FILE")]
     file: PathBuf,
-    /// Name of this shard, which clients and operators see.
+    /// Name of this shard in `/health`, in logs and in `hello` messages.
     #[arg(long, env = "WSCLUSTER_NAME", default_value = "shard-0")]
     name: String,
-    /// Where clients connect; port 0: any free one.
-    #[arg(long, env = "WSCLUSTER_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    /// Address that clients connect to; port 0 picks a free one.
+    #[arg(long, env = "WSCLUSTER_LISTEN", default_value = "0.0.0.0:8080", value_name = "HOST:PORT")]
     listen: SocketAddr,
-    /// Where health, metrics and drain are served.
-    #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "ADDR")]
+    /// Address of /health, /livez, /readyz, /metrics, /drain and /evict.
+    #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "HOST:PORT")]
     admin: SocketAddr,
-    /// Bootstrap brokers, in place of those in the manifest.
+    /// Kafka bootstrap addresses, instead of those in the manifest; separated by commas.
     #[arg(long, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT",
         value_parser = NonEmptyStringValueParser::new())]
     brokers: Vec<String>,
-    /// Event loops, one thread each. Default: template.shard.workers of the manifest, or one per CPU.
-    #[arg(long, env = "WSCLUSTER_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Event loops, one thread each [default: spec.template.shard.workers, or one per CPU].
+    #[arg(long, env = "WSCLUSTER_WORKERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
-    /// Serve /echo too, for conformance tests and benches.
+    /// Also serve /echo, for conformance tests and benchmarks.
     #[arg(long)]
     echo: bool,
     /// Log every handshake, not only failed ones.
     #[arg(long)]
     log_handshakes: bool,
-    /// Value that differs with every start. Default: random.
+    /// Value that differs with every start [default: random].
     #[arg(long, env = "WSCLUSTER_INCARNATION", value_name = "TEXT")]
     incarnation: Option<String>,
-    /// Revision of the pod template this runs from.
+    /// Revision of the manifest that this shard runs, as /health reports it.
     #[arg(long, env = "WSCLUSTER_REVISION", default_value = "", value_name = "TEXT")]
     revision: String,
-    /// End when standard input ends: the parent holds it open.
+    /// End when standard input closes, as it does when the parent process ends.
     #[arg(long)]
     exit_with_parent: bool,
 }
@@ -73,9 +78,8 @@ pub fn run(args: Args) -> ExitCode {
     match start(args) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{}", explain(&*error));
             let is_usage = error.is::<ManifestError>() || error.downcast_ref().is_some_and(NoSource::is_usage);
-            if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            fail(if is_usage { USAGE } else { FAILED }, explain(&*error))
         }
     }
 }

@@ -22,7 +22,7 @@ fn load(run: &Run, hold: Duration) -> Child {
     let address = |name: &str| run.ready[name].as_str().unwrap().to_owned();
     let (clients, hold) = (CLIENTS.to_string(), format!("{}s", hold.as_secs()));
     let mut command: Command = wscluster();
-    command.arg("load").arg(format!("ws://{}/ws", address("gateway"))).args(["--kafka", &address("kafka")]);
+    command.args(["load", "--url", &format!("ws://{}/ws", address("gateway")), "--brokers", &address("kafka")]);
     command.args([
         "-c",
         &clients,

@@ -79,7 +79,7 @@ fn finds_a_broker_that_the_shards_do_not_read() {
     let run = Run::start(&manifest(1, 20, ""), &[]);
     let other = Run::start(&manifest(1, 20, ""), &[]);
     let kafka = other.ready["kafka"].as_str().unwrap().to_owned();
-    let (code, report) = verify(&run, &["-f", &run.manifest_file(), "--kafka", &kafka, "--timeout", "2s"]);
+    let (code, report) = verify(&run, &["-f", &run.manifest_file(), "--brokers", &kafka, "--timeout", "2s"]);
     assert_eq!(code, Some(1));
     assert!(of(&report, "delivery")["detail"].as_str().unwrap().contains("no message within 2s"), "{report:#}");
 }

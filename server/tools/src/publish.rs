@@ -14,7 +14,8 @@ use clap::builder::NonEmptyStringValueParser;
 use wscluster_api::spec::Kafka;
 use wscluster_api::units::Span;
 use wscluster_kafka::{ConfigError, Connect};
-use wscluster_runtime::args::{Output, USAGE, name_value, rate};
+use wscluster_runtime::args::{Output, name_value, rate};
+use wscluster_runtime::exit::{FAILED, USAGE, fail, hint};
 
 use self::deliver::{DeliverError, Outcome, Outlet};
 use self::input::{InputError, Records};
@@ -23,61 +24,65 @@ const EXAMPLES: &str = "\
 Examples:
   # one record with a key, to the brokers of a manifest
   wscluster publish -f cluster.yaml odin.trades --key BTC '{\"price\": 64000.5}'
-  # every line of a file is a record; 500 a second
-  wscluster publish --brokers localhost:9092 odin.trades --file trades.txt --key-delimiter : --rate 500
-  # JSON lines with keys and headers, from another program
+  # each line of a file, at 500 records per second
+  wscluster publish --brokers localhost:9092 odin.trades --records trades.txt \\
+      --key-delimiter : --rate 500
+  # JSON lines with keys and headers from another program, such as
+  # {\"key\": \"BTC\", \"value\": {\"price\": 64000.5}, \"headers\": {\"venue\": \"x\"}}
   producer | wscluster publish --brokers localhost:9092 odin.trades --json-lines
-  #   {\"key\": \"BTC\", \"value\": {\"price\": 64000.5}, \"headers\": {\"venue\": \"x\"}}
 
-From a line that is no record on, nothing is published: the rest of a --file counts as failed, of standard input that line alone.
+Publishing stops at the first line that is not a record. Of a file, that line and the rest count as
+failed; of standard input, only that line.
 
-Exit codes: 0 the brokers have taken all records, 1 not all of them, 2 wrong command line or manifest.";
+Exit codes: 0 the brokers accepted all records, 1 not all, 2 wrong command line or manifest.";
 
-/// Arguments.
+/// Arguments of `wscluster publish`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Topic to write to.
+    /// Kafka topic to write to.
     topic: String,
-    /// Values, one record each; none: one record a line of standard input.
-    #[arg(conflicts_with_all = ["file", "tombstone", "json_lines"])]
+    /// Values, one record each. Without any, each line of standard input is a record.
+    #[arg(conflicts_with_all = ["records", "tombstone", "json_lines"])]
     values: Vec<String>,
-    /// Brokers, `host:port`, separated by commas; instead of those in the manifest.
-    #[arg(long, short, value_delimiter = ',', env = "WSCLUSTER_BROKERS",
+    /// Kafka bootstrap addresses, instead of those in the manifest; separated by commas.
+    #[arg(long, short, value_name = "HOST:PORT", value_delimiter = ',', env = "WSCLUSTER_BROKERS",
         value_parser = NonEmptyStringValueParser::new())]
     brokers: Vec<String>,
-    /// Manifest of a `WsCluster` that says where Kafka is and how to log in.
-    #[arg(long, short = 'f', value_name = "FILE")]
-    manifest: Option<PathBuf>,
+    /// WsCluster manifest with the brokers and the login; `-` is standard input.
+    #[arg(long, short, alias = "manifest", value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Key of every record.
     #[arg(long, short)]
     key: Option<String>,
-    /// Header of every record, `NAME=VALUE`; may be given several times.
+    /// Header of every record; repeatable.
     #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = name_value)]
     header: Vec<(String, String)>,
-    /// Read records from this file, one a line; `-` is standard input.
+    /// Read one record per line from this file; `-` is standard input.
     #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// What stands between key and value in a line, or in a value given as an argument.
+    records: Option<PathBuf>,
+    /// Text between key and value in a line, or in a value given as an argument.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["json_lines", "key"])]
     key_delimiter: Option<String>,
-    /// Each line is an object with `value`, and perhaps `key` and `headers`; a text is written without its quotes, anything else byte for byte.
+    /// Each line is a JSON object with `value` and optionally `key` and `headers`. A `value` that is a string is
+    /// written without its quotes, any other byte for byte.
     #[arg(long)]
     json_lines: bool,
-    /// Write one record without a value, which says that its key is gone.
-    #[arg(long, conflicts_with_all = ["file", "json_lines", "key_delimiter"])]
+    /// Write one record without a value, which marks its key as deleted.
+    #[arg(long, conflicts_with_all = ["records", "json_lines", "key_delimiter"])]
     tombstone: bool,
-    /// Write the values given as arguments this many times over.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "file")]
+    /// Write the values given as arguments this many times.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with = "records")]
     repeat: u64,
-    /// Records a second; none: as fast as the brokers take them.
+    /// Records per second [default: as many as the brokers accept].
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// How long a record may take to be taken by the brokers.
+    /// Time for the brokers to accept a record.
     #[arg(long, default_value = "30s", value_name = "DURATION")]
     timeout: Span,
-    /// Form of the result on standard output.
-    #[arg(long, short, default_value = "text")]
+    /// Format of the result on standard output.
+    #[arg(long, short, default_value = "text", value_name = "FORMAT")]
     output: Output,
 }
 
@@ -85,7 +90,7 @@ pub struct Args {
 enum PublishError {
     #[error(transparent)]
     Manifest(#[from] wscluster_api::manifest::ManifestError),
-    #[error("say where Kafka is: --brokers host:port, or -f FILE for the brokers of a manifest")]
+    #[error("no brokers: give --brokers HOST:PORT, or -f FILE for those of a manifest")]
     Where,
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -100,9 +105,15 @@ impl PublishError {
     fn is_usage(&self) -> bool {
         !matches!(self, Self::Deliver(error) if !matches!(error, DeliverError::Config(_) | DeliverError::Client(_)))
     }
+
+    /// Whether `--file` names something that is no manifest at all. It named the records once.
+    fn is_other_file(&self) -> bool {
+        use wscluster_api::manifest::ManifestError::{Documents, Kind, Parse};
+        matches!(self, Self::Manifest(Documents { .. } | Kind { .. } | Parse { .. }))
+    }
 }
 
-/// Runs the part.
+/// Publishes the records.
 pub fn run(args: Args) -> ExitCode {
     let (topic, output) = (args.topic.clone(), args.output);
     let started = Instant::now();
@@ -112,14 +123,17 @@ pub fn run(args: Args) -> ExitCode {
             if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("error: {error}");
-            if error.is_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            let code = fail(if error.is_usage() { USAGE } else { FAILED }, &error);
+            if error.is_other_file() {
+                hint("--file names the manifest; give a file of records as --records FILE");
+            }
+            code
         }
     }
 }
 
 fn publish(args: Args) -> Result<Outcome, PublishError> {
-    let spec = match &args.manifest {
+    let spec = match &args.file {
         Some(path) => wscluster_api::manifest::read(path)?.spec.source.kafka,
         None => Kafka::default(),
     };
@@ -173,7 +187,8 @@ fn report(topic: &str, outcome: &Outcome, took: Duration, output: Output) {
         Output::Text => println!("published {} to {topic} in {seconds:.2} s", records(*published)),
     }
     if *failed > 0 {
-        eprintln!("error: not published: {}: {}", records(*failed), error.as_deref().unwrap_or("see above"));
+        let (records, reason) = (records(*failed), error.as_deref().unwrap_or("see above"));
+        wscluster_runtime::exit::report(format_args!("not published: {records}: {reason}"));
     }
 }
 
@@ -195,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lines");
         std::fs::write(&file, "a:1\nb:2\nbad\nc:3\nd:4\n").unwrap();
-        let line = ["publish", "--brokers", broker.bootstrap(), "trades", "--key-delimiter", ":", "--file"];
+        let line = ["publish", "--brokers", broker.bootstrap(), "trades", "--key-delimiter", ":", "--records"];
         let args = parsed(line.into_iter().chain([file.to_str().unwrap()])).unwrap();
         let Outcome { published, failed, error } = publish(args).unwrap();
         assert_eq!((published, failed), (2, 3));

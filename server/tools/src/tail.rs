@@ -13,22 +13,23 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wscluster_api::units::Span;
 use wscluster_protocol::Position;
-use wscluster_runtime::args::{Output, USAGE, name_value};
+use wscluster_runtime::args::{Output, http_header};
+use wscluster_runtime::exit::{FAILED, USAGE, fail};
 
 const EXAMPLES: &str = "\
 Examples:
   wscluster tail BTC.trade ETH.trade
-  # the last message first, then what comes; ten messages and out
+  # ten messages, beginning with the last one sent
   wscluster tail --url ws://localhost:8080/ws --latest --count 10 BTC.trade
-  # go on where an earlier run stopped (its last `pos`), as JSON lines
+  # resume from the last `pos` of an earlier run, as JSON lines
   wscluster tail BTC.trade --since BTC.trade=9f3c01aa-2-1047 --output json
 
-A connection from which nothing comes for two ping intervals of the server (its `hello` says how long, 27 s by default) is
-given up, and so is a connect or an upgrade without an answer for 10 s; it comes back as after any other end.
+tail reconnects and resumes after a lost connection. It gives up a connection that is silent for two
+ping intervals of the server (54 s by default), and an attempt without an answer after 10 s.
 
-Exit codes: 0 ended by --count, --for or by hand, 1 refused or never subscribed, 2 wrong command line.";
+Exit codes: 0 ended by --count, --for or a signal, 1 refused or never subscribed, 2 wrong command line.";
 
-/// Arguments.
+/// Arguments of `wscluster tail`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -36,28 +37,28 @@ pub struct Args {
     #[arg(required = true)]
     channels: Vec<String>,
     /// WebSocket address of a gateway or a shard.
-    #[arg(long, default_value = "ws://127.0.0.1:8080/ws", env = "WSCLUSTER_URL")]
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/ws", env = "WSCLUSTER_URL")]
     url: String,
-    /// Position of the last message seen, `CHANNEL=POSITION`; may be given several times.
+    /// Position of the last message received on a channel, its `pos`; repeatable.
     #[arg(long, value_name = "CHANNEL=POSITION", value_parser = since)]
     since: Vec<(String, Position)>,
     /// Begin with the last message of each channel.
     #[arg(long, conflicts_with = "since")]
     latest: bool,
-    /// Header of the upgrade, `NAME=VALUE`, such as a token or an origin; may be given several times.
-    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = name_value)]
+    /// Header of the upgrade, such as a token or an origin; repeatable.
+    #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = http_header)]
     header: Vec<(String, String)>,
-    /// End after this many messages, 1 or more.
+    /// End after this many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after this time.
     #[arg(long = "for", value_name = "DURATION")]
     period: Option<Span>,
-    /// End when the connection ends, with an error.
+    /// Do not reconnect: a lost connection is an error.
     #[arg(long)]
     no_reconnect: bool,
-    /// Form of the messages on standard output: for people, or each as the JSON that came.
-    #[arg(long, short, default_value = "text")]
+    /// Format of the messages on standard output; JSON prints each as it was received.
+    #[arg(long, short, default_value = "text", value_name = "FORMAT")]
     output: Output,
 }
 
@@ -83,22 +84,20 @@ pub fn run(args: &Args) -> ExitCode {
         let given = args.channels.join(" ");
         let error =
             format!("--since {channel}: it is none of the channels to subscribe to ({given}); name it there too");
-        return fail(&error, ExitCode::from(USAGE));
+        return fail(USAGE, error);
     }
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let attended = runtime().and_then(|attending| attending.block_on(attend(args, runtime()?)));
     let followed = match attended {
         Ok(followed) => followed,
-        Err(error) => return fail(&format!("failed to start: {error}"), ExitCode::FAILURE),
+        Err(error) => return fail(FAILED, format_args!("failed to start: {error}")),
     };
     match followed {
         Ok(()) => ExitCode::SUCCESS,
         // `wscluster tail … | head` ends by this, and well.
         Err(follow::FollowError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error @ (follow::FollowError::Url { .. } | follow::FollowError::Header(_))) => {
-            fail(&error.to_string(), ExitCode::from(USAGE))
-        }
-        Err(error) => fail(&error.to_string(), ExitCode::FAILURE),
+        Err(error @ (follow::FollowError::Url { .. } | follow::FollowError::Header(_))) => fail(USAGE, error),
+        Err(error) => fail(FAILED, error),
     }
 }
 
@@ -142,11 +141,6 @@ async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Res
     let _ = stop.send(why);
     // Nobody reads: nothing more can be said to them.
     Ok(tokio::time::timeout(LAST_LINE, end).await.map_or(Ok(()), |followed| followed.unwrap_or(Ok(()))))
-}
-
-fn fail(error: &str, code: ExitCode) -> ExitCode {
-    eprintln!("error: {error}");
-    code
 }
 
 /// How long to wait before attempt `n` (from 0): anything up to a bound that doubles, so that clients do not come in step.

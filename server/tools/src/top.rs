@@ -12,18 +12,23 @@ use std::time::Duration;
 use wscluster_admin::client;
 use wscluster_admin::health::GatewayHealth;
 use wscluster_api::units::Span;
-use wscluster_runtime::args::{Output, USAGE};
+use wscluster_runtime::args::Output;
+use wscluster_runtime::exit::{FAILED, USAGE, fail, report};
 
 use crate::verify::target::admin_address;
 
 const EXAMPLES: &str = "\
 Examples:
-  wscluster top                                a local run whose gateway is on port 8080
-  wscluster top http://127.0.0.1:9090 --once   one table, then ends
-  kubectl port-forward deploy/prices-gateway 9090 & wscluster top http://127.0.0.1:9090
-  wscluster top --output json --interval 5s    one line of JSON a look, for scripts
+  # a local run whose gateway is on port 8080
+  wscluster top
+  # one table
+  wscluster top --admin http://127.0.0.1:9090 --once
+  # a gateway on Kubernetes
+  kubectl port-forward deploy/prices-gateway 9090 & wscluster top --admin http://127.0.0.1:9090
+  # one line of JSON every 5 s, for scripts
+  wscluster top --output json --interval 5s
 
-Exit codes: 0 ended by --once or by hand, 1 --once had no answer, 2 wrong command line.";
+Exit codes: 0 ended by --once or by a signal, 1 --once got no answer, 2 wrong command line.";
 
 /// Draws from the top left corner, and clears what is below the last line.
 const HOME: &str = "\x1b[H";
@@ -31,42 +36,38 @@ const CLEAR_LINE: &str = "\x1b[K\n";
 const CLEAR_BELOW: &str = "\x1b[J";
 const CLEAR_ALL: &str = "\x1b[2J";
 
-/// Time for one answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Arguments.
+/// Arguments of `wscluster top`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Admin address of a gateway or of `wscluster local`
-    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8081", env = "WSCLUSTER_ADMIN_URL")]
+    /// Admin address of a gateway or of `wscluster local`.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", env = "WSCLUSTER_ADMIN_URL")]
     admin: String,
-    /// Time between two looks
-    #[arg(long, value_name = "TIME", default_value_t = Span::secs(1))]
+    #[arg(hide = true, help = "the URL of top is now given by --admin URL")]
+    old_admin: Option<String>,
+    /// Time between two requests.
+    #[arg(long, value_name = "DURATION", default_value_t = Span::secs(1))]
     interval: Span,
-    /// Look once
+    /// Time for one answer.
+    #[arg(long, value_name = "DURATION", default_value_t = Span::secs(3))]
+    timeout: Span,
+    /// Print one table and end.
     #[arg(long)]
     once: bool,
-    /// What standard output is for
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    /// Format of standard output; JSON is the answer of /health, one line per request.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 /// Runs the part.
 pub fn run(args: &Args) -> ExitCode {
-    let admin = match admin_address("URL", &args.admin) {
+    let admin = match admin_address("admin", args.old_admin.as_ref().unwrap_or(&args.admin)) {
         Ok(admin) => admin,
-        Err(error) => {
-            eprintln!("wscluster top: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return fail(USAGE, error),
     };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(look(args, &admin)),
-        Err(error) => {
-            eprintln!("wscluster top: failed to start: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(FAILED, format_args!("failed to start: {error}")),
     }
 }
 
@@ -79,13 +80,13 @@ async fn look(args: &Args, admin: &str) -> ExitCode {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        let answer = seen(args.output, admin).await;
+        let answer = seen(args, admin).await;
         let has_failed = answer.is_err();
         let written = match answer {
             Ok(text) => show(&text, live),
             Err(error) if live => show(&format!("{error}\n"), live),
             Err(error) => {
-                eprintln!("wscluster top: {error}");
+                report(error);
                 Ok(())
             }
         };
@@ -96,9 +97,9 @@ async fn look(args: &Args, admin: &str) -> ExitCode {
     }
 }
 
-async fn seen(output: Output, admin: &str) -> Result<String, String> {
-    let value = client::get_json(admin, "/health", PATIENCE).await.map_err(|error| error.to_string())?;
-    if output == Output::Json {
+async fn seen(args: &Args, admin: &str) -> Result<String, String> {
+    let value = client::get_json(admin, "/health", args.timeout.0).await.map_err(|error| error.to_string())?;
+    if args.output == Output::Json {
         return Ok(format!("{value}\n"));
     }
     let health: GatewayHealth = serde_json::from_value(value)

@@ -20,74 +20,75 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use wscluster_api::units::Span;
-use wscluster_runtime::args::{Output, USAGE};
+use wscluster_runtime::args::Output;
+use wscluster_runtime::exit::{FAILED, USAGE, fail};
 
 use self::report::Report;
 use self::target::Target;
 
 const EXAMPLES: &str = "\
 Examples:
+  # a local run against its manifest
   wscluster local -f cluster.yaml --output json > run.json &
   wscluster verify --local run.json -f cluster.yaml
-      Checks a local run against its manifest.
-  wscluster verify -f cluster.yaml --admin http://gateway:8081 --gateway ws://gateway:8080/ws
-      Checks any deployment, from where its shards can be reached.
+  # any deployment whose shards can be reached from here
+  wscluster verify -f cluster.yaml --admin http://gateway:8081 --url ws://gateway:8080/ws
+  # also take every slot, and check how the next client is refused
   wscluster verify --local run.json -f small.yaml --full
-      Takes every slot too, and looks at how the next client is refused.
 
 Exit codes: 0 nothing failed, 1 a check failed, 2 wrong command line or manifest.";
 
-/// Arguments.
+/// Arguments of `wscluster verify`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The manifest: what is expected of shards, capacity and topics
+    /// WsCluster manifest with the expected shards, capacity and topics; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Output of `wscluster local --output json`: its first line, which is waited for, has all addresses
+    /// Output of `wscluster local --output json`. Its first line has all addresses; verify waits for it.
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
-    /// Admin address of a gateway or of `wscluster local`
+    /// Admin address of a gateway or of `wscluster local`.
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
-    /// Address that clients connect to
-    #[arg(long, value_name = "URL")]
-    pub gateway: Option<String>,
-    /// Kafka bootstrap addresses to publish to [default: those of --local or of the manifest]
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-    pub kafka: Vec<String>,
-    /// Topic to publish one record to [default: the manifest's first whose channel needs no header]
+    /// WebSocket address that clients connect to.
+    #[arg(long, alias = "gateway", value_name = "URL")]
+    pub url: Option<String>,
+    /// Kafka bootstrap addresses to publish to, separated by commas [default: those of --local or of the manifest].
+    #[arg(long, alias = "kafka", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub brokers: Vec<String>,
+    /// Topic to publish one record to [default: the manifest's first whose channel needs no header].
     #[arg(long)]
     pub topic: Option<String>,
-    /// Channel template of that topic [default: the manifest's]
+    /// Channel template of that topic [default: the manifest's].
     #[arg(long, value_name = "TEMPLATE")]
     pub channel: Option<String>,
-    /// Shards to expect [default: spec.shards]
+    /// Expected number of shards [default: spec.shards].
     #[arg(long, value_name = "N")]
     pub shards: Option<u32>,
-    /// Capacity of a shard to expect [default: spec.capacity]
+    /// Expected capacity of each shard [default: spec.capacity].
     #[arg(long, value_name = "N")]
     pub capacity: Option<u32>,
-    /// `Origin` to send [default: the first of spec.gateway.allowedOrigins]
+    /// `Origin` header of every upgrade [default: the first of spec.gateway.allowedOrigins].
     #[arg(long)]
     pub origin: Option<String>,
-    /// Imbalance of the shards that is allowed, in percent of the fullest
+    /// Allowed imbalance of the shards, in percent of the fullest.
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
     pub max_imbalance: f64,
-    /// Take every free slot and check that the next client is refused correctly; real clients are refused meanwhile
+    /// Take every free slot and check that the next client is refused correctly. Real clients are refused meanwhile.
     #[arg(long)]
     pub full: bool,
-    /// Free slots that --full takes at most
+    /// Most free slots that --full may take.
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     pub full_limit: u32,
-    /// Time that an upgrade may wait in the gateway's queue (spec.gateway.queue.timeout)
-    #[arg(long, value_name = "TIME", default_value_t = Span::secs(30))]
+    /// Time that an upgrade may wait in the gateway's queue (spec.gateway.queue.timeout).
+    #[arg(long, value_name = "DURATION", default_value_t = Span::secs(30))]
     pub queue_timeout: Span,
-    /// Time for each step of each check
-    #[arg(long, value_name = "TIME", default_value_t = Span::secs(10))]
+    /// Time for each step of each check.
+    #[arg(long, value_name = "DURATION", default_value_t = Span::secs(10))]
     pub timeout: Span,
-    /// What standard output is for
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    /// Format of standard output.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
@@ -95,17 +96,11 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let target = match Target::new(args) {
         Ok(target) => target,
-        Err(error) => {
-            eprintln!("wscluster verify: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return fail(USAGE, error),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("wscluster verify: failed to start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(FAILED, format_args!("failed to start: {error}")),
     };
     // --full holds many sockets.
     wscluster_runtime::sockets::raise_open_files();

@@ -113,8 +113,8 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     let longest = args.seconds * 2 + 300;
     let (hold, tail) = (format!("{longest}s"), format!("{}s", TAIL.as_secs()));
     let (channels, topic) = (format!("c{{0..{}}}.t", args.channels - 1), format!("{TOPIC}={{key}}.t"));
-    let mut options = vec![url.as_str(), "-c", clients, "-r", ramp, "--channels", &channels, "--hold", &hold];
-    options.extend(["--kafka", &kafka.brokers, "--topic", &topic, "--publish-rate", rate, "--payload", len]);
+    let mut options = vec!["--url", url.as_str(), "-c", clients, "-r", ramp, "--channels", &channels, "--hold", &hold];
+    options.extend(["--brokers", &kafka.brokers, "--topic", &topic, "--publish-rate", rate, "--payload", len]);
     options.extend(["--tail", &tail, "--retry", "1000", "--retry-max", "2s", "--progress", "json"]);
     let load = Load::begin(&binary, &options)?;
     let log = load.log();

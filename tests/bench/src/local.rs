@@ -227,7 +227,8 @@ impl Load {
     fn audit(name: &str, binary: &Binary, local: &Local, channels: &str, more: &[&str]) -> Result<Self> {
         let url = format!("ws://{}/ws", local.ready.gateway);
         let topic = format!("{TOPIC}={{key}}.t");
-        let mut args = vec![url.as_str(), "--channels", channels, "--kafka", &local.ready.kafka, "--topic", &topic];
+        let mut args =
+            vec!["--url", url.as_str(), "--channels", channels, "--brokers", &local.ready.kafka, "--topic", &topic];
         if !more.contains(&"--progress") {
             args.push("--quiet");
         }

@@ -124,7 +124,7 @@ async fn overload(args: &Args, binary: &Binary, local: &Local, report: &Report, 
         // Far into it.
         sleep(Duration::from_secs(seconds / 4)).await;
         let (url, late) = (format!("ws://{}/ws", local.ready.gateway), args.late.to_string());
-        let options = [url.as_str(), "-c", &late, "-r", "20", "--hold", "1s", "--quiet"];
+        let options = ["--url", url.as_str(), "-c", &late, "-r", "20", "--hold", "1s", "--quiet"];
         let hold = Duration::from_secs(60 + u64::from(args.late / 20));
         Load::named(binary, "load-late", &options)?.verdict(hold).await
     };

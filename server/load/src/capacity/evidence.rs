@@ -147,7 +147,7 @@ impl Evidence {
     pub(super) fn new(args: &Args) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let subject = match (&args.url, &args.shard[..]) {
+        let subject = match (args.url(), &args.shard[..]) {
             (Some(url), _) => url.clone(),
             (None, []) => format!("one shard with {} worker(s), started for each step", args.shard_workers),
             (None, shards) => format!("shards {}", shards.join(", ")),

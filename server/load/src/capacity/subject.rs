@@ -95,7 +95,7 @@ enum Cpu {
 impl Subject {
     /// Starts a shard for `connections` and points `step` at it, unless `step` names a server already.
     pub(super) async fn start(step: &mut Args, connections: u32) -> Result<Self, SubjectError> {
-        if step.url.is_some() || !step.shard.is_empty() {
+        if step.url().is_some() || !step.shard.is_empty() {
             let cpu = step.admin.map_or(Cpu::Unseen, |admin| watch_health(admin.to_string()));
             return Ok(Self { own: None, cpu });
         }
@@ -111,7 +111,7 @@ impl Subject {
         let topic = topic.ok_or(SubjectError::Topic { path: source })?;
         step.topic = Some(format!("{}={}", topic.name, topic.channel));
         let broker = Embedded::start(&cluster.spec.source.kafka.topics)?;
-        step.kafka = vec![broker.bootstrap().to_owned()];
+        step.brokers = vec![broker.bootstrap().to_owned()];
         let write = |source| SubjectError::Write { path: path.clone(), source };
         let text = serde_json::to_string(&cluster).map_err(|error| write(error.into()))?;
         let own_file = OwnFile(path.clone());

@@ -90,7 +90,7 @@ pub(super) struct Wanted {
     values: Vec<String>,
     tombstone: bool,
     repeat: u64,
-    file: Option<PathBuf>,
+    records: Option<PathBuf>,
     form: Form,
     template: Record,
     rate: Option<f64>,
@@ -98,7 +98,7 @@ pub(super) struct Wanted {
 
 impl From<Args> for Wanted {
     fn from(args: Args) -> Self {
-        let Args { values, tombstone, repeat, file, rate, key_delimiter, json_lines, key, header, .. } = args;
+        let Args { values, tombstone, repeat, records, rate, key_delimiter, json_lines, key, header, .. } = args;
         let form = match key_delimiter {
             Some(delimiter) => Form::Delimited(delimiter),
             None if json_lines => Form::Json,
@@ -106,13 +106,13 @@ impl From<Args> for Wanted {
         };
         let headers = header.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         let template = Record { key: key.map(String::into_bytes), value: None, headers };
-        Self { values, tombstone, repeat, file, form, template, rate }
+        Self { values, tombstone, repeat, records, form, template, rate }
     }
 }
 
 impl Records {
     pub(super) fn open(wanted: Wanted) -> Result<Self, InputError> {
-        let Wanted { values, tombstone, repeat, file, form, template, rate } = wanted;
+        let Wanted { values, tombstone, repeat, records, form, template, rate } = wanted;
         let source = if tombstone || !values.is_empty() {
             let read = |(number, value): (u64, String)| {
                 record(value.into_bytes(), Place::Value(number), &form, template.clone())
@@ -127,7 +127,7 @@ impl Records {
         } else if repeat > 1 {
             return Err(InputError::Repeat(repeat));
         } else {
-            let path = file.as_deref().filter(|path| *path != Path::new("-"));
+            let path = records.as_deref().filter(|path| *path != Path::new("-"));
             let is_file = path.is_some();
             let input: Box<dyn BufRead> = match path {
                 Some(path) => Box::new(BufReader::new(
@@ -233,7 +233,7 @@ mod tests {
             values: vec!["BTC:1".into(), "ETH:2".into()],
             tombstone: false,
             repeat: 2,
-            file: None,
+            records: None,
             form: Form::Delimited(":".into()),
             template: Record::default(),
             rate: None,

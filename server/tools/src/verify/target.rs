@@ -112,8 +112,8 @@ impl Target {
             (None, Some(local)) => local.admin.clone(),
             (None, None) => return Err(TargetError::NoAdmin),
         };
-        let gateway = match (&args.gateway, &local) {
-            (Some(gateway), _) => Some(authority("gateway", gateway, "ws")?),
+        let gateway = match (&args.url, &local) {
+            (Some(url), _) => Some(authority("url", url, "ws")?),
             (None, Some(local)) => Some((local.gateway.clone(), "/ws".to_owned())),
             (None, None) => None,
         };
@@ -131,8 +131,8 @@ impl Target {
 
 fn source(args: &Args, cluster: Option<&WsCluster>, local: Option<&LocalRun>) -> Result<Option<Source>, TargetError> {
     let mut kafka = cluster.map_or_else(Kafka::default, |cluster| cluster.spec.source.kafka.clone());
-    if !args.kafka.is_empty() {
-        kafka.brokers.clone_from(&args.kafka);
+    if !args.brokers.is_empty() {
+        kafka.brokers.clone_from(&args.brokers);
     } else if let Some(local) = local {
         kafka.brokers = local.kafka.split(',').map(str::to_owned).collect();
     }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn reads_addresses_with_and_without_scheme() {
-        let target = parse(&["--admin", "127.0.0.1:8081", "--gateway", "ws://[::1]:8080"]).unwrap();
+        let target = parse(&["--admin", "127.0.0.1:8081", "--url", "ws://[::1]:8080"]).unwrap();
         assert_eq!(target.admin, "127.0.0.1:8081");
         assert_eq!(target.gateway, Some(("[::1]:8080".into(), "/ws".into())));
         assert!(target.source.is_none());
@@ -233,7 +233,7 @@ mod tests {
     fn names_an_address_it_cannot_use() {
         let error = parse(&["--admin", "https://a:1"]).unwrap_err().to_string();
         assert!(error.starts_with("--admin \"https://a:1\" is no admin address; write http://"), "{error}");
-        assert!(parse(&["--admin", "a:1", "--gateway", "wss://b"]).unwrap_err().to_string().contains("--gateway"));
+        assert!(parse(&["--admin", "a:1", "--url", "wss://b"]).unwrap_err().to_string().contains("--url"));
         assert!(parse(&[]).unwrap_err().to_string().starts_with("no admin address"));
     }
 
@@ -291,14 +291,14 @@ mod tests {
 
     #[test]
     fn refuses_a_topic_whose_channel_takes_a_header() {
-        let line = ["--admin", "a:1", "--kafka", "b:2", "--topic", "news", "--channel", "{header:h}.news"];
+        let line = ["--admin", "a:1", "--brokers", "b:2", "--topic", "news", "--channel", "{header:h}.news"];
         let error = parse(&line).unwrap_err().to_string();
         assert!(error.starts_with("--topic \"news\" has the channel \"{header:h}.news\""), "{error}");
     }
 
     #[test]
     fn asks_for_the_channel_of_an_unknown_topic() {
-        let error = parse(&["--admin", "a:1", "--kafka", "b:2", "--topic", "news"]).unwrap_err().to_string();
+        let error = parse(&["--admin", "a:1", "--brokers", "b:2", "--topic", "news"]).unwrap_err().to_string();
         assert!(error.contains("give --channel too"), "{error}");
     }
 }
