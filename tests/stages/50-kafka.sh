@@ -83,7 +83,7 @@ check "a record from kcat reaches a client" within 30 last_has kcat
 "$WSCLUSTER" publish --brokers "$KAFKA_BROKERS" real.trades --key A '{"from":"publish"}' >/dev/null
 check "a record from publish reaches a client" within 30 last_has publish
 
-"$WSCLUSTER" load "$url" -c 100 -r 100 --channels 'K{0..9}.trade' --kafka "$KAFKA_BROKERS" --topic real.trades --publish-rate 100 \
+"$WSCLUSTER" load --url "$url" -c 100 -r 100 --channels 'K{0..9}.trade' --brokers "$KAFKA_BROKERS" --topic real.trades --publish-rate 100 \
     --hold 45s --tail 3s --retry 100 --output json --progress json --fail-on 'failed>0,audit.lost>0,audit.declared_lost>0' \
     --fail-on 'audit.mismatched>0,audit.duplicated>0,audit.reordered>0,audit.unrecovered>0,audit.expected<10000' \
     >"$STAGE_DIR/load.json" 2>"$STAGE_DIR/load.log" &
@@ -104,7 +104,7 @@ health() { curl -sS --max-time 5 "http://$1/health"; }
 secure() {
     manifest "$STAGE_DIR/$1.yaml" "$(first "$2")" "$3"
     start "$1" "$STAGE_DIR/$1.yaml" || return 1
-    timeout 60 "$WSCLUSTER" load "$url" -c 5 -r 100 --channels A.trade --kafka "$KAFKA_BROKERS" --topic real.trades --publish-rate 20 \
+    timeout 60 "$WSCLUSTER" load --url "$url" -c 5 -r 100 --channels A.trade --brokers "$KAFKA_BROKERS" --topic real.trades --publish-rate 20 \
         --hold 2s --output json -q --fail-on 'failed>0,audit.lost>0,audit.expected<100' >/dev/null || return 1
     stop
 }

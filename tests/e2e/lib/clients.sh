@@ -34,8 +34,8 @@ lost_some() { (($(progress "$1" | jq '.clients.dropped') > 0)); }
 audience() {
     local name=$1 cluster=$2 clients=$3
     shift 3
-    load "$name" "ws://$cluster-gateway.$namespace.svc:8080/ws" --connections "$clients" --rate 200 --hold 10m \
-        --channels 'K{0..9}.trade' --kafka "$kafka" --topic "$topic" --publish-rate 50 --retry 100 --retry-max 2s "$@"
+    load "$name" --url "ws://$cluster-gateway.$namespace.svc:8080/ws" --connections "$clients" --rate 200 --hold 10m \
+        --channels 'K{0..9}.trade' --brokers "$kafka" --topic "$topic" --publish-rate 50 --retry 100 --retry-max 2s "$@"
     wait_for 60 "$clients clients" live "$name" "$clients"
     slots_watch "$cluster"
 }

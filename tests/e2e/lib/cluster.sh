@@ -124,7 +124,7 @@ settled() {
 
 # reachable NAME: waits until its Service leads to a gateway: kube-proxy needs a moment after the pods are ready.
 reachable() {
-    pod "$1-first" load "ws://$1-gateway.$namespace.svc:8080/ws" --connections 1 --hold 0s --retry 100 --retry-max 1s
+    pod "$1-first" load --url "ws://$1-gateway.$namespace.svc:8080/ws" --connections 1 --hold 0s --retry 100 --retry-max 1s
     wait_for 60 "a first client of wsc/$1" phase_of "$1-first" 'Succeeded|Failed'
     phase_of "$1-first" Succeeded || fail "the first client of wsc/$1 was not served: $(k logs "$1-first")"
     k delete pod "$1-first" --wait=false >/dev/null

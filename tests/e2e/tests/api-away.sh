@@ -24,8 +24,8 @@ tests/cluster/refresh
 settled prices
 
 # Clients connect and leave all the time. Without an API server they cannot be stopped, so they end by themselves.
-load clients "ws://prices-gateway.$namespace.svc:8080/ws" --connections 200 --rate 200 --churn 10 --hold 75s \
-    --channels 'K{0..9}.trade' --kafka "$kafka" --topic "$topic" --publish-rate 50 --retry 100
+load clients --url "ws://prices-gateway.$namespace.svc:8080/ws" --connections 200 --rate 200 --churn 10 --hold 75s \
+    --channels 'K{0..9}.trade' --brokers "$kafka" --topic "$topic" --publish-rate 50 --retry 100
 wait_for 60 "200 clients" live clients 200
 restarts=$(k get pods -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}')
 away_for 60
@@ -41,7 +41,7 @@ row clients "API server away for 60 s" "-" 60
 unharmed clients
 same "$restarts 0" "$(k get pods -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}')" "restarts of all pods"
 
-load later "ws://prices-gateway.$namespace.svc:8080/ws" --connections 400 --rate 200 --hold 10m
+load later --url "ws://prices-gateway.$namespace.svc:8080/ws" --connections 400 --rate 200 --hold 10m
 wait_for 60 "400 clients" live later 400
 new_shard() { (($(status prices '.members[] | select(.ordinal == 3) | .connections') > 50)); }
 wait_for 30 "clients on the new shard" new_shard

@@ -16,7 +16,7 @@ same 2 "$(status prices .readyShards)" "shards of a cluster without clients"
 shards() { [[ $(status prices .readyShards) == "$1" && $(status prices .shards) == "$1" ]]; }
 balanced() { status prices | jq -e '[.members[].connections] | length == 3 and min >= 0.8 * max' >/dev/null; }
 guests_come_and_go() {
-    load guests "ws://prices-gateway.$namespace.svc:8080/ws" --connections 150 --rate 100 --hold 10m --channels K0.trade --retry 100 --retry-max 2s
+    load guests --url "ws://prices-gateway.$namespace.svc:8080/ws" --connections 150 --rate 100 --hold 10m --channels K0.trade --retry 100 --retry-max 2s
     wait_for 60 "150 guests" live guests 150
     wait_for 60 "a third shard" shards 3
     wait_for 90 "connections on it like on the others" balanced

@@ -12,7 +12,7 @@ ready prices
 reachable prices
 
 address=$(k get service prices-gateway -o jsonpath='{.spec.clusterIP}')
-load clients "ws://$address:8080/ws" --connections 3000 --rate 250 --hold 10m --channels 'K{0..9}.trade' --subscribe-per-client 1
+load clients --url "ws://$address:8080/ws" --connections 3000 --rate 250 --hold 10m --channels 'K{0..9}.trade' --subscribe-per-client 1
 wait_for 90 "3000 clients" live clients 3000
 shown() { [[ $(status prices .connections) == 3000 ]]; }
 wait_for 30 "3000 connections in the status" shown

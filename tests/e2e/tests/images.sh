@@ -80,7 +80,7 @@ spec:
       containers:
         - name: load
           image: $WSCLUSTER_IMAGE$container
-          args: [load, "ws://server:8080/ws", --connections, "500", --rate, "250", --hold, 3s, --channels, BTC.trade,
+          args: [load, --url, "ws://server:8080/ws", --connections, "500", --rate, "250", --hold, 3s, --channels, BTC.trade,
             --fail-on, "failed>0", --fail-on, "connected<500", --fail-on, "messages.deliveries<500"]
 EOF
 ended() { k get job clients -o jsonpath='{.status.conditions[*].type}' | grep -E 'Complete|Failed'; }
