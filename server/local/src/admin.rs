@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use wscluster_admin::health::Status;
 use wscluster_admin::{self, AdminError, AdminPart};
 
-use super::watch::{Shared, with};
+use super::health_poller::{Shared, with};
 
 /// The page; it stands on its own and is the one of the docs.
 const PAGE: &str = include_str!("../../../docs/demo.html");

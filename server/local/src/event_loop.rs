@@ -12,15 +12,15 @@ use wscluster_runtime::process::is_traced;
 use super::admin::Restarts;
 use super::event::{Event, millis};
 use super::fleet::{After, Fleet, Left};
+use super::health_poller::{self, Shared, with};
 use super::manifest_watcher::Edit;
-use super::ready::Ready;
+use super::ready_message::Ready;
 use super::reconciler::Course;
 use super::run::{Ended, RunError};
 use super::screen::Screen;
-use super::stop::{self, Signals};
+use super::shutdown::{self, Signals};
 use super::supervise::{Order, Report};
 use super::traffic::Rates;
-use super::watch::{self, Shared, with};
 
 /// Time after which a start that takes long is explained, and again.
 const EXPLAIN: Duration = Duration::from_secs(10);
@@ -190,10 +190,10 @@ impl Drive<'_> {
         let end = Instant::now() + grace;
         self.screen.close();
         let board = Arc::clone(&self.board);
-        watch::fresh(&board, stop::FRESH).await;
+        health_poller::fresh(&board, shutdown::FRESH).await;
         let connections = with(&board, |board| board.connections());
         self.screen.event(&Event::Stopping { reason, connections, grace_ms: millis(grace) });
-        let moved = self.until(stop::drain(&board, &drain, grace), signals).await;
+        let moved = self.until(shutdown::drain(&board, &drain, grace), signals).await;
         let Some(left) = moved else {
             return self.end_at_once(with(&board, |board| board.connections())).await;
         };

@@ -15,12 +15,12 @@ use wscluster_runtime::child_process::Program;
 use wscluster_runtime::sockets::ListenError;
 
 use super::admin::Restarts;
-use super::files::{Files, FilesError};
-use super::ports::Reserved;
+use super::health_poller::{Shared, with};
 use super::program::{At, Kind, Setting, Written};
+use super::reserved_ports::Reserved;
 use super::revision::Version;
+use super::run_folder::{Files, FilesError};
 use super::supervise::{Hung, Order, Report, Wanted, keep};
-use super::watch::{Shared, with};
 
 /// A child that was told to end at once and has not after this long is killed.
 const HANGS: Duration = Duration::from_secs(1);

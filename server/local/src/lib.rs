@@ -6,29 +6,29 @@
 //! [`screen`] is all output.
 
 pub mod admin;
-pub mod change;
 pub mod demo;
+pub mod edit_rules;
 pub mod event;
 pub mod event_loop;
-pub mod files;
 pub mod fleet;
+pub mod health_poller;
 pub mod listen_sockets;
 pub mod manifest_watcher;
 pub mod observe;
-pub mod ports;
 pub mod program;
-pub mod ready;
+pub mod ready_message;
 pub mod reconciler;
+pub mod reserved_ports;
 pub mod revision;
 pub mod rollout;
 pub mod run;
+pub mod run_folder;
 pub mod sample;
 pub mod screen;
+pub mod shutdown;
 pub mod state;
-pub mod stop;
 pub mod supervise;
 pub mod traffic;
-pub mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ use wscluster_runtime::exit::{FAILED, USAGE, fail, report};
 use wscluster_runtime::fds;
 use wscluster_runtime::logs::LogArgs;
 
-use self::change::Given;
+use self::edit_rules::Given;
 use self::event::Event;
 use self::run::{Ended, Job, RunError};
 use self::screen::Screen;

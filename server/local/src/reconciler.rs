@@ -20,15 +20,15 @@ use wscluster_plan::{
     plan,
 };
 
-use super::change::{FixedField, Given, applicable, changes};
+use super::edit_rules::{FixedField, Given, applicable, changes};
 use super::event::{Event, millis};
 use super::fleet::{Fleet, FleetError, Part};
+use super::health_poller::{Shared, with};
 use super::manifest_watcher::Edit;
 use super::observe::observed;
 use super::program::Kind;
 use super::revision::Version;
 use super::rollout::{self, Seen};
-use super::watch::{Shared, with};
 
 /// Time a shard has to take an order.
 const WITHIN: Duration = Duration::from_secs(1);

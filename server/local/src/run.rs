@@ -15,20 +15,20 @@ use wscluster_kafka::embedded::{Embedded, EmbeddedError};
 use wscluster_runtime::sockets::ListenError;
 
 use super::admin::{self, PageLink};
-use super::change::Given;
 use super::demo::{Demo, DemoError};
+use super::edit_rules::Given;
 use super::event_loop::Drive;
 use super::fleet::{Fleet, FleetError};
+use super::health_poller::{Shared, ticker, with};
 use super::manifest_watcher;
-use super::ports::Reserved;
 use super::program::Setting;
-use super::ready::{About, Ready};
+use super::ready_message::{About, Ready};
 use super::reconciler::Course;
+use super::reserved_ports::Reserved;
 use super::sample::{Sample, sample};
 use super::screen::Screen;
+use super::shutdown::Signals;
 use super::state::Board;
-use super::stop::Signals;
-use super::watch::{Shared, ticker, with};
 
 /// What to run.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use wscluster_runtime::logs::{self, LogFormat};
 use wscluster_runtime::nonblocking_writer::{Raw, Spool};
 
 use super::event::{Event, Timed};
-use super::ready::Ready;
+use super::ready_message::Ready;
 use super::state::Board;
 use super::traffic::Rates;
 

@@ -8,7 +8,7 @@ use wscluster_admin::client::AdminClient;
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
-use super::watch::{self, Shared, with};
+use super::health_poller::{self, Shared, with};
 
 /// Signals that end a run. Listened to from the start, so that none is lost between two waits.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub async fn drain(board: &Shared, spec: &Drain, grace: Duration) -> u64 {
             return left;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        watch::fresh(board, FRESH).await;
+        health_poller::fresh(board, FRESH).await;
     }
 }
 
