@@ -1,6 +1,6 @@
-//! Recovery beyond a shard's memory: what a client missed comes from Kafka, and joins what is live.
+//! Recovery beyond a shard's memory: the shard replays missed records from Kafka, and then continues with live ones.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// The shard's memory holds some 50 records of 1 kB.
+    /// A shard whose memory holds some 50 records of 1 kB.
     fn new() -> Self {
         Self::with("maxBytes: 64Ki", "channel: '{key}'")
     }
@@ -39,7 +39,7 @@ impl Rig {
         let broker = Embedded::start(&[Topic { partitions: 2, ..Topic::named("trades", "{key}") }]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cluster.yaml");
-        // The queue is for clients that do not read while the test publishes.
+        // A large queue, because clients do not read while the test publishes.
         let manifest = format!(
             "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: {{ name: t }}\nspec: {{ capacity: 100, \
              delivery: {{ maxQueueBytes: 16Mi }}, source: {{ kafka: {{ history: {{ {history} }}, \
@@ -65,8 +65,8 @@ impl Rig {
             .unwrap();
         let mut line = String::new();
         std::io::BufReader::new(shard.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap();
-        let ws = format!("ws://{}/ws", said["listening"]["ws"].as_str().unwrap());
+        let announced: Value = serde_json::from_str(&line).unwrap();
+        let ws = format!("ws://{}/ws", announced["listening"]["ws"].as_str().unwrap());
         let producer = ClientConfig::new().set("bootstrap.servers", broker.bootstrap()).create().unwrap();
         Self { shard, ws, producer, broker: Some(broker), _dir: dir }
     }
@@ -80,7 +80,7 @@ impl Rig {
         self.producer.flush(PATIENCE).unwrap();
     }
 
-    /// A client that is subscribed; with the answer to that.
+    /// A subscribed client, and the acknowledgement.
     async fn subscribe(&self, since: Value) -> (Client, Value) {
         let started = std::time::Instant::now();
         let socket = loop {
@@ -118,7 +118,7 @@ impl Client {
         }
     }
 
-    /// The next `count` messages, each checked to follow the one before.
+    /// The next `count` messages. Asserts that each follows the one before.
     async fn follow(&mut self, last: &mut String, count: usize) -> Vec<Value> {
         let mut messages = Vec::new();
         for _ in 0..count {
@@ -132,7 +132,7 @@ impl Client {
 }
 
 #[tokio::test]
-async fn reads_back_what_the_window_no_longer_holds_and_joins_live() {
+async fn replays_records_that_left_the_window_and_continues_live() {
     let rig = Rig::new();
     let (mut live, _) = rig.subscribe(json!({})).await;
     rig.publish(&["BTC"], 1);
@@ -157,7 +157,7 @@ async fn reads_back_what_the_window_no_longer_holds_and_joins_live() {
 }
 
 #[tokio::test]
-async fn shows_a_record_that_could_not_be_sent_as_it_showed_live() {
+async fn replays_the_gap_of_an_unsendable_record_as_it_was_live() {
     let rig = Rig::with("maxBytes: 64Ki", "channel: '{key}', record: { value: json }");
     let (mut live, _) = rig.subscribe(json!({})).await;
     rig.publish(&["BTC"], 1);
@@ -182,7 +182,7 @@ async fn shows_a_record_that_could_not_be_sent_as_it_showed_live() {
 }
 
 #[tokio::test]
-async fn joins_without_hole_or_repeat_while_records_pour_in() {
+async fn replay_joins_live_records_without_gaps_or_duplicates_under_load() {
     let rig = Rig::new();
     let (mut live, _) = rig.subscribe(json!({})).await;
     rig.publish(&["BTC"], 1);
@@ -199,12 +199,12 @@ async fn joins_without_hole_or_repeat_while_records_pour_in() {
     }
 }
 
-/// The last position seen of each partition.
+/// The last position received from each partition.
 #[derive(Default)]
 struct Seen(HashMap<String, String>);
 
 impl Seen {
-    /// Takes in the next `count` messages, each of which follows the last one of its partition.
+    /// Receives `count` messages. Asserts that each follows the last one of its partition.
     async fn follow(&mut self, client: &mut Client, count: usize) {
         for _ in 0..count {
             let message = client.next().await;
@@ -222,7 +222,7 @@ impl Seen {
 }
 
 #[tokio::test]
-async fn reads_all_of_it_back_without_a_memory_of_its_own_while_records_pour_in() {
+async fn replays_everything_from_kafka_without_a_window_under_load() {
     const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let rig = Rig::with("window: 0s", "channel: BTC");
     let mut seen = Seen::default();
@@ -252,7 +252,7 @@ async fn reads_all_of_it_back_without_a_memory_of_its_own_while_records_pour_in(
 }
 
 #[tokio::test]
-async fn says_that_no_broker_answers() {
+async fn reports_unavailable_when_no_broker_answers() {
     let mut rig = Rig::new();
     let (mut live, _) = rig.subscribe(json!({})).await;
     rig.publish(&["BTC"], 1);
@@ -265,12 +265,12 @@ async fn says_that_no_broker_answers() {
 }
 
 #[tokio::test]
-async fn says_so_when_kafka_does_not_hold_it_either() {
+async fn reports_too_old_when_kafka_no_longer_has_the_records() {
     let rig = Rig::new();
     let (mut live, _) = rig.subscribe(json!({})).await;
     rig.publish(&["BTC"], 1);
     let first = live.next().await["pos"].as_str().unwrap().to_owned();
-    // The embedded broker keeps 5 MiB a partition.
+    // The embedded broker keeps 5 MiB of each partition.
     let mut last = first.clone();
     for _ in 0..14 {
         rig.publish(&["BTC"], 500);

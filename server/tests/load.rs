@@ -1,4 +1,4 @@
-//! `wscluster load` as a process: exit codes, member processes, Ctrl-C.
+//! `wscluster load` as a process: exit codes, worker processes, Ctrl-C.
 
 #![allow(clippy::unwrap_used)] // a test, also in its fixtures
 
@@ -10,7 +10,7 @@ use served::{server, upgrade};
 
 mod served;
 
-/// Upgrades, and then only listens.
+/// Upgrades, and then reads without answering.
 fn serve(mut stream: TcpStream) -> Option<()> {
     upgrade(&mut stream, "")?;
     let mut buf = [0; 1_024];
@@ -31,7 +31,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn merges_what_member_processes_did() {
+fn merges_the_results_of_worker_processes() {
     let url = format!("ws://{}/ws", server(serve));
     let args = [
         "--url",
@@ -61,7 +61,7 @@ fn merges_what_member_processes_did() {
 }
 
 #[test]
-fn ends_with_1_when_a_threshold_is_crossed() {
+fn exits_with_1_when_a_threshold_is_crossed() {
     let url = format!("ws://{}/ws", server(serve));
     let quick = ["-c", "1", "--hold", "1ms", "--settle", "1ms", "-q"];
     let with = |threshold| [&["--url", url.as_str()], &quick[..], &["--fail-on", threshold]].concat();
@@ -72,18 +72,18 @@ fn ends_with_1_when_a_threshold_is_crossed() {
 }
 
 #[test]
-fn ends_with_1_when_nobody_connected_and_nothing_else_was_asked() {
+fn exits_with_1_when_no_client_connected_and_no_threshold_was_given() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("ws://{nobody}/ws");
     let (code, out, err) = run(&["--url", &url, "-c", "2", "--hold", "1ms", "-q"]);
     assert_eq!(code, Some(1), "{out}{err}");
     assert_eq!(err, format!("error: none of 2 clients connected to {url}: refused\n"));
-    // What was asked decides.
+    // A given threshold decides.
     assert_eq!(run(&["--url", &url, "-c", "2", "--hold", "1ms", "-q", "--fail-on", "connected>0"]).0, Some(0));
 }
 
 #[test]
-fn ends_with_2_and_a_remedy_when_the_command_line_is_wrong() {
+fn exits_with_2_and_a_remedy_when_the_command_line_is_wrong() {
     let url = "ws://127.0.0.1:9/ws";
     for (args, says) in [
         (&[][..], "--url"),
@@ -116,7 +116,7 @@ fn takes_old_spellings_with_a_hint() {
 }
 
 #[test]
-fn shows_its_result_when_interrupted() {
+fn prints_its_report_when_interrupted() {
     let url = format!("ws://{}/ws", server(serve));
     let child = load(&["--url", &url, "-c", "2", "--hold", "1h", "--settle", "1ms", "--processes", "2", "-o", "json"])
         .stdout(Stdio::piped())
@@ -125,7 +125,7 @@ fn shows_its_result_when_interrupted() {
         .unwrap();
     let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
     let mut child = child;
-    // Its first line of progress: by then the signal is listened for.
+    // After the first progress line, the signal handler is installed.
     let mut byte = [0];
     child.stderr.as_mut().unwrap().read_exact(&mut byte).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();

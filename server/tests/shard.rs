@@ -1,4 +1,4 @@
-//! A shard as a process of its own: signals, limits of the operating system, and what it says when it cannot start.
+//! The shard as a process: signals, limits of the operating system, and errors at the start.
 
 #![allow(clippy::unwrap_used)] // tests, all of it
 
@@ -40,17 +40,17 @@ impl Shard {
         let stderr = process.stderr.take().unwrap();
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let address = |name: &str| said["listening"][name].as_str().unwrap().parse().unwrap();
+        let announced: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let address = |name: &str| announced["listening"][name].as_str().unwrap().parse().unwrap();
         let shard = Self { ws: address("ws"), admin: address("admin"), process, stdout, stderr };
         let start = Instant::now();
         while !shard.get("/readyz").starts_with("HTTP/1.1 200 ") {
-            assert!(start.elapsed() < PATIENCE, "it did not get ready");
+            assert!(start.elapsed() < PATIENCE, "the shard did not become ready");
         }
         shard
     }
 
-    /// A socket on which an upgrade was asked for.
+    /// A socket on which an upgrade request was sent.
     fn ask(&self) -> TcpStream {
         let mut socket = TcpStream::connect(self.ws).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -81,7 +81,7 @@ impl Shard {
             if let Some(status) = self.process.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < PATIENCE, "it did not end");
+            assert!(start.elapsed() < PATIENCE, "the shard did not end");
             std::thread::sleep(Duration::from_millis(10));
         };
         let mut log = String::new();
@@ -117,7 +117,7 @@ fn read_head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The code of the Close frame that comes next.
+/// The code of the next frame, a Close.
 fn close_code(socket: &mut TcpStream) -> u16 {
     let mut frame = [0; 4];
     socket.read_exact(&mut frame).unwrap();
@@ -126,7 +126,7 @@ fn close_code(socket: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn a_signal_drains_and_ends_well() {
+fn first_signal_drains_and_exits_with_0() {
     let shard = Shard::start("", "--workers 2");
     let mut clients: Vec<TcpStream> = (0..20).map(|_| shard.connect()).collect();
     shard.signal("TERM");
@@ -140,12 +140,12 @@ fn a_signal_drains_and_ends_well() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_ends_at_once() {
     let shard = Shard::start("", "--workers 1");
     let mut client = shard.connect();
     shard.signal("TERM");
     assert_eq!(close_code(&mut client), 1012);
-    // It lingers for the client's answer, which does not come: a drain that ran its course would end with 0.
+    // The shard waits for the client's Close, which does not come. A completed drain would exit with 0.
     shard.signal("INT");
     let (code, log) = shard.end();
     assert_eq!(code, Some(1), "{log}");
@@ -163,7 +163,7 @@ fn ends_with_its_parent() {
 }
 
 #[test]
-fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
+fn refuses_clients_at_the_limit_of_open_files_with_a_reason_and_keeps_the_connected() {
     let mut shard = Shard::start("ulimit -n 64;", "--workers 1");
     let mut open = Vec::new();
     let refusal = loop {
@@ -173,7 +173,7 @@ fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
             break (head, socket);
         }
         open.push(socket);
-        assert!(open.len() < 64, "no limit");
+        assert!(open.len() < 64, "the limit has no effect");
     };
     let (head, mut socket) = refusal;
     assert!(open.len() > 8, "only {} of 64 files were used for clients", open.len());
@@ -182,7 +182,7 @@ fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
     let mut body = String::new();
     socket.read_to_string(&mut body).unwrap();
     assert!(body.contains("(64)") && body.contains("ulimit -n"), "{body}");
-    // Clients that say nothing cannot take what is kept for the admin port.
+    // Idle connections cannot use up the file descriptors reserved for the admin port.
     let silent: Vec<_> = (0..80).map(|_| TcpStream::connect(shard.ws).unwrap()).collect();
     for _ in 0..3 {
         assert!(shard.get("/livez").starts_with("HTTP/1.1 200 "));
@@ -202,7 +202,7 @@ fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
     drop(open);
     let start = Instant::now();
     while !read_head(&mut shard.ask()).starts_with("HTTP/1.1 101 ") {
-        assert!(start.elapsed() < PATIENCE, "it refuses although there is room again");
+        assert!(start.elapsed() < PATIENCE, "the shard still refuses clients after others have left");
     }
     let _ = shard.process.kill();
     let (_, log) = shard.end();
@@ -211,7 +211,7 @@ fn at_the_limit_of_open_files_it_refuses_says_so_and_keeps_what_is_connected() {
 }
 
 #[test]
-fn says_what_is_wrong_when_it_cannot_start() {
+fn reports_why_it_cannot_start_and_the_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
     for (args, code, parts) in [
@@ -232,7 +232,7 @@ fn says_what_is_wrong_when_it_cannot_start() {
 }
 
 #[test]
-fn refuses_a_port_that_another_program_offers_to_share() {
+fn rejects_a_port_that_another_program_listens_on_with_reuseport() {
     let other = wscluster_runtime::sockets::listen(
         "127.0.0.1:0".parse().unwrap(),
         wscluster_runtime::sockets::Share::ReusePort,
@@ -240,7 +240,7 @@ fn refuses_a_port_that_another_program_offers_to_share() {
     .unwrap();
     let taken = other.local_addr().unwrap();
     for workers in [1, 2] {
-        // Without a parent it ends at once, and well, where it does not refuse.
+        // Without a parent, a shard that accepts the port exits with 0 at once.
         let args = format!("--echo --exit-with-parent --workers {workers} --listen {taken} --admin 127.0.0.1:0");
         let output = command("", &args).stdin(Stdio::null()).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
@@ -268,5 +268,5 @@ fn health_has_the_fields_that_scripts_read() {
     );
     assert!(health["checks"]["cpu"]["percentage"].is_number() && health["checks"]["memory"]["percentage"].is_number());
     assert!(shard.get("/readyz").starts_with("HTTP/1.1 200 "));
-    assert!(shard.stdout.buffer().is_empty(), "one line only");
+    assert!(shard.stdout.buffer().is_empty(), "standard output has one line only");
 }

@@ -1,4 +1,4 @@
-//! `wscluster tail` as a process: what it prints, and that it ends when it is told to, whoever reads it.
+//! `wscluster tail` as a process: its output, and its end on a signal even if nobody reads the output.
 
 #![allow(clippy::unwrap_used)] // a test, also in its fixtures
 
@@ -14,10 +14,10 @@ mod served;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Bytes that a pipe holds at least with the lines of [`flood`]: nothing more fits then.
+/// A pipe with this many bytes has no room for another line of [`flood`].
 const FULL: u64 = 60_000;
 
-/// Sends messages for as long as they are taken.
+/// Sends messages until the client stops reading.
 fn flood(mut stream: TcpStream) -> Option<()> {
     upgrade(&mut stream, "Sec-WebSocket-Protocol: wscluster.v1\r\n")?;
     let data = "x".repeat(900);
@@ -43,7 +43,7 @@ fn assert_in_order(lines: &[String]) {
 }
 
 #[test]
-fn prints_every_message_in_order_to_whoever_reads() {
+fn prints_every_message_in_order() {
     let mut child = tail(&["--count", "500"]);
     let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
     assert!(child.wait().unwrap().success());
@@ -52,13 +52,13 @@ fn prints_every_message_in_order_to_whoever_reads() {
 }
 
 #[test]
-fn ends_on_a_signal_and_in_time_although_nobody_reads() {
+fn ends_on_a_signal_or_after_its_time_although_nobody_reads() {
     for (more, signal) in [(&[][..], Some(Signal::TERM)), (&[], Some(Signal::INT)), (&["--for", "1s"], None)] {
         let mut child = tail(more);
         let mut stdout = child.stdout.take().unwrap();
         let end = Instant::now() + DEADLINE;
         while rustix::io::ioctl_fionread(&stdout).unwrap() < FULL {
-            assert!(Instant::now() < end, "nothing is printed");
+            assert!(Instant::now() < end, "no output");
             std::thread::yield_now();
         }
         if let Some(signal) = signal {
@@ -70,7 +70,7 @@ fn ends_on_a_signal_and_in_time_although_nobody_reads() {
             }
             if Instant::now() > end {
                 child.kill().unwrap();
-                panic!("it did not end: {more:?} {signal:?}");
+                panic!("tail did not end: {more:?} {signal:?}");
             }
             std::thread::yield_now();
         };

@@ -1,4 +1,5 @@
-//! The admin address of a whole run: the health of all its parts in one answer, and a page that shows messages in a browser.
+//! The admin server of a run: `/health` and `/metrics` for the run as a whole, and a page that shows messages in a
+//! browser.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,32 +14,36 @@ use prometheus_client::registry::Registry;
 use wscluster_admin::health::Status;
 use wscluster_admin::{self, AdminError, AdminPart};
 
-use super::health_poller::{Shared, with};
+use super::state::{SharedState, with};
 
-/// The page; it stands on its own and is the one of the docs.
+/// A page without further files, the same as in the docs.
 const PAGE: &str = include_str!("../../../docs/demo.html");
 
-/// Restarts by child; bounded by the number of children.
-pub type Restarts = Family<[(&'static str, String); 1], Counter>;
+/// Restarts by child. A child that is removed loses its series.
+pub(crate) type Restarts = Family<[(&'static str, String); 1], Counter>;
 
-struct Run(Shared);
+struct Run(SharedState);
 
 impl AdminPart for Run {
     fn health(&self) -> serde_json::Value {
-        let health = with(&self.0, |board| board.health());
+        let health = with(&self.0, |state| state.health());
         serde_json::to_value(health).expect("it has text keys and numbers only")
     }
 
     fn ready(&self) -> Result<(), String> {
-        with(&self.0, |board| match board.status() {
-            Status::Unhealthy => Err(board.reasons().join("\n")),
+        with(&self.0, |state| match state.status() {
+            Status::Unhealthy => Err(state.reasons().join("\n")),
             Status::Healthy | Status::Degraded => Ok(()),
         })
     }
 }
 
-/// Serves the run on `addr`; the page there connects to `ws` and subscribes to `channels`.
-pub fn start(addr: SocketAddr, board: Shared, page: &PageLink) -> Result<(SocketAddr, Restarts), AdminError> {
+/// Starts the server on `addr`. Returns its address and the counters of restarts.
+pub(crate) fn start(
+    addr: SocketAddr,
+    state: SharedState,
+    page: &PageLink,
+) -> Result<(SocketAddr, Restarts), AdminError> {
     let restarts = Restarts::default();
     let mut registry = Registry::default();
     registry.register("wscluster_local_restarts", "Restarts of a child process", restarts.clone());
@@ -51,16 +56,16 @@ pub fn start(addr: SocketAddr, board: Shared, page: &PageLink) -> Result<(Socket
         }
     };
     let more = Router::new().route("/", get(home));
-    Ok((wscluster_admin::start(addr, Arc::new(Run(board)), Arc::new(registry), more)?, restarts))
+    Ok((wscluster_admin::start(addr, Arc::new(Run(state)), Arc::new(registry), more)?, restarts))
 }
 
-/// What the page connects to when nothing else is asked.
+/// The query of the page that a request without one is redirected to.
 #[derive(Clone, Debug)]
-pub struct PageLink {
-    /// WebSocket address.
-    pub ws: String,
-    /// Channels.
-    pub channels: Vec<String>,
+pub(crate) struct PageLink {
+    /// The WebSocket URL to connect to.
+    pub(crate) ws: String,
+    /// The channels to subscribe to.
+    pub(crate) channels: Vec<String>,
 }
 
 impl PageLink {

@@ -1,4 +1,4 @@
-//! Trades that look like trades, so that something moves in a new installation: prices of a few symbols walk at random.
+//! Publishes random trades, so that a new installation has messages to show.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,38 +10,37 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::json;
 
-/// Keys of the records, and prices to start from.
-pub const SYMBOLS: [(&str, f64); 6] =
+/// Keys of the records, and their first prices.
+pub(crate) const SYMBOLS: [(&str, f64); 6] =
     [("BTC", 97_000.0), ("ETH", 3_400.0), ("SOL", 190.0), ("XRP", 1.4), ("DOGE", 0.4), ("ICP", 10.0)];
 
-/// Trades a second, all symbols together.
-pub const RATE: f64 = 20.0;
+/// Trades per second, all symbols together.
+pub(crate) const RATE: f64 = 20.0;
 
-/// Publishes until dropped.
+/// Publishes trades until it is dropped.
 #[derive(Debug)]
-pub struct Demo {
+pub(crate) struct Demo {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Why there is no demo.
+/// Why the demo could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// The producer.
+pub(crate) enum DemoError {
     #[error("failed to start the demo's producer: {0}")]
     Producer(#[from] rdkafka::error::KafkaError),
-    /// The thread.
     #[error("failed to start the demo's thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl Demo {
     /// Publishes trades to `topic` at `brokers`.
-    pub fn start(brokers: &str, topic: &str) -> Result<Self, DemoError> {
+    pub(crate) fn start(brokers: &str, topic: &str) -> Result<Self, DemoError> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("linger.ms", "0")
-            // As the Java client does: equal keys must meet in one partition whoever writes them.
+            // The partitioner of the Java client: records with the same key go to the same partition, whoever writes
+            // them.
             .set("partitioner", "murmur2_random")
             .create()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -51,7 +50,7 @@ impl Demo {
             while !stopped.load(Ordering::Relaxed) {
                 let (key, value) = market.trade();
                 if let Err((error, _)) = producer.send(BaseRecord::to(&topic).key(key).payload(&value)) {
-                    tracing::warn!(%error, "demo trade not published");
+                    tracing::warn!(%error, "failed to publish a demo trade");
                 }
                 producer.poll(Duration::ZERO);
                 thread::sleep(Market::pause());
@@ -66,13 +65,13 @@ impl Drop for Demo {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It looks at the flag at every trade.
+            // It checks the flag at every trade.
             let _ = thread.join();
         }
     }
 }
 
-/// Prices that walk.
+/// Prices on a random walk.
 #[derive(Debug)]
 struct Market {
     prices: [f64; SYMBOLS.len()],
@@ -86,7 +85,7 @@ impl Default for Market {
 }
 
 impl Market {
-    /// The next trade: key and value of its record.
+    /// Key and value of the next trade.
     fn trade(&mut self) -> (&'static str, String) {
         let mut rng = rand::rng();
         // The first symbols trade most.
@@ -105,7 +104,7 @@ impl Market {
         (SYMBOLS[at].0, trade.to_string())
     }
 
-    /// Time to the next trade; irregular, as in life.
+    /// Random time until the next trade.
     fn pause() -> Duration {
         Duration::from_secs_f64(rand::rng().random_range(0.2..1.8) / RATE)
     }

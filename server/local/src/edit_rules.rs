@@ -1,40 +1,40 @@
-//! What an edit changes, in words, and what it may not change while a run goes on.
+//! Which edits of the manifest a run can apply, and the list of fields that an edit changes.
 
 use wscluster_api::{WsCluster, WsClusterSpec, differences};
 
-/// Why an edit cannot be applied to a run.
+/// An edit of a field that cannot change during a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {from} → {to} needs a new start, because {why}; set it back, or end this run and start it again")]
-pub struct FixedField {
+#[error("{field} {from} → {to} needs a restart, because {why}; set it back, or end this run and start it again")]
+pub(crate) struct FixedField {
     field: &'static str,
     from: String,
     to: String,
     why: &'static str,
 }
 
-/// What the command line has decided, whatever the manifest says.
+/// Fields of the manifest that arguments override.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Given {
+pub(crate) struct Overrides {
     /// `--port`.
-    pub port: bool,
+    pub(crate) port: bool,
     /// `--brokers`.
-    pub brokers: bool,
+    pub(crate) brokers: bool,
 }
 
-/// Whether a run of `before` can become one of `after`.
-pub fn applicable(before: &WsCluster, after: &WsCluster, given: Given) -> Result<(), FixedField> {
+/// Checks that a run of `before` can become one of `after`.
+pub(crate) fn applicable(before: &WsCluster, after: &WsCluster, overrides: Overrides) -> Result<(), FixedField> {
     let name = |cluster: &WsCluster| cluster.metadata.name.clone().unwrap_or_default();
     if name(before) != name(after) {
-        return Err(fixed("metadata.name", name(before), name(after), "its shards are named after it"));
+        return Err(fixed("metadata.name", name(before), name(after), "shards are named after it"));
     }
     let port = |cluster: &WsCluster| cluster.spec.gateway.service.port.to_string();
-    if !given.port && port(before) != port(after) {
-        return Err(fixed("spec.gateway.service.port", port(before), port(after), "its clients are connected there"));
+    if !overrides.port && port(before) != port(after) {
+        return Err(fixed("spec.gateway.service.port", port(before), port(after), "clients are connected to it"));
     }
     let (old, new) = (&before.spec.source.kafka.brokers, &after.spec.source.kafka.brokers);
-    if !given.brokers && old.is_empty() != new.is_empty() {
+    if !overrides.brokers && old.is_empty() != new.is_empty() {
         let named = |brokers: &[String]| if brokers.is_empty() { "none".to_owned() } else { brokers.join(",") };
-        let why = "an embedded broker and another Kafka do not hold the same records";
+        let why = "the embedded broker and another Kafka hold different records";
         return Err(fixed("spec.source.kafka.brokers", named(old), named(new), why));
     }
     Ok(())
@@ -45,7 +45,7 @@ fn fixed(field: &'static str, from: String, to: String, why: &'static str) -> Fi
 }
 
 /// Every field that differs, as `spec.shards: 2 → 4`.
-pub fn changes(before: &WsClusterSpec, after: &WsClusterSpec) -> Vec<String> {
+pub(crate) fn changes(before: &WsClusterSpec, after: &WsClusterSpec) -> Vec<String> {
     let value = |spec| serde_json::to_value(spec).expect("it has text keys only");
     differences("spec", &value(before), &value(after), true)
 }
@@ -79,24 +79,28 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_needs_a_new_start() {
+    fn rejects_edits_that_need_a_restart() {
         let before = cluster(|_| {});
         let named = |cluster: &mut Value| cluster["spec"]["source"]["kafka"]["brokers"] = json!(["kafka:9092"]);
         let port = |cluster: &mut Value| cluster["spec"]["gateway"] = json!({ "service": { "port": 9000 } });
         let renamed = cluster(|cluster| cluster["metadata"]["name"] = "trades".into());
-        let none = Given::default();
+        let none = Overrides::default();
         let error = applicable(&before, &renamed, none).unwrap_err().to_string();
         assert!(error.contains("metadata.name prices → trades") && error.contains("start it again"), "{error}");
         let error = applicable(&before, &cluster(port), none).unwrap_err().to_string();
         assert!(error.contains("spec.gateway.service.port 8080 → 9000"), "{error}");
         let error = applicable(&before, &cluster(named), none).unwrap_err().to_string();
         assert!(error.contains("spec.source.kafka.brokers none → kafka:9092"), "{error}");
-        // What the command line has decided may say anything.
-        let given = Given { port: true, brokers: true };
-        assert_eq!(applicable(&before, &cluster(port), given), Ok(()));
-        assert_eq!(applicable(&before, &cluster(named), given), Ok(()));
+        // Overridden fields may change.
+        let overrides = Overrides { port: true, brokers: true };
+        assert_eq!(applicable(&before, &cluster(port), overrides), Ok(()));
+        assert_eq!(applicable(&before, &cluster(named), overrides), Ok(()));
         let other = cluster(|cluster| cluster["spec"]["source"]["kafka"]["brokers"] = json!(["other:9092"]));
-        assert_eq!(applicable(&cluster(named), &other, none), Ok(()), "one Kafka by two names");
+        assert_eq!(
+            applicable(&cluster(named), &other, none),
+            Ok(()),
+            "other brokers may be other names of the same Kafka"
+        );
         assert_eq!(applicable(&before, &cluster(|cluster| cluster["spec"]["shards"] = 9.into()), none), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to a run, as one JSON object a line for programs and one sentence for people.
+//! What happens during a run: one JSON object a line for programs, one sentence for people.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,181 +8,149 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use wscluster_admin::health::Status;
 
-/// Something that happened. Members are part of the documented output: `docs/local.md`.
+/// An event of a run. Names and members are documented output: see `docs/local.md`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub(crate) enum Event {
     /// A child listens for the first time.
-    Started(Listening),
+    Started(ListeningChild),
     /// A child listens again.
-    Restarted(Listening),
+    Restarted(ListeningChild),
     /// A child ended by itself.
     Exited {
-        /// Its name.
         name: Arc<str>,
-        /// Its process.
         pid: u32,
-        /// How.
         #[serde(flatten)]
-        how: Exit,
-        /// How long it ran.
+        how: ChildExit,
         ran_ms: u64,
-        /// When it starts again.
         restart_in_ms: u64,
     },
-    /// A child runs but has not answered for long: it is ended, and starts again.
+    /// A child runs but does not answer. It is ended and restarted.
     Hung {
-        /// Its name.
         name: Arc<str>,
-        /// Its process.
         pid: u32,
-        /// Since its last answer.
+        /// Time since its last answer.
         silent_ms: u64,
     },
-    /// A child keeps ending soon after its start; it is started again, ever later.
+    /// A child ended soon after its start, several times in a row. Restarts continue.
     CrashLoop {
-        /// Its name.
         name: Arc<str>,
-        /// Short lives in a row.
         exits: u32,
-        /// When it starts again.
         restart_in_ms: u64,
         /// Its last log lines.
         log: Vec<String>,
     },
-    /// A child could not be started.
-    SpawnFailed {
-        /// Its name.
-        name: Arc<str>,
-        /// Why.
-        error: String,
-        /// When it is tried again.
-        restart_in_ms: u64,
-    },
-    /// The manifest was edited, and the run follows.
+    /// A child could not be started, or ended before it listened.
+    SpawnFailed { name: Arc<str>, error: String, restart_in_ms: u64 },
+    /// An edit of the manifest was accepted.
     Edited {
-        /// Fields that differ, from what to what.
+        /// Each field that differs, as `spec.shards: 2 → 4`.
         changes: Vec<String>,
     },
-    /// The manifest was edited, and nothing follows from it.
-    EditRefused {
-        /// What is wrong with it, and the remedy.
-        error: String,
-    },
-    /// The connections ask for another number of shards.
-    Scaled {
-        /// Wanted until now.
-        from: u32,
-        /// Wanted now.
-        to: u32,
-        /// Why.
-        reason: String,
-    },
-    /// A step towards what the manifest says.
+    /// An edit of the manifest was rejected.
+    EditRefused { error: String },
+    /// The autoscaler changed the number of shards.
+    Scaled { from: u32, to: u32, reason: String },
+    /// A step towards the manifest.
     Step {
-        /// The child.
         name: Arc<str>,
-        /// `start`, `drain`, `undrain`, `restart` or `remove`.
-        action: &'static str,
-        /// Why, with the numbers.
+        action: StepAction,
+        /// The reason, with the numbers behind it.
         reason: String,
     },
-    /// The next step cannot start.
-    Blocked {
-        /// Why.
-        reason: String,
-    },
-    /// A child that was taken away has ended.
-    Removed {
-        /// Its name.
-        name: Arc<str>,
-        /// Whether it had to be killed.
-        killed: bool,
-    },
-    /// All is as the manifest says.
+    /// The next step cannot start yet.
+    Blocked { reason: String },
+    /// A removed child has ended.
+    Removed { name: Arc<str>, killed: bool },
+    /// Every part exists as the manifest declares, and serves.
     Applied {
-        /// Since the last edit.
+        /// Time since the last edit.
         took_ms: u64,
     },
-    /// Something needs attention: a part is not ready, or ready again.
+    /// The overall status changed.
     Status {
-        /// `healthy`, `degraded` or `unhealthy`.
-        status: wscluster_admin::health::Status,
-        /// What is wrong; empty when healthy.
+        status: Status,
+        /// One sentence for each problem.
         reasons: Vec<String>,
     },
-    /// The run ends: connections are moved away first.
-    Stopping {
-        /// `signal` or `hangup`.
-        reason: &'static str,
-        /// Connections held now.
-        connections: u64,
-        /// Time for them to move.
-        grace_ms: u64,
-    },
+    /// The run begins to end: connections are moved away first.
+    Stopping { reason: StopSignal, connections: u64, grace_ms: u64 },
     /// The run has ended.
     Stopped {
-        /// Connections that were still there when the children were told to end.
+        /// Connections that were still open when the children were asked to end.
         left: u64,
         /// Children that did not end by themselves.
         killed: Vec<Arc<str>>,
     },
-    /// Events that the reader of standard output was too slow for.
-    Lost {
-        /// How many.
-        lines: u64,
-    },
+    /// Stands for lines that were dropped because the reader of standard output was too slow.
+    Lost { lines: u64 },
     /// The run could not start.
-    Failed {
-        /// Why, with the remedy.
-        error: String,
-    },
+    Failed { error: String },
 }
 
-/// An event as programs get it: with the time at which it was told.
+/// What a step does to a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StepAction {
+    Start,
+    Drain,
+    Undrain,
+    Restart,
+    Remove,
+    Evict,
+}
+
+/// The signal that ends a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum StopSignal {
+    #[serde(rename = "SIGTERM")]
+    Term,
+    #[serde(rename = "SIGINT")]
+    Int,
+    #[serde(rename = "SIGHUP")]
+    Hup,
+}
+
+/// An event with the time at which it was reported, as programs read it.
 #[derive(Debug, Serialize)]
-pub struct Timed<'a> {
+pub(crate) struct TimedEvent<'a> {
     /// RFC 3339, UTC.
-    pub time: String,
-    /// What happened.
+    pub(crate) time: String,
     #[serde(flatten)]
-    pub event: &'a Event,
+    pub(crate) event: &'a Event,
 }
 
-/// A child that listens.
+/// A child that has announced its addresses.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Listening {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its process.
-    pub pid: u32,
-    /// Where clients connect.
-    pub ws: SocketAddr,
-    /// Where its health is.
-    pub admin: SocketAddr,
-    /// Restarts so far.
-    pub restarts: u32,
+pub(crate) struct ListeningChild {
+    pub(crate) name: Arc<str>,
+    pub(crate) pid: u32,
+    /// Address for clients.
+    pub(crate) ws: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) restarts: u32,
 }
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Exit {
-    /// Exit code, when it ended by itself.
+pub(crate) struct ChildExit {
+    /// Exit code, unless a signal ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<i32>,
-    /// Signal that ended it.
+    pub(crate) code: Option<i32>,
+    /// The signal that ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
+    pub(crate) signal: Option<i32>,
 }
 
-impl From<ExitStatus> for Exit {
+impl From<ExitStatus> for ChildExit {
     fn from(status: ExitStatus) -> Self {
         Self { code: status.code(), signal: status.signal() }
     }
 }
 
-impl fmt::Display for Exit {
+impl fmt::Display for ChildExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit code {code}"),
@@ -201,54 +169,54 @@ impl fmt::Display for Event {
             }
             Self::Exited { name, pid, how, ran_ms, restart_in_ms } => write!(
                 f,
-                "{name} ended by {how} (pid {pid}, ran {}); starts again in {}",
+                "{name} ended: {how} (pid {pid}, ran for {}); restart in {}",
                 seconds(*ran_ms),
                 seconds(*restart_in_ms)
             ),
             Self::Hung { name, pid, silent_ms } => write!(
                 f,
-                "{name} hangs: pid {pid} runs but has not answered for {}; it is ended and starts again",
+                "{name} hangs: pid {pid} has not answered for {}; ending and restarting it",
                 seconds(*silent_ms)
             ),
             Self::CrashLoop { name, exits, restart_in_ms, log } => {
                 write!(
                     f,
-                    "{name} is in a crash loop: ended {exits} times in a row soon after its start; next try in {}; \
-                     its last lines:",
+                    "{name} is in a crash loop: it ended {exits} times in a row soon after its start; next restart in \
+                     {}; its last log lines:",
                     seconds(*restart_in_ms)
                 )?;
                 log.iter().try_for_each(|line| write!(f, "\n    {line}"))
             }
             Self::SpawnFailed { name, error, restart_in_ms } => {
-                write!(f, "{name}: {error}; next try in {}", seconds(*restart_in_ms))
+                write!(f, "{name}: {error}; next attempt in {}", seconds(*restart_in_ms))
             }
-            Self::Edited { changes } if changes.is_empty() => {
-                f.write_str("manifest edited: it asks for nothing else than before")
-            }
+            Self::Edited { changes } if changes.is_empty() => f.write_str("manifest edited: no change in effect"),
             Self::Edited { changes } => write!(f, "manifest edited: {}", changes.join(", ")),
-            Self::EditRefused { error } => write!(f, "manifest edited, and all stays as it is: {error}"),
-            Self::Scaled { from, to, reason } => write!(f, "{from} shards become {to}: {reason}"),
+            Self::EditRefused { error } => {
+                write!(f, "manifest rejected; still running the previous version: {error}")
+            }
+            Self::Scaled { from, to, reason } => write!(f, "scaling from {from} to {to} shards: {reason}"),
             Self::Step { name, reason, .. } => write!(f, "{name} {reason}"),
             Self::Blocked { reason } => write!(f, "waiting: {reason}"),
             Self::Removed { name, killed: false } => write!(f, "{name} has ended"),
-            Self::Removed { name, killed: true } => write!(f, "{name} had to be killed"),
-            Self::Applied { took_ms } => {
-                write!(f, "all is as the manifest says, after {}", seconds(*took_ms))
+            Self::Removed { name, killed: true } => write!(f, "{name} did not end and was killed"),
+            Self::Applied { took_ms } => write!(f, "manifest applied after {}", seconds(*took_ms)),
+            Self::Status { status: Status::Healthy, .. } => {
+                f.write_str("healthy: every shard is ready and every gateway sees that")
             }
-            Self::Status { status: wscluster_admin::health::Status::Healthy, .. } => f.write_str("all parts are ready"),
-            Self::Status { reasons, .. } => write!(f, "not all is well: {}", reasons.join("; ")),
+            Self::Status { status, reasons } => write!(f, "{}: {}", status, reasons.join("; ")),
             Self::Stopping { connections, grace_ms, .. } => write!(
                 f,
-                "stopping: moving {connections} connections away within {} (Ctrl-C again ends at once)",
+                "stopping: moving {connections} connections away within {} (Ctrl-C again ends everything at once)",
                 seconds(*grace_ms)
             ),
             Self::Stopped { left, killed } if killed.is_empty() => {
-                write!(f, "stopped: every process ended, {left} connections were left at the end")
+                write!(f, "stopped: every process ended by itself; {left} connections were still open")
             }
             Self::Stopped { left, killed } => {
-                write!(f, "stopped: {} had to be killed, {left} connections were left at the end", killed.join(", "))
+                write!(f, "stopped: {} had to be killed; {left} connections were still open", killed.join(", "))
             }
-            Self::Lost { lines } => write!(f, "{lines} lines lost: nobody read them"),
+            Self::Lost { lines } => write!(f, "{lines} lines lost: the reader of this output was too slow"),
             Self::Failed { error } => f.write_str(error),
         }
     }
@@ -259,7 +227,7 @@ fn seconds(millis: u64) -> String {
 }
 
 /// Whole milliseconds.
-pub fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -268,22 +236,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_programs_how_a_child_ended() {
-        let how = Exit { code: None, signal: Some(9) };
+    fn writes_how_a_child_ended_for_programs_and_for_people() {
+        let how = ChildExit { code: None, signal: Some(9) };
         let event = Event::Exited { name: "prices-0".into(), pid: 7, how, ran_ms: 1_500, restart_in_ms: 100 };
         assert_eq!(
-            serde_json::to_string(&Timed { time: "2026-01-02T03:04:05.000000Z".into(), event: &event }).unwrap(),
+            serde_json::to_string(&TimedEvent { time: "2026-01-02T03:04:05.000000Z".into(), event: &event }).unwrap(),
             r#"{"time":"2026-01-02T03:04:05.000000Z","event":"exited","name":"prices-0","pid":7,"signal":9,"ran_ms":1500,"restart_in_ms":100}"#
         );
-        assert_eq!(event.to_string(), "prices-0 ended by signal 9 (pid 7, ran 1.5 s); starts again in 0.1 s");
+        assert_eq!(event.to_string(), "prices-0 ended: signal 9 (pid 7, ran for 1.5 s); restart in 0.1 s");
         let applied = Event::Applied { took_ms: 0 };
-        assert_eq!(applied.to_string(), "all is as the manifest says, after 0.0 s");
+        assert_eq!(applied.to_string(), "manifest applied after 0.0 s");
     }
 
     #[test]
-    fn names_restarts_apart_from_starts() {
+    fn keeps_the_documented_names_of_actions_and_signals() {
+        let step = Event::Step { name: "prices-0".into(), action: StepAction::Undrain, reason: String::new() };
+        assert_eq!(serde_json::to_value(step).unwrap()["action"], "undrain");
+        let stopping = Event::Stopping { reason: StopSignal::Int, connections: 1, grace_ms: 5_000 };
+        assert_eq!(serde_json::to_value(stopping).unwrap()["reason"], "SIGINT");
+    }
+
+    #[test]
+    fn names_restarts_differently_from_starts() {
         let addr = "127.0.0.1:1".parse().unwrap();
-        let at = Listening { name: "prices-0".into(), pid: 7, ws: addr, admin: addr, restarts: 1 };
+        let at = ListeningChild { name: "prices-0".into(), pid: 7, ws: addr, admin: addr, restarts: 1 };
         let json = serde_json::to_value(Event::Restarted(at)).unwrap();
         assert_eq!(json["event"], "restarted");
         assert_eq!(json["restarts"], 1);

@@ -1,7 +1,7 @@
-//! The children of a run: started, replaced and taken away, each with its supervisor, its ports and the file it reads. Carries
-//! out and decides nothing.
+//! The child processes of a run: starts, replaces and removes them, each with its supervisor, its ports and the file
+//! that it reads. Makes no decisions.
 //!
-//! Each child keeps its ports and its version through every restart that nobody asked for; a new version comes only by
+//! A child keeps its ports and its revision through every restart after a failure. A new revision starts only by
 //! [`Fleet::restart_shard`], or with a new child.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,281 +10,295 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use wscluster_api::Part;
 use wscluster_routing::member::Member;
-use wscluster_runtime::child_process::Program;
+use wscluster_runtime::child_process::{Addresses, Program};
 use wscluster_runtime::sockets::ListenError;
 
 use super::admin::Restarts;
-use super::health_poller::{Shared, with};
-use super::program::{At, Kind, Setting, Written};
-use super::reserved_ports::Reserved;
-use super::revision::Version;
-use super::run_folder::{Files, FilesError};
-use super::supervise::{Hung, Order, Report, Wanted, keep};
+use super::program::{ProgramBuilder, RevisionFile};
+use super::reserved_ports::ReservedPort;
+use super::revision::Revision;
+use super::run_folder::{RunFolder, RunFolderError};
+use super::state::{SharedState, with};
+use super::supervise::{ChildGoal, ChildOrder, ChildReport, HungChild, supervise};
 
-/// A child that was told to end at once and has not after this long is killed.
+/// Time for a child to end at once, before it is killed.
 const HANGS: Duration = Duration::from_secs(1);
 
 /// All children.
 #[derive(Debug)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     name: String,
-    setting: Setting,
-    files: Files,
-    front: Reserved,
-    board: Shared,
+    programs: ProgramBuilder,
+    folder: RunFolder,
+    gateway_port: ReservedPort,
+    state: SharedState,
     restarts: Restarts,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<ChildReport>,
     supervisors: JoinSet<(Arc<str>, bool)>,
-    parts: Vec<Part>,
+    children: Vec<Child>,
     gateways_started: u32,
 }
 
 /// One child.
 #[derive(Debug)]
-pub struct Part {
-    /// What it is.
-    pub kind: Kind,
-    /// Its place among its kind.
-    pub ordinal: u32,
-    /// Its name.
-    pub name: Arc<str>,
-    /// What it runs.
-    pub revision: String,
-    /// Where it listens.
-    pub at: At,
-    /// Since when it is on its way out.
-    pub leaving: Option<Leaving>,
-    /// The drain that it was told to begin.
-    pub drain: Option<Instant>,
-    /// When it was last told to drain or to stop that: what it said before is void.
-    pub acted: Option<Instant>,
-    wanted: watch::Sender<Wanted>,
-    _ports: Vec<Reserved>,
+pub(crate) struct Child {
+    pub(crate) part: Part,
+    pub(crate) ordinal: u32,
+    pub(crate) name: Arc<str>,
+    /// The revision that it runs.
+    pub(crate) revision: String,
+    pub(crate) at: Addresses,
+    /// Set while its process is being ended on request.
+    pub(crate) leaving: Option<Leaving>,
+    /// When it accepted the order to drain, if it drains on our order.
+    pub(crate) drain: Option<Instant>,
+    /// When the last order to it ended. Earlier health answers do not show its effect.
+    pub(crate) ordered: Option<Instant>,
+    goal: watch::Sender<ChildGoal>,
+    _ports: Vec<ReservedPort>,
 }
 
-/// The end of a child's process.
+/// The requested end of a child's process.
 #[derive(Debug)]
-pub struct Leaving {
-    /// Since when.
-    pub since: Instant,
-    told: Order,
+pub(crate) struct Leaving {
+    pub(crate) since: Instant,
+    order: ChildOrder,
+    /// When the next, harder order is due.
     due: Instant,
+    /// Revision and program of the successor, if there is one.
     next: Option<(String, Program)>,
 }
 
-/// Why a child cannot be started.
+/// Why a child could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// A port.
+pub(crate) enum FleetError {
     #[error(transparent)]
     Port(#[from] ListenError),
-    /// A file.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Folder(#[from] RunFolderError),
 }
 
-/// A child whose supervisor has ended.
+/// A child that has ended as it was asked to.
 #[derive(Debug)]
-pub struct Left {
-    /// Its name.
-    pub name: Arc<str>,
+pub(crate) struct EndedChild {
+    pub(crate) name: Arc<str>,
     /// Whether it had to be killed.
-    pub killed: bool,
+    pub(crate) killed: bool,
 }
 
-/// What follows when a child has left.
+/// What follows the requested end of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// It is gone for good.
-    Gone,
-    /// Its successor starts.
+pub(crate) enum FollowUp {
+    /// The child was removed.
+    Removed,
+    /// Its successor has been started.
     Replaced,
 }
 
 impl Fleet {
-    /// A fleet without children, whose gateways listen on `front`.
-    pub fn new(
+    /// No children yet. Shards are named after `name`; gateways listen on `gateway_port`.
+    pub(crate) fn new(
         name: String,
-        setting: Setting,
-        front: Reserved,
-        board: Shared,
+        programs: ProgramBuilder,
+        gateway_port: ReservedPort,
+        state: SharedState,
         restarts: Restarts,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<ChildReport>,
     ) -> Result<Self, FleetError> {
-        let files = Files::new()?;
-        files.set_members(&[])?;
-        let (supervisors, parts) = (JoinSet::new(), Vec::new());
-        Ok(Self { name, setting, files, front, board, restarts, reports, supervisors, parts, gateways_started: 0 })
+        let folder = RunFolder::new()?;
+        folder.set_members(&[])?;
+        let (supervisors, children) = (JoinSet::new(), Vec::new());
+        Ok(Self {
+            name,
+            programs,
+            folder,
+            gateway_port,
+            state,
+            restarts,
+            reports,
+            supervisors,
+            children,
+            gateways_started: 0,
+        })
     }
 
     /// The shards, by ordinal.
-    pub fn shards(&self) -> impl Iterator<Item = &Part> {
-        self.parts.iter().filter(|part| part.kind == Kind::Shard)
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Child> {
+        self.children.iter().filter(|child| child.part == Part::Shard)
     }
 
     /// The gateways, oldest first.
-    pub fn gateways(&self) -> impl Iterator<Item = &Part> {
-        self.parts.iter().filter(|part| part.kind == Kind::Gateway)
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &Child> {
+        self.children.iter().filter(|child| child.part == Part::Gateway)
     }
 
     /// The shard at `ordinal`.
-    pub fn shard(&mut self, ordinal: u32) -> Option<&mut Part> {
-        self.parts.iter_mut().find(|part| part.kind == Kind::Shard && part.ordinal == ordinal)
+    pub(crate) fn shard(&mut self, ordinal: u32) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.part == Part::Shard && child.ordinal == ordinal)
     }
 
-    /// The name of the shard at `ordinal`, whether there is one or not.
-    pub fn shard_name(&self, ordinal: u32) -> Arc<str> {
+    /// The name of the shard at `ordinal`, whether or not it exists.
+    pub(crate) fn shard_name(&self, ordinal: u32) -> Arc<str> {
         format!("{}-{ordinal}", self.name).into()
     }
 
-    /// Starts a shard on ports of its own, and tells the gateways.
-    pub fn start_shard(&mut self, ordinal: u32, version: &Version) -> Result<(), FleetError> {
+    /// Starts a shard on new ports, and adds it to the list that the gateways follow.
+    pub(crate) fn start_shard(&mut self, ordinal: u32, revision: &Revision) -> Result<(), FleetError> {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let (ws, admin) = (Reserved::take(any)?, Reserved::take(any)?);
-        let at = At { ws: ws.addr(), admin: admin.addr() };
+        let (ws, admin) = (ReservedPort::take(any)?, ReservedPort::take(any)?);
+        let at = Addresses { ws: ws.addr(), admin: admin.addr() };
         let name = self.shard_name(ordinal);
-        let file = self.files.write("shard", version)?;
-        let program = self.setting.shard(&name, at, Written { version, file: &file });
+        let file = self.folder.write("shard", revision)?;
+        let program = self.programs.shard(&name, at, RevisionFile { revision, path: &file });
         let mut members = self.members();
         members.push(Member { name: name.to_string(), ws: at.ws, admin: at.admin });
-        self.files.set_members(&members)?;
-        self.start(Kind::Shard, ordinal, at, vec![ws, admin], (version.revision.clone(), program));
+        self.folder.set_members(&members)?;
+        self.start(Part::Shard, ordinal, at, vec![ws, admin], (revision.id.clone(), program));
         Ok(())
     }
 
-    /// Starts a gateway beside the others, with a name that none had before.
-    pub fn start_gateway(&mut self, version: &Version) -> Result<Arc<str>, FleetError> {
-        let admin = Reserved::take(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
-        let at = At { ws: self.front.addr(), admin: admin.addr() };
+    /// Starts another gateway on the shared port, under a name that was never used in this run.
+    pub(crate) fn start_gateway(&mut self, revision: &Revision) -> Result<Arc<str>, FleetError> {
+        let admin = ReservedPort::take(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
+        let at = Addresses { ws: self.gateway_port.addr(), admin: admin.addr() };
         let ordinal = self.gateways_started;
         let name: Arc<str> = format!("gateway-{ordinal}").into();
-        let file = self.files.write("gateway", version)?;
-        let program = self.setting.gateway(&name, at, Written { version, file: &file }, &self.files.members());
+        let file = self.folder.write("gateway", revision)?;
+        let program = self.programs.gateway(&name, at, RevisionFile { revision, path: &file }, &self.folder.members());
         self.gateways_started += 1;
-        self.start(Kind::Gateway, ordinal, at, vec![admin], (version.revision.clone(), program));
+        self.start(Part::Gateway, ordinal, at, vec![admin], (revision.id.clone(), program));
         Ok(name)
     }
 
-    fn start(&mut self, kind: Kind, ordinal: u32, at: At, ports: Vec<Reserved>, launch: (String, Program)) {
+    fn start(&mut self, part: Part, ordinal: u32, at: Addresses, ports: Vec<ReservedPort>, launch: (String, Program)) {
         let (revision, program) = launch;
         let name = program.name.clone();
-        with(&self.board, |board| board.add(kind, ordinal, &name, at));
-        // A series that is there before its first event has a rate.
+        with(&self.state, |state| state.add(part, ordinal, &name, at));
+        // Present from the start with 0, so that `increase()` sees the first restart.
         let _ = self.restarts.get_or_create(&[("child", name.to_string())]);
-        let wanted = self.supervise(program);
-        let (leaving, drain, acted) = (None, None, None);
-        let part = Part { kind, ordinal, name, revision, at, leaving, drain, acted, wanted, _ports: ports };
-        let place = self.parts.partition_point(|other| other.ordinal < ordinal);
-        self.parts.insert(place, part);
+        let goal = self.supervise(program);
+        let (leaving, drain, ordered) = (None, None, None);
+        let child = Child { part, ordinal, name, revision, at, leaving, drain, ordered, goal, _ports: ports };
+        let place = self.children.partition_point(|other| other.ordinal < ordinal);
+        self.children.insert(place, child);
     }
 
-    fn supervise(&mut self, program: Program) -> watch::Sender<Wanted> {
-        let (wanted, orders) = watch::channel(Wanted::default());
+    fn supervise(&mut self, program: Program) -> watch::Sender<ChildGoal> {
+        let (goal, receiver) = watch::channel(ChildGoal::default());
         let reports = self.reports.clone();
         self.supervisors.spawn(async move {
             let name = program.name.clone();
-            (name, keep(program, reports, orders).await)
+            (name, supervise(program, reports, receiver).await)
         });
-        wanted
+        goal
     }
 
-    /// Ends the process of a shard, within `within` or by force, and starts one of `version` in its place.
-    pub fn restart_shard(&mut self, ordinal: u32, version: &Version, within: Duration) -> Result<(), FleetError> {
-        let file = self.files.write("shard", version)?;
-        let Some(part) = self.parts.iter_mut().find(|part| part.kind == Kind::Shard && part.ordinal == ordinal) else {
+    /// Ends the process of a shard, by force after `within`, and starts one of `revision` in its place.
+    pub(crate) fn restart_shard(
+        &mut self,
+        ordinal: u32,
+        revision: &Revision,
+        within: Duration,
+    ) -> Result<(), FleetError> {
+        let file = self.folder.write("shard", revision)?;
+        let Some(child) = self.children.iter_mut().find(|child| child.part == Part::Shard && child.ordinal == ordinal)
+        else {
             return Ok(());
         };
-        let program = self.setting.shard(&part.name, part.at, Written { version, file: &file });
-        let next = Some((version.revision.clone(), program));
-        part.leave(&self.board, next, within);
+        let program = self.programs.shard(&child.name, child.at, RevisionFile { revision, path: &file });
+        let next = Some((revision.id.clone(), program));
+        child.leave(&self.state, next, within);
         Ok(())
     }
 
-    /// Takes a child away, within `within` or by force.
-    pub fn remove(&mut self, name: &str, within: Duration) {
-        if let Some(part) = self.parts.iter_mut().find(|part| &*part.name == name) {
-            part.leave(&self.board, None, within);
+    /// Ends and removes a child, by force after `within`.
+    pub(crate) fn remove(&mut self, name: &str, within: Duration) {
+        if let Some(child) = self.children.iter_mut().find(|child| &*child.name == name) {
+            child.leave(&self.state, None, within);
         }
     }
 
-    /// Presses those that should have ended by now.
-    pub fn press(&mut self, now: Instant) {
-        for part in &mut self.parts {
-            if let Some(leaving) = &mut part.leaving
+    /// Sends a harder signal to children that should have ended by `now`.
+    pub(crate) fn escalate(&mut self, now: Instant) {
+        for child in &mut self.children {
+            if let Some(leaving) = &mut child.leaving
                 && leaving.due <= now
-                && leaving.told < Order::Kill
+                && leaving.order < ChildOrder::Kill
             {
-                leaving.told = if leaving.told == Order::End { Order::AtOnce } else { Order::Kill };
+                leaving.order = if leaving.order == ChildOrder::Stop { ChildOrder::StopNow } else { ChildOrder::Kill };
                 leaving.due = now + HANGS;
-                part.wanted.send_modify(|wanted| wanted.order = wanted.order.max(leaving.told));
+                child.goal.send_modify(|goal| goal.order = goal.order.max(leaving.order));
             }
         }
     }
 
-    /// Orders every child.
-    pub fn order(&self, order: Order) {
-        for part in &self.parts {
-            part.wanted.send_modify(|wanted| wanted.order = wanted.order.max(order));
+    /// Gives `order` to every child.
+    pub(crate) fn order(&self, order: ChildOrder) {
+        for child in &self.children {
+            child.goal.send_modify(|goal| goal.order = goal.order.max(order));
         }
     }
 
-    /// Ends a life of a child that hangs.
-    pub fn end_hung(&self, name: &str, hung: Hung) {
-        if let Some(part) = self.parts.iter().find(|part| &*part.name == name) {
-            part.wanted.send_modify(|wanted| wanted.hung = Some(hung));
+    /// Ends a process that hangs; its supervisor then restarts it.
+    pub(crate) fn end_hung(&self, name: &str, hung: HungChild) {
+        if let Some(child) = self.children.iter().find(|child| &*child.name == name) {
+            child.goal.send_modify(|goal| goal.hung = Some(hung));
         }
     }
 
-    /// A child ended by itself: a drain it was told to begin is over.
-    pub fn ended(&mut self, name: &str) {
-        if let Some(part) = self.parts.iter_mut().find(|part| &*part.name == name) {
-            (part.drain, part.acted) = (None, None);
+    /// The process of a child ended by itself, and with it any drain.
+    pub(crate) fn exited(&mut self, name: &str) {
+        if let Some(child) = self.children.iter_mut().find(|child| &*child.name == name) {
+            (child.drain, child.ordered) = (None, None);
         }
     }
 
-    /// Waits until a child has left as it was ordered; none when there is no child.
-    pub async fn left(&mut self) -> Option<Left> {
+    /// Waits until a child has ended as it was asked to; `None` without children.
+    pub(crate) async fn ended(&mut self) -> Option<EndedChild> {
         loop {
             match self.supervisors.join_next().await? {
-                Ok((name, killed)) => return Some(Left { name, killed }),
-                Err(error) => tracing::error!(%error, "supervisor ended"),
+                Ok((name, killed)) => return Some(EndedChild { name, killed }),
+                Err(error) => tracing::error!(%error, "the supervisor of a child failed"),
             }
         }
     }
 
-    /// Starts the successor of a child that has left, or forgets it.
-    pub fn follow_up(&mut self, left: &Left) -> Result<After, FleetError> {
-        let Some(place) = self.parts.iter().position(|part| part.name == left.name) else { return Ok(After::Gone) };
-        with(&self.board, |board| board.ended(&left.name));
-        let next = self.parts[place].leaving.take().and_then(|leaving| leaving.next);
+    /// Starts the successor of an ended child, or removes the child.
+    pub(crate) fn follow_up(&mut self, ended: &EndedChild) -> Result<FollowUp, FleetError> {
+        let Some(index) = self.children.iter().position(|child| child.name == ended.name) else {
+            return Ok(FollowUp::Removed);
+        };
+        with(&self.state, |state| state.ended(&ended.name));
+        let next = self.children[index].leaving.take().and_then(|leaving| leaving.next);
         if let Some((revision, program)) = next {
-            with(&self.board, |board| board.leaves(&left.name, false));
-            let wanted = self.supervise(program);
-            let part = &mut self.parts[place];
-            (part.revision, part.wanted, part.drain, part.acted) = (revision, wanted, None, None);
-            return Ok(After::Replaced);
+            with(&self.state, |state| state.leaves(&ended.name, false));
+            let goal = self.supervise(program);
+            let child = &mut self.children[index];
+            (child.revision, child.goal, child.drain, child.ordered) = (revision, goal, None, None);
+            return Ok(FollowUp::Replaced);
         }
-        let part = self.parts.remove(place);
-        with(&self.board, |board| board.remove(&left.name));
-        self.restarts.remove(&[("child", left.name.to_string())]);
-        if part.kind == Kind::Shard {
-            self.files.set_members(&self.members())?;
+        let child = self.children.remove(index);
+        with(&self.state, |state| state.remove(&ended.name));
+        self.restarts.remove(&[("child", ended.name.to_string())]);
+        if child.part == Part::Shard {
+            self.folder.set_members(&self.members())?;
         }
-        Ok(After::Gone)
+        Ok(FollowUp::Removed)
     }
 
     fn members(&self) -> Vec<Member> {
-        let member = |part: &Part| Member { name: part.name.to_string(), ws: part.at.ws, admin: part.at.admin };
+        let member = |child: &Child| Member { name: child.name.to_string(), ws: child.at.ws, admin: child.at.admin };
         self.shards().map(member).collect()
     }
 }
 
-impl Part {
-    fn leave(&mut self, board: &Shared, next: Option<(String, Program)>, within: Duration) {
+impl Child {
+    fn leave(&mut self, state: &SharedState, next: Option<(String, Program)>, within: Duration) {
         let now = Instant::now();
-        self.leaving = Some(Leaving { since: now, told: Order::End, due: now + within, next });
-        with(board, |board| board.leaves(&self.name, true));
-        self.wanted.send_modify(|wanted| wanted.order = wanted.order.max(Order::End));
+        self.leaving = Some(Leaving { since: now, order: ChildOrder::Stop, due: now + within, next });
+        with(state, |state| state.leaves(&self.name, true));
+        self.goal.send_modify(|goal| goal.order = goal.order.max(ChildOrder::Stop));
     }
 }

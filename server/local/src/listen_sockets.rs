@@ -1,5 +1,5 @@
-//! The sockets on which a gateway listens, held for it through its lives: while it is dead, clients that connect wait in the
-//! backlog for the next one.
+//! The listening sockets of a gateway, kept open by this process while the gateway restarts: clients that connect
+//! meanwhile wait in the backlog for the next process.
 
 use std::net::TcpListener;
 
@@ -8,11 +8,11 @@ use wscluster_runtime::sockets::{self, ListenError, Share};
 
 /// The sockets of one child.
 #[derive(Debug, Default)]
-pub struct Held(Vec<TcpListener>);
+pub(crate) struct ListenSockets(Vec<TcpListener>);
 
-impl Held {
-    /// Those for the next life. New ones get no client before the child listens on them.
-    pub fn sockets(&mut self, listen: Option<Listen>) -> Result<&[TcpListener], ListenError> {
+impl ListenSockets {
+    /// The sockets for the next process. A new socket gets no clients before the child listens on it.
+    pub(crate) fn sockets(&mut self, listen: Option<Listen>) -> Result<&[TcpListener], ListenError> {
         if let (Some(listen), true) = (listen, self.0.is_empty()) {
             let sockets = (0..listen.sockets).map(|_| sockets::bind(listen.addr, Share::ReusePort));
             self.0 = sockets.collect::<Result<_, _>>()?;
@@ -20,13 +20,13 @@ impl Held {
         Ok(&self.0)
     }
 
-    /// Whether somebody who connects now may wait for the next life.
-    pub fn listen(&self) -> bool {
+    /// Whether clients that connect now wait for the next process.
+    pub(crate) fn listen(&self) -> bool {
         self.0.iter().all(sockets::listens)
     }
 
-    /// Nobody is to wait for the next life: others at the same address serve.
-    pub fn let_go(&mut self) {
+    /// Closes the sockets, so that other gateways at the same address get all clients.
+    pub(crate) fn close(&mut self) {
         self.0.clear();
     }
 }

@@ -1,80 +1,68 @@
-//! How each process is started. Starts nothing.
+//! Builds the command line of each child process. Starts nothing.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use wscluster_api::Part as Kind;
-use wscluster_runtime::child_process::{Listen, Program};
+use wscluster_api::Part;
+use wscluster_runtime::child_process::{Addresses, Listen, Program};
 
-use super::revision::Version;
+use super::revision::Revision;
 
-/// What stays the same for every child.
+/// What is the same for every child.
 #[derive(Debug)]
-pub struct Setting {
+pub(crate) struct ProgramBuilder {
     /// This executable.
-    pub executable: PathBuf,
-    /// Brokers instead of the manifest's.
-    pub brokers: Option<String>,
-    /// Arguments that every child gets: how it logs.
-    pub log: Vec<OsString>,
+    pub(crate) executable: PathBuf,
+    /// Brokers instead of those of the manifest.
+    pub(crate) brokers: Option<String>,
+    /// The logging arguments of every child.
+    pub(crate) log: Vec<OsString>,
 }
 
-/// Where a child listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct At {
-    /// Clients.
-    pub ws: SocketAddr,
-    /// Health.
-    pub admin: SocketAddr,
-}
-
-/// A version of a part, and the file where its processes read it.
+/// A revision of a part, and the manifest file that its processes read.
 #[derive(Clone, Copy, Debug)]
-pub struct Written<'a> {
-    /// The version.
-    pub version: &'a Version,
-    /// The file.
-    pub file: &'a Path,
+pub(crate) struct RevisionFile<'a> {
+    pub(crate) revision: &'a Revision,
+    pub(crate) path: &'a Path,
 }
 
-impl Setting {
-    /// Shard `name`.
-    pub fn shard(&self, name: &str, at: At, written: Written<'_>) -> Program {
-        let mut args = self.args(Kind::Shard, at, written);
+impl ProgramBuilder {
+    /// The program of shard `name`.
+    pub(crate) fn shard(&self, name: &str, at: Addresses, file: RevisionFile<'_>) -> Program {
+        let mut args = self.args(Part::Shard, at, file);
         args.extend(["--name".into(), name.into()]);
-        args.extend(["--revision".into(), OsString::from(&written.version.revision)]);
+        args.extend(["--revision".into(), OsString::from(&file.revision.id)]);
         if let Some(brokers) = &self.brokers {
             args.extend(["--brokers".into(), OsString::from(brokers)]);
         }
-        self.program(name, args, written.version)
+        self.program(name, args, file.revision)
     }
 
-    /// Gateway `name`, which follows the list of shards in `members`.
-    pub fn gateway(&self, name: &str, at: At, written: Written<'_>, members: &Path) -> Program {
-        let mut args = self.args(Kind::Gateway, at, written);
+    /// The program of gateway `name`, which follows the list of shards in `members`.
+    pub(crate) fn gateway(&self, name: &str, at: Addresses, file: RevisionFile<'_>, members: &Path) -> Program {
+        let mut args = self.args(Part::Gateway, at, file);
         args.extend(["--members".into(), members.into()]);
-        let listen = Some(Listen { addr: at.ws, sockets: workers(written.version) });
-        Program { listen, ..self.program(name, args, written.version) }
+        let listen = Some(Listen { addr: at.ws, sockets: workers(file.revision) });
+        Program { listen, ..self.program(name, args, file.revision) }
     }
 
-    fn args(&self, kind: Kind, at: At, written: Written<'_>) -> Vec<OsString> {
-        let mut args: Vec<OsString> = vec![kind.to_string().into(), "-f".into(), written.file.into()];
+    fn args(&self, part: Part, at: Addresses, file: RevisionFile<'_>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec![part.to_string().into(), "-f".into(), file.path.into()];
         args.extend(["--listen".into(), at.ws.to_string().into(), "--admin".into(), at.admin.to_string().into()]);
-        args.extend(["--workers".into(), workers(written.version).to_string().into()]);
+        args.extend(["--workers".into(), workers(file.revision).to_string().into()]);
         args.push("--exit-with-parent".into());
         args.extend(self.log.iter().cloned());
         args
     }
 
-    fn program(&self, name: &str, args: Vec<OsString>, version: &Version) -> Program {
-        Program { name: name.into(), path: self.executable.clone(), args, env: version.env.clone(), listen: None }
+    fn program(&self, name: &str, args: Vec<OsString>, revision: &Revision) -> Program {
+        Program { name: name.into(), path: self.executable.clone(), args, env: revision.env.clone(), listen: None }
     }
 }
 
-/// Several processes share this machine: one event loop each, unless the manifest asks for more.
-fn workers(version: &Version) -> u32 {
-    version.workers.unwrap_or(1)
+/// One event loop for each process, unless the manifest asks for more: several processes share this machine.
+fn workers(revision: &Revision) -> u32 {
+    revision.workers.unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -96,13 +84,13 @@ spec:
         wscluster_api::manifest::parse(MANIFEST, Path::new("cluster.yaml")).unwrap()
     }
 
-    fn setting(brokers: Option<&str>) -> Setting {
+    fn builder(brokers: Option<&str>) -> ProgramBuilder {
         let log = vec!["--log".into(), "debug".into()];
-        Setting { executable: "/bin/wscluster".into(), brokers: brokers.map(Into::into), log }
+        ProgramBuilder { executable: "/bin/wscluster".into(), brokers: brokers.map(Into::into), log }
     }
 
-    fn at() -> At {
-        At { ws: "127.0.0.1:1".parse().unwrap(), admin: "127.0.0.1:2".parse().unwrap() }
+    fn at() -> Addresses {
+        Addresses { ws: "127.0.0.1:1".parse().unwrap(), admin: "127.0.0.1:2".parse().unwrap() }
     }
 
     fn line(program: &Program) -> String {
@@ -112,27 +100,27 @@ spec:
 
     #[test]
     fn shard_reads_its_version_and_gets_the_environment_of_the_manifest() {
-        let version = Version::new(Kind::Shard, &cluster());
-        let written = Written { version: &version, file: Path::new("/run/shard.yaml") };
-        let program = setting(Some("127.0.0.1:9")).shard("prices-1", at(), written);
+        let revision = Revision::new(Part::Shard, &cluster());
+        let file = RevisionFile { revision: &revision, path: Path::new("/run/shard.yaml") };
+        let program = builder(Some("127.0.0.1:9")).shard("prices-1", at(), file);
         assert_eq!(
             line(&program),
             format!(
                 "shard -f /run/shard.yaml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --workers 2 --exit-with-parent --log debug \
                  --name prices-1 --revision {} --brokers 127.0.0.1:9",
-                version.revision
+                revision.id
             )
         );
         assert_eq!(program.env, [("RUST_BACKTRACE".to_owned(), "1".to_owned())]);
-        let own = setting(None).shard("prices-1", at(), written);
+        let own = builder(None).shard("prices-1", at(), file);
         assert!(!line(&own).contains("--brokers"), "the brokers of the manifest are left alone");
     }
 
     #[test]
     fn gateway_follows_the_list_of_shards() {
-        let version = Version::new(Kind::Gateway, &cluster());
-        let written = Written { version: &version, file: Path::new("/run/gateway.yaml") };
-        let program = setting(None).gateway("gateway-0", at(), written, Path::new("/run/members"));
+        let revision = Revision::new(Part::Gateway, &cluster());
+        let file = RevisionFile { revision: &revision, path: Path::new("/run/gateway.yaml") };
+        let program = builder(None).gateway("gateway-0", at(), file, Path::new("/run/members"));
         assert_eq!(
             line(&program),
             "gateway -f /run/gateway.yaml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --workers 1 --exit-with-parent --log debug \

@@ -1,35 +1,34 @@
-//! What a run says once it serves: its addresses, and how to try it.
+//! The message of a run that is ready: its addresses, and how to try it.
 
 use serde::Serialize;
 
 use super::sample::Sample;
-use super::state::Board;
+use super::state::RunState;
 
-/// Addresses of a run that is ready. Members are part of the documented output: `docs/local.md`.
+/// The addresses of a run that is ready. Members are documented output: see `docs/local.md`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ready {
+pub(crate) struct ReadyMessage {
     gateway: String,
     admin: String,
     shards: Vec<Shard>,
     gateways: Vec<Gateway>,
     kafka: String,
     #[serde(skip)]
-    about: About,
+    details: ReadyDetails,
 }
 
-/// What people want to know beside the addresses.
+/// What the text for people has beside the addresses.
 #[derive(Clone, Debug)]
-pub struct About {
-    /// Name of the service.
-    pub name: String,
-    /// Connections a shard may hold.
-    pub capacity: u32,
-    /// Whether the broker is ours and forgets everything.
-    pub embedded: bool,
-    /// Whether the demo publishes.
-    pub demo: bool,
-    /// How to try it.
-    pub sample: Option<Sample>,
+pub(crate) struct ReadyDetails {
+    pub(crate) name: String,
+    /// Connections that a shard may hold.
+    pub(crate) capacity: u32,
+    /// Whether the broker is the embedded one, which loses its records at the end.
+    pub(crate) embedded: bool,
+    /// Whether the demo runs.
+    pub(crate) demo: bool,
+    /// The topic and channels of the examples.
+    pub(crate) sample: Option<Sample>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -46,42 +45,43 @@ struct Gateway {
     pid: u32,
 }
 
-impl Ready {
-    /// From what runs now.
-    pub fn new(board: &Board, gateway: String, admin: String, kafka: String, about: About) -> Self {
-        let shards = board.shards().iter().map(|row| Shard {
-            name: row.name.to_string(),
-            ws: row.ws.to_string(),
-            admin: row.admin.to_string(),
-            pid: row.pid.unwrap_or_default(),
+impl ReadyMessage {
+    /// The message from the current state.
+    pub(crate) fn new(state: &RunState, gateway: String, admin: String, kafka: String, details: ReadyDetails) -> Self {
+        let shards = state.shards().iter().map(|child| Shard {
+            name: child.name.to_string(),
+            ws: child.ws.to_string(),
+            admin: child.admin.to_string(),
+            pid: child.pid.unwrap_or_default(),
         });
-        let gateways = board.gateways().iter();
-        let gateways = gateways.map(|row| Gateway { admin: row.admin.to_string(), pid: row.pid.unwrap_or_default() });
-        Self { gateway, admin, shards: shards.collect(), gateways: gateways.collect(), kafka, about }
+        let gateways = state.gateways().iter();
+        let gateways =
+            gateways.map(|child| Gateway { admin: child.admin.to_string(), pid: child.pid.unwrap_or_default() });
+        Self { gateway, admin, shards: shards.collect(), gateways: gateways.collect(), kafka, details }
     }
 
-    /// For people.
-    pub fn text(&self) -> String {
-        let Self { gateway, admin, kafka, about, .. } = self;
+    /// The text for people.
+    pub(crate) fn text(&self) -> String {
+        let Self { gateway, admin, kafka, details, .. } = self;
         let broker =
-            if about.embedded { "  embedded broker, memory only: records are gone when this ends" } else { "" };
+            if details.embedded { "  embedded broker; records are kept in memory until this command ends" } else { "" };
         let mut text = format!(
             "{}: {} shards of {} connections behind {} gateways, ready\n\n\
              \x20 clients  ws://{gateway}/ws\n\
-             \x20 browser  http://{admin}/         shows messages as they come\n\
+             \x20 browser  http://{admin}/         shows messages as they arrive\n\
              \x20 health   http://{admin}/health\n\
              \x20 Kafka    {kafka}{broker}\n",
-            about.name,
+            details.name,
             self.shards.len(),
-            about.capacity,
+            details.capacity,
             self.gateways.len(),
         );
         for shard in &self.shards {
             text +=
                 &format!("  {:<8} ws://{}/ws  admin http://{}  pid {}\n", shard.name, shard.ws, shard.admin, shard.pid);
         }
-        if let Some(Sample { topic, key, channels }) = &about.sample {
-            if about.demo {
+        if let Some(Sample { topic, key, channels }) = &details.sample {
+            if details.demo {
                 text += &format!("\nThe demo publishes trades to {topic}: {}\n", channels.join(" "));
             }
             let channel = &channels[0];
@@ -91,10 +91,10 @@ impl Ready {
                  \x20 echo '{key}:{{\"price\":1}}' | kcat -P -b {kafka} -t {topic} -K:\n\
                  and read it with\n\
                  \x20 wscluster tail --url ws://{gateway}/ws {channel}\n\
-                 or any WebSocket client, which sends\n\
+                 or with any WebSocket client, which sends\n\
                  \x20 {{\"type\":\"subscribe\",\"data\":{{\"channels\":[\"{channel}\"]}}}}\n",
             );
         }
-        text + "\nCtrl-C moves the connections away and ends everything."
+        text + "\nCtrl-C moves the connections away and ends every process."
     }
 }

@@ -1,68 +1,71 @@
-//! What a run is to become, and its way there: takes edits of the manifest, and carries out the plan that an operator would carry
-//! out on Kubernetes, step by step and each with its reason.
+//! Moves a run towards its manifest: accepts or rejects edits, and carries out the plan that the operator carries out
+//! on Kubernetes, one step at a time.
 //!
-//! Shards follow [`wscluster_plan::plan`], gateways [`rollout`]. Called again and again; each time it looks anew.
+//! Shards follow [`wscluster_plan::plan`], gateways [`rollout`]. [`Reconciler::reconcile`] is called again and again
+//! and keeps no plan between calls.
 
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use wscluster_admin::client::{AdminClient, CallError};
 use wscluster_admin::drain::EvictRequest;
 use wscluster_admin::health;
-use wscluster_api::WsCluster;
 use wscluster_api::spec::{Drain, TopicSelector};
 use wscluster_api::units::Span;
+use wscluster_api::{Part, WsCluster};
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
 use wscluster_kafka::{self, SourceError};
 use wscluster_plan::{
-    Action, Autoscaler, Desired, Observed, Plan, Reason, RebalanceRounds, Reconnecting, ScaleReason, State, Timestamp,
-    plan,
+    Action, Autoscaler, Blocked, Desired, Observed, Plan, Reason, RebalanceRounds, Reconnecting, ScaleReason, State,
+    Timestamp, plan,
 };
 
-use super::edit_rules::{FixedField, Given, applicable, changes};
-use super::event::{Event, millis};
-use super::fleet::{Fleet, FleetError, Part};
-use super::health_poller::{Shared, with};
+use super::edit_rules::{FixedField, Overrides, applicable, changes};
+use super::event::{Event, StepAction, millis};
+use super::fleet::{Child, Fleet, FleetError};
 use super::manifest_watcher::Edit;
 use super::observe::observed;
-use super::program::Kind;
-use super::revision::Version;
-use super::rollout::{self, Seen};
+use super::revision::Revision;
+use super::rollout::{self, GatewaySnapshot, RolloutStep};
+use super::state::{SharedState, with};
 
-/// Time a shard has to take an order.
+/// Time limit of an order to a child.
 const WITHIN: Duration = Duration::from_secs(1);
-/// A shard that was drained has this long to end: connections whose Close nobody answered are cut after five seconds.
+/// Time for a drained shard to end: it cuts connections whose Close nobody answered after five seconds.
 const EMPTY: Duration = Duration::from_secs(10);
-/// How old an answer may be, beside the time that clients take to come back.
+/// Age that an answer may have, added to the time after which clients reconnect.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Where a run goes.
-pub struct Course {
-    given: Given,
+/// The manifest that applies, and the progress towards it.
+pub(crate) struct Reconciler {
+    overrides: Overrides,
     cluster: WsCluster,
-    shard: Version,
-    gateway: Version,
+    shard_revision: Revision,
+    gateway_revision: Revision,
     broker: Option<Embedded>,
-    board: Shared,
-    /// Shards that there should be now, as the replicas of a `StatefulSet`.
+    state: SharedState,
+    /// Shards that should exist now, like the replicas of a `StatefulSet`.
     replicas: u32,
-    /// Shards that are wanted.
+    /// Shards that the manifest or the autoscaler wants.
     shards: u32,
     autoscaler: Autoscaler,
     reconnecting: Reconnecting,
     rounds: RebalanceRounds,
     admin: AdminClient,
-    calls: JoinSet<Called>,
+    calls: JoinSet<CallResult>,
     epoch: Instant,
     edited: Option<Instant>,
-    /// The action that each shard was told about last.
-    told: BTreeMap<u32, &'static str>,
-    blocked: Option<&'static str>,
-    trouble: Option<String>,
+    /// The action last reported for each shard.
+    reported: BTreeMap<u32, StepAction>,
+    /// The kind of the reported block: its numbers change with every look.
+    blocked: Option<Discriminant<Blocked>>,
+    /// The last reported error.
+    error: Option<String>,
 }
 
-/// Why an edit is not applied.
+/// Why an edit is rejected.
 #[derive(Debug, thiserror::Error)]
 enum RefusedEdit {
     #[error(transparent)]
@@ -75,32 +78,32 @@ enum RefusedEdit {
     Kafka(#[from] SourceError),
 }
 
-/// An order to a shard that was answered, or not.
+/// An order to a shard, and its answer.
 #[derive(Debug)]
-pub struct Called {
+pub(crate) struct CallResult {
     ordinal: u32,
-    call: Call,
+    call: ShardCall,
     result: Result<(), CallError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
+enum ShardCall {
     Drain,
     Undrain,
     Evict,
 }
 
-impl Course {
-    /// The course of a run that starts as `cluster` says.
-    pub fn new(cluster: WsCluster, given: Given, broker: Option<Embedded>, board: Shared) -> Self {
+impl Reconciler {
+    /// A run that starts with `cluster`; `broker` is the embedded one.
+    pub(crate) fn new(cluster: WsCluster, overrides: Overrides, broker: Option<Embedded>, state: SharedState) -> Self {
         let mut autoscaler = Autoscaler::default();
         let shards = autoscaler.wanted(&cluster.spec, None, 0, Timestamp(Duration::ZERO)).shards;
         Self {
-            given,
-            shard: Version::new(Kind::Shard, &cluster),
-            gateway: Version::new(Kind::Gateway, &cluster),
+            overrides,
+            shard_revision: Revision::new(Part::Shard, &cluster),
+            gateway_revision: Revision::new(Part::Gateway, &cluster),
             broker,
-            board,
+            state,
             replicas: shards,
             shards,
             autoscaler,
@@ -111,30 +114,30 @@ impl Course {
             calls: JoinSet::new(),
             epoch: Instant::now(),
             edited: None,
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             blocked: None,
-            trouble: None,
+            error: None,
         }
     }
 
-    /// What the run is to be.
-    pub fn cluster(&self) -> &WsCluster {
+    /// The manifest that applies.
+    pub(crate) fn cluster(&self) -> &WsCluster {
         &self.cluster
     }
 
-    /// Starts all that the manifest asks for.
-    pub fn begin(&self, fleet: &mut Fleet) -> Result<(), FleetError> {
-        (0..self.replicas).try_for_each(|ordinal| fleet.start_shard(ordinal, &self.shard))?;
-        (0..self.cluster.spec.gateway.replicas).try_for_each(|_| fleet.start_gateway(&self.gateway).map(drop))
+    /// Starts every shard and gateway of the manifest.
+    pub(crate) fn start_all(&self, fleet: &mut Fleet) -> Result<(), FleetError> {
+        (0..self.replicas).try_for_each(|ordinal| fleet.start_shard(ordinal, &self.shard_revision))?;
+        (0..self.cluster.spec.gateway.replicas).try_for_each(|_| fleet.start_gateway(&self.gateway_revision).map(drop))
     }
 
-    /// Takes an edit of the manifest, or refuses it; says which.
-    pub fn edit(&mut self, edit: Edit, fleet: &Fleet) -> Event {
+    /// Accepts or rejects an edit of the manifest, and returns the event that reports it.
+    pub(crate) fn edit(&mut self, edit: Edit, fleet: &Fleet) -> Event {
         let drain = self.cluster.spec.drain.clone();
         match self.adopt(edit) {
             Ok(changes) => {
                 if drain != self.cluster.spec.drain {
-                    self.adjust(fleet);
+                    self.update_drains(fleet);
                 }
                 Event::Edited { changes }
             }
@@ -142,15 +145,15 @@ impl Course {
         }
     }
 
-    /// A gateway that is replaced was started with another drain: it moves its clients at the pace of now.
-    fn adjust(&mut self, fleet: &Fleet) {
-        for part in fleet.gateways() {
-            let (address, drain) = (part.at.admin, self.cluster.spec.drain.clone());
-            let admin = self.admin.clone();
+    /// Sends the new `spec.drain` to the running gateways: a gateway that is being replaced was started with the
+    /// previous one.
+    fn update_drains(&mut self, fleet: &Fleet) {
+        for child in fleet.gateways() {
+            let (address, drain, admin) = (child.at.admin, self.cluster.spec.drain.clone(), self.admin.clone());
             tokio::spawn(async move {
-                // One that does not answer has nobody to move, or is about to be ended as one that hangs.
+                // A gateway that does not answer is starting, or is about to be ended because it hangs.
                 if let Err(error) = admin.configure_drain(address, &drain).await {
-                    tracing::warn!(%error, "gateway keeps its drain rate");
+                    tracing::warn!(%error, "gateway did not take the edited drain");
                 }
             });
         }
@@ -158,7 +161,7 @@ impl Course {
 
     fn adopt(&mut self, edit: Edit) -> Result<Vec<String>, RefusedEdit> {
         let cluster = edit?;
-        applicable(&self.cluster, &cluster, self.given)?;
+        applicable(&self.cluster, &cluster, self.overrides)?;
         wscluster_kafka::check(&cluster.spec.source.kafka)?;
         if let Some(broker) = &self.broker {
             for topic in &cluster.spec.source.kafka.topics {
@@ -170,77 +173,78 @@ impl Course {
             }
         }
         let changes = changes(&self.cluster.spec, &cluster.spec);
-        (self.shard, self.gateway) = (Version::new(Kind::Shard, &cluster), Version::new(Kind::Gateway, &cluster));
-        with(&self.board, |board| board.set_capacity(cluster.spec.capacity));
+        (self.shard_revision, self.gateway_revision) =
+            (Revision::new(Part::Shard, &cluster), Revision::new(Part::Gateway, &cluster));
+        with(&self.state, |state| state.set_capacity(cluster.spec.capacity));
         if cluster.spec.drain.retry_after != self.cluster.spec.drain.retry_after {
             self.reconnecting = Reconnecting::new(cluster.spec.drain.retry_after.max.0 + LATE);
         }
         self.cluster = cluster;
         (self.edited, self.blocked) = (Some(Instant::now()), None);
-        self.told.clear();
+        self.reported.clear();
         Ok(changes)
     }
 
-    /// Waits for the answer to an order; none when there is no order.
-    pub async fn called(&mut self) -> Option<Called> {
+    /// Waits for the answer to an order; `None` when no order is pending.
+    pub(crate) async fn answered(&mut self) -> Option<CallResult> {
         loop {
             match self.calls.join_next().await? {
-                Ok(called) => return Some(called),
-                Err(error) => tracing::error!(%error, "order to a shard ended"),
+                Ok(answer) => return Some(answer),
+                Err(error) => tracing::error!(%error, "the task of an order to a shard failed"),
             }
         }
     }
 
-    /// Takes note of that answer.
-    pub fn note(&mut self, called: Called, fleet: &mut Fleet) {
-        let Called { ordinal, call, result } = called;
-        let Some(part) = fleet.shard(ordinal) else { return };
+    /// Records the answer to an order.
+    pub(crate) fn record(&mut self, answer: CallResult, fleet: &mut Fleet) {
+        let CallResult { ordinal, call, result } = answer;
+        let Some(child) = fleet.shard(ordinal) else { return };
         let now = Instant::now();
-        // Without an answer it may have been heard all the same.
-        part.acted = Some(now);
+        // Also without an answer: the shard may have received the order.
+        child.ordered = Some(now);
         match (call, result) {
-            (Call::Drain, Ok(())) => part.drain = part.drain.or(Some(now)),
-            (Call::Undrain, Ok(())) => part.drain = None,
-            (Call::Evict, Ok(())) => {}
+            (ShardCall::Drain, Ok(())) => child.drain = child.drain.or(Some(now)),
+            (ShardCall::Undrain, Ok(())) => child.drain = None,
+            (ShardCall::Evict, Ok(())) => {}
             (_, Err(error)) => {
-                tracing::warn!(%error, shard = &*part.name, "shard did not take an order; it is tried again");
+                tracing::warn!(%error, shard = &*child.name, "shard did not accept an order; it is sent again");
             }
         }
     }
 
-    /// Does what is to be done now, and returns what is to be told of it.
-    pub fn pursue(&mut self, fleet: &mut Fleet) -> Vec<Event> {
+    /// Takes the steps that are due now, and returns the events that report them.
+    pub(crate) fn reconcile(&mut self, fleet: &mut Fleet) -> Vec<Event> {
         let now = Instant::now();
-        fleet.press(now);
+        fleet.escalate(now);
         let mut events = Vec::new();
-        let seen = with(&self.board, |board| observed(fleet.shards(), board, self.replicas, self.epoch, now));
-        let Some(mut observed) = seen.filter(|_| self.calls.is_empty()) else { return events };
+        let observed = with(&self.state, |state| observed(fleet.shards(), state, self.replicas, self.epoch, now));
+        let Some(mut observed) = observed.filter(|_| self.calls.is_empty()) else { return events };
         let at = Timestamp(now.saturating_duration_since(self.epoch));
         self.reconnecting.note(&mut observed, at);
         events.extend(self.scale(&observed, at));
         let desired = self.desired();
         let plan = plan(&desired, &observed, at);
         let done = self.shards(&plan, fleet, &mut events).and_then(|()| self.gateways(fleet, &mut events));
-        let trouble = done.err().map(|error| error.to_string());
-        if trouble != self.trouble {
-            events.extend(trouble.clone().map(|reason| Event::Blocked { reason }));
-            self.trouble = trouble;
+        let error = done.err().map(|error| error.to_string());
+        if error != self.error {
+            events.extend(error.clone().map(|reason| Event::Blocked { reason }));
+            self.error = error;
         }
         self.rebalance(&plan, &observed, at, fleet, &mut events);
-        self.arrived(&plan, &desired, &observed, fleet, &mut events);
+        self.check_applied(&plan, &desired, &observed, fleet, &mut events);
         events
     }
 
-    /// Finds out how many shards are wanted; tells it when the connections ask for another number.
+    /// Computes the wanted number of shards; returns an event if the connections changed it.
     fn scale(&mut self, observed: &Observed, now: Timestamp) -> Option<Event> {
         let connections = observed.shards.iter().map(|shard| shard.connections).sum();
         let wanted = self.autoscaler.wanted(&self.cluster.spec, Some(self.replicas), connections, now);
         let from = std::mem::replace(&mut self.shards, wanted.shards);
-        let is_told = from == wanted.shards || wanted.reason == ScaleReason::Declared;
-        (!is_told).then(|| Event::Scaled { from, to: wanted.shards, reason: wanted.reason.to_string() })
+        let is_known = from == wanted.shards || wanted.reason == ScaleReason::Declared;
+        (!is_known).then(|| Event::Scaled { from, to: wanted.shards, reason: wanted.reason.to_string() })
     }
 
-    /// Has shards let go those who move to emptier ones.
+    /// Lets the fullest shards close connections, which then move to emptier shards.
     fn rebalance(
         &mut self,
         plan: &Plan,
@@ -253,80 +257,80 @@ impl Course {
         let retry_after = &self.cluster.spec.drain.retry_after;
         for evict in self.rounds.next(rules, observed, plan, retry_after.max.0 + LATE, at) {
             let wscluster_plan::Evict { ordinal, count, rate } = evict;
-            let Some(part) = fleet.shard(ordinal) else { continue };
-            let (name, address, admin) = (part.name.clone(), part.at.admin, self.admin.clone());
+            let Some(child) = fleet.shard(ordinal) else { continue };
+            let (name, address, admin) = (child.name.clone(), child.at.admin, self.admin.clone());
             let order = EvictRequest { count, evict_rate: rate, retry_after: retry_after.clone() };
             self.calls.spawn(async move {
                 let result = admin.evict(address, &order).await;
-                Called { ordinal, call: Call::Evict, result }
+                CallResult { ordinal, call: ShardCall::Evict, result }
             });
             let reason = format!("{count} connections move to emptier shards, {rate}/s");
-            events.push(Event::Step { name, action: "evict", reason });
+            events.push(Event::Step { name, action: StepAction::Evict, reason });
         }
     }
 
     fn desired(&self) -> Desired {
-        // Nobody is there to approve a step.
+        // There is nobody to approve a step.
         Desired {
             shards: self.shards,
             supervised: false,
-            ..Desired::new(&self.cluster.spec, self.shard.revision.clone())
+            ..Desired::new(&self.cluster.spec, self.shard_revision.id.clone())
         }
     }
 
     fn shards(&mut self, plan: &Plan, fleet: &mut Fleet, events: &mut Vec<Event>) -> Result<(), FleetError> {
         self.replicas = plan.replicas;
-        let surplus = |part: &&Part| part.ordinal >= plan.replicas && part.leaving.is_none();
-        let surplus: Vec<_> = fleet.shards().filter(surplus).map(|part| part.name.clone()).collect();
+        let surplus = |child: &&Child| child.ordinal >= plan.replicas && child.leaving.is_none();
+        let surplus: Vec<_> = fleet.shards().filter(surplus).map(|child| child.name.clone()).collect();
         for name in &surplus {
             fleet.remove(name, EMPTY);
         }
         for step in &plan.steps {
             let ordinal = step.ordinal;
             let name = fleet.shard_name(ordinal);
-            let part = fleet.shard(ordinal);
-            let action = match (step.action, part) {
+            let child = fleet.shard(ordinal);
+            let action = match (step.action, child) {
                 (Action::Wait, None) if ordinal < plan.replicas => {
-                    fleet.start_shard(ordinal, &self.shard)?;
-                    "start"
+                    fleet.start_shard(ordinal, &self.shard_revision)?;
+                    StepAction::Start
                 }
-                (Action::Drain { rate, deadline }, Some(part)) => {
+                (Action::Drain { rate, deadline }, Some(child)) => {
                     let drain = Drain { evict_rate: rate, deadline: Span(deadline), ..self.cluster.spec.drain.clone() };
-                    let (address, admin) = (part.at.admin, self.admin.clone());
+                    let (address, admin) = (child.at.admin, self.admin.clone());
                     self.calls.spawn(async move {
                         let result = admin.begin_drain(address, &drain).await;
-                        Called { ordinal, call: Call::Drain, result }
+                        CallResult { ordinal, call: ShardCall::Drain, result }
                     });
-                    "drain"
+                    StepAction::Drain
                 }
-                // A drain that a person began by hand is not ours to end.
-                (Action::Undrain, Some(part)) if part.drain.is_some() => {
-                    let (address, admin) = (part.at.admin, self.admin.clone());
+                // Only a drain that this process began: a person may have begun another by hand.
+                (Action::Undrain, Some(child)) if child.drain.is_some() => {
+                    let (address, admin) = (child.at.admin, self.admin.clone());
                     self.calls.spawn(async move {
                         let result = admin.cancel_drain(address).await;
-                        Called { ordinal, call: Call::Undrain, result }
+                        CallResult { ordinal, call: ShardCall::Undrain, result }
                     });
-                    "undrain"
+                    StepAction::Undrain
                 }
-                (Action::Remove, Some(_)) => "remove",
-                // Also below the plan's partition: there is no older version to come back to here.
+                (Action::Remove, Some(_)) => StepAction::Remove,
+                // Also below the plan's partition: here a restart always starts the wanted revision.
                 (Action::Restart, Some(_)) => {
-                    fleet.restart_shard(ordinal, &self.shard, EMPTY)?;
-                    "restart"
+                    fleet.restart_shard(ordinal, &self.shard_revision, EMPTY)?;
+                    StepAction::Restart
                 }
                 _ => {
                     if matches!(step.reason, Reason::Serves { .. }) {
-                        self.told.remove(&ordinal);
+                        self.reported.remove(&ordinal);
                     }
                     continue;
                 }
             };
-            if self.told.insert(ordinal, action) != Some(action) {
+            if self.reported.insert(ordinal, action) != Some(action) {
                 events.push(Event::Step { name, action, reason: step.reason.to_string() });
             }
         }
-        with(&self.board, |board| board.set_waiting(plan.blocked.as_ref().map(ToString::to_string)));
-        let blocked = plan.blocked.as_ref().map(kind);
+        with(&self.state, |state| state.set_waiting(plan.blocked.as_ref().map(ToString::to_string)));
+        let blocked = plan.blocked.as_ref().map(discriminant);
         if blocked != self.blocked {
             events.extend(plan.blocked.as_ref().map(|blocked| Event::Blocked { reason: blocked.to_string() }));
             self.blocked = blocked;
@@ -338,48 +342,63 @@ impl Course {
         if self.cluster.spec.paused {
             return Ok(());
         }
-        match rollout::next(self.cluster.spec.gateway.replicas, &self.seen(fleet)) {
+        match rollout::next(self.cluster.spec.gateway.replicas, &self.gateway_snapshots(fleet)) {
             None => {}
-            Some(rollout::Step::Start(why)) => {
-                let name = fleet.start_gateway(&self.gateway)?;
-                events.push(Event::Step { name, action: "start", reason: format!("is being created: {why}") });
+            Some(RolloutStep::Start(why)) => {
+                let name = fleet.start_gateway(&self.gateway_revision)?;
+                events.push(Event::Step {
+                    name,
+                    action: StepAction::Start,
+                    reason: format!("is being created: {why}"),
+                });
             }
-            Some(rollout::Step::Stop(place, why)) => {
-                let name = fleet.gateways().nth(place).map(|part| part.name.clone());
+            Some(RolloutStep::Stop(index, why)) => {
+                let name = fleet.gateways().nth(index).map(|child| child.name.clone());
                 if let Some(name) = name {
                     fleet.remove(&name, self.cluster.spec.drain.deadline.0 + EMPTY);
-                    events.push(Event::Step { name, action: "remove", reason: format!("goes: {why}") });
+                    events.push(Event::Step {
+                        name,
+                        action: StepAction::Remove,
+                        reason: format!("is being removed: {why}"),
+                    });
                 }
             }
         }
         Ok(())
     }
 
-    fn seen(&self, fleet: &Fleet) -> Vec<Seen> {
-        let seen = fleet.gateways().map(|part| Seen {
-            is_current: part.revision == self.gateway.revision,
-            is_ready: with(&self.board, |board| {
-                let row = board.gateways().iter().find(|row| row.ordinal == part.ordinal);
-                row.and_then(|row| row.health.as_ref()).is_some_and(|health| health.state == health::State::Ready)
+    fn gateway_snapshots(&self, fleet: &Fleet) -> Vec<GatewaySnapshot> {
+        let snapshots = fleet.gateways().map(|child| GatewaySnapshot {
+            is_current: child.revision == self.gateway_revision.id,
+            is_ready: with(&self.state, |state| {
+                let known = state.gateways().iter().find(|known| known.ordinal == child.ordinal);
+                known.and_then(|known| known.health.as_ref()).is_some_and(|health| health.state == health::State::Ready)
             }),
-            is_leaving: part.leaving.is_some(),
+            is_leaving: child.leaving.is_some(),
         });
-        seen.collect()
+        snapshots.collect()
     }
 
-    /// Tells when all is as the manifest says.
-    fn arrived(&mut self, plan: &Plan, desired: &Desired, observed: &Observed, fleet: &Fleet, events: &mut Vec<Event>) {
+    /// Reports once when everything is as the manifest declares.
+    fn check_applied(
+        &mut self,
+        plan: &Plan,
+        desired: &Desired,
+        observed: &Observed,
+        fleet: &Fleet,
+        events: &mut Vec<Event>,
+    ) {
         let serves = |shard: &wscluster_plan::Shard| {
             shard.revision == desired.revision && matches!(shard.state, State::Ready | State::Full)
         };
         let shards = observed.shards.len() == desired.shards as usize && observed.shards.iter().all(serves);
-        let gateways = self.seen(fleet);
+        let gateways = self.gateway_snapshots(fleet);
         let replicas = self.cluster.spec.gateway.replicas as usize;
-        let current = |gateway: &Seen| gateway.is_current && gateway.is_ready && !gateway.is_leaving;
+        let current = |gateway: &GatewaySnapshot| gateway.is_current && gateway.is_ready && !gateway.is_leaving;
         let gateways = gateways.len() == replicas && gateways.iter().all(current);
         let is_quiet = plan.blocked.is_none()
             && plan.replicas == desired.shards
-            && with(&self.board, |board| board.missing().is_empty());
+            && with(&self.state, |state| state.missing().is_empty());
         if shards
             && gateways
             && is_quiet
@@ -387,21 +406,5 @@ impl Course {
         {
             events.push(Event::Applied { took_ms: millis(edited.elapsed()) });
         }
-    }
-}
-
-/// A reason without its numbers: what changes with every look is told once.
-fn kind(blocked: &wscluster_plan::Blocked) -> &'static str {
-    use wscluster_plan::Blocked;
-    match blocked {
-        Blocked::Slots { .. } => "slots",
-        Blocked::Surge { .. } => "surge",
-        Blocked::NotReady { .. } => "not_ready",
-        Blocked::UnknownToGateways { .. } => "unrouted",
-        Blocked::Unreachable { .. } => "unreached",
-        Blocked::Approval { .. } => "approval",
-        Blocked::Behind { .. } => "behind",
-        Blocked::InMotion { .. } => "in_motion",
-        Blocked::Paused => "paused",
     }
 }

@@ -1,7 +1,7 @@
-//! Ports that belong to this run for as long as it lives, whichever child listens on them.
+//! Ports that stay reserved for this run while children restart.
 //!
-//! A bound socket that does not listen keeps a port out of the hands of others: `connect` of any process will not pick it as
-//! source port while a shard restarts, and a foreign `bind` fails. Children bind it all the same, because both sides set
+//! A bound socket that does not listen reserves a port: the kernel does not pick it as the source port of a
+//! connection, and `bind` of another program fails. Children can bind it as well, because both sides set
 //! `SO_REUSEADDR` and `SO_REUSEPORT` and only the child listens (Linux).
 
 use std::io;
@@ -10,16 +10,16 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 use wscluster_runtime::sockets::{self, ListenError};
 
-/// A port held for children.
+/// A port reserved for children.
 #[derive(Debug)]
-pub struct Reserved {
+pub(crate) struct ReservedPort {
     addr: SocketAddr,
     _socket: Socket,
 }
 
-impl Reserved {
-    /// Holds `addr`; port 0 picks a free one.
-    pub fn take(addr: SocketAddr) -> Result<Self, ListenError> {
+impl ReservedPort {
+    /// Reserves `addr`; port 0 picks a free one.
+    pub(crate) fn take(addr: SocketAddr) -> Result<Self, ListenError> {
         sockets::ensure_free(addr)?;
         let bind = || {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -32,8 +32,8 @@ impl Reserved {
         bind().map_err(|source| ListenError { addr, source })
     }
 
-    /// Address with the port that was picked.
-    pub fn addr(&self) -> SocketAddr {
+    /// The address with the actual port.
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 }
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn child_listens_on_a_reserved_port_again_and_again() {
-        let reserved = Reserved::take(any()).unwrap();
+        let reserved = ReservedPort::take(any()).unwrap();
         for share in [Share::Exclusive, Share::ReusePort, Share::Exclusive] {
             let listener = sockets::listen(reserved.addr(), share).unwrap();
             TcpStream::connect(reserved.addr()).unwrap();
@@ -64,15 +64,15 @@ mod tests {
 
     #[test]
     fn several_gateways_listen_on_one_reserved_port() {
-        let reserved = Reserved::take(any()).unwrap();
+        let reserved = ReservedPort::take(any()).unwrap();
         let both = [(); 2].map(|()| sockets::listen(reserved.addr(), Share::ReusePort).unwrap());
         assert_eq!(both.map(|l| l.local_addr().unwrap()), [reserved.addr(); 2]);
     }
 
     #[test]
-    fn gateway_knows_whether_it_shares_its_port() {
-        let reserved = Reserved::take(any()).unwrap();
-        assert!(!sockets::is_shared(reserved.addr()), "who holds a port without listening gets no client");
+    fn gateway_detects_whether_it_shares_its_port() {
+        let reserved = ReservedPort::take(any()).unwrap();
+        assert!(!sockets::is_shared(reserved.addr()), "a socket that does not listen gets no clients");
         let other = sockets::listen(reserved.addr(), Share::ReusePort).unwrap();
         assert!(sockets::is_shared(reserved.addr()));
         drop(other);
@@ -80,8 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn stranger_cannot_take_a_reserved_port() {
-        let reserved = Reserved::take(any()).unwrap();
+    fn another_program_cannot_take_a_reserved_port() {
+        let reserved = ReservedPort::take(any()).unwrap();
         let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let error = stranger.bind(&reserved.addr().into()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
@@ -90,20 +90,20 @@ mod tests {
     #[test]
     fn refuses_a_port_where_another_run_listens() {
         let other = sockets::listen(any(), Share::ReusePort).unwrap();
-        let error = Reserved::take(other.local_addr().unwrap()).unwrap_err();
+        let error = ReservedPort::take(other.local_addr().unwrap()).unwrap_err();
         assert!(error.to_string().contains("another process holds the port"), "{error}");
     }
 
     #[test]
-    fn says_that_an_address_is_not_of_this_machine() {
-        let error = Reserved::take("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+    fn rejects_an_address_of_another_machine() {
+        let error = ReservedPort::take("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("192.0.2.1:0") && error.contains("no interface of this machine"), "{error}");
     }
 
     #[test]
     fn picks_different_free_ports() {
-        let (a, b) = (Reserved::take(any()).unwrap(), Reserved::take(any()).unwrap());
+        let (a, b) = (ReservedPort::take(any()).unwrap(), ReservedPort::take(any()).unwrap());
         assert_ne!(a.addr(), b.addr());
-        assert!(TcpListener::bind(a.addr()).is_ok(), "std sets SO_REUSEADDR, as our children do");
+        assert!(TcpListener::bind(a.addr()).is_ok(), "std sets SO_REUSEADDR, like our children");
     }
 }

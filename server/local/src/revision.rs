@@ -1,36 +1,36 @@
-//! A version of a part: all that its processes are started with, and the revision that names it. An edit of something that a part
-//! does not read never restarts it, as on Kubernetes.
+//! A revision of a part: everything that its processes are started with, and an id. An edit of a field that a part
+//! does not read never restarts the part, as on Kubernetes.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use wscluster_api::{Part, WsCluster};
 
-/// One version of a part.
+/// One revision of a part.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Version {
-    /// Differs whenever a process of this part has to be replaced.
-    pub revision: String,
+pub(crate) struct Revision {
+    /// Differs from that of another revision if processes have to be replaced.
+    pub(crate) id: String,
     /// The manifest that its processes read.
-    pub manifest: String,
-    /// Event loops of each.
-    pub workers: Option<u32>,
-    /// Variables of their environment.
-    pub env: Vec<(String, String)>,
+    pub(crate) manifest: String,
+    /// Event loops of each process; `None` for the default.
+    pub(crate) workers: Option<u32>,
+    /// Environment variables of its processes.
+    pub(crate) env: Vec<(String, String)>,
 }
 
-impl Version {
-    /// Of `part`, as `cluster` wants it.
-    pub fn new(part: Part, cluster: &WsCluster) -> Self {
+impl Revision {
+    /// The revision of `part` that `cluster` declares.
+    pub(crate) fn new(part: Part, cluster: &WsCluster) -> Self {
         let manifest = part.manifest(cluster);
         let pod = part.template(&cluster.spec);
-        // `valueFrom` names things of Kubernetes.
+        // `valueFrom` refers to objects of Kubernetes.
         let env = pod.env.iter().filter_map(|var| Some((var.name.clone(), var.value.clone()?))).collect();
-        Self { revision: revision(&manifest, &env), manifest, workers: pod.workers, env }
+        Self { id: id(&manifest, &env), manifest, workers: pod.workers, env }
     }
 }
 
-/// Ten hexadecimal digits. They are compared within one run only.
-fn revision(manifest: &str, env: &Vec<(String, String)>) -> String {
+/// Ten hexadecimal digits, stable within one run only.
+fn id(manifest: &str, env: &Vec<(String, String)>) -> String {
     let mut hasher = DefaultHasher::new();
     (manifest, env).hash(&mut hasher);
     format!("{:010x}", hasher.finish() >> 24)
@@ -64,17 +64,17 @@ mod tests {
         wscluster_api::manifest::parse(&cluster.to_string(), Path::new("cluster.yaml")).unwrap()
     }
 
-    /// Whether shards and gateways have to be replaced.
+    /// Whether an edit replaces shards, and whether it replaces gateways.
     fn replaced(edit: impl FnOnce(&mut Value)) -> (bool, bool) {
         let (before, after) = (cluster(|_| {}), cluster(edit));
         (
-            Version::new(Part::Shard, &before).revision != Version::new(Part::Shard, &after).revision,
-            Version::new(Part::Gateway, &before).revision != Version::new(Part::Gateway, &after).revision,
+            Revision::new(Part::Shard, &before).id != Revision::new(Part::Shard, &after).id,
+            Revision::new(Part::Gateway, &before).id != Revision::new(Part::Gateway, &after).id,
         )
     }
 
     #[test]
-    fn edit_replaces_only_what_reads_it() {
+    fn edit_replaces_only_parts_that_read_the_field() {
         let none = (false, false);
         for (field, value, expected) in [
             ("/spec", json!({ "shards": 5 }), none),
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    /// All that a process of `part` knows of a manifest.
+    /// Everything that a process of `part` takes from a manifest.
     fn known(part: Part, spec: &WsClusterSpec) -> String {
         match part {
             Part::Shard => {
@@ -122,15 +122,15 @@ mod tests {
         for (field, value) in [("delivery", json!({ "coalesce": "5ms" })), ("drain", json!({ "evictRate": 7 }))] {
             let cluster = cluster(|cluster| cluster["spec"][field] = value);
             for part in Part::ALL {
-                let version = Version::new(part, &cluster);
-                let read = wscluster_api::manifest::parse(&version.manifest, Path::new("cluster.yaml")).unwrap();
+                let revision = Revision::new(part, &cluster);
+                let read = wscluster_api::manifest::parse(&revision.manifest, Path::new("cluster.yaml")).unwrap();
                 assert_eq!(known(part, &read.spec), known(part, &cluster.spec));
-                assert_eq!((read.metadata.name, version.revision.len()), (cluster.metadata.name.clone(), 10));
+                assert_eq!((read.metadata.name, revision.id.len()), (cluster.metadata.name.clone(), 10));
             }
         }
     }
 
-    /// A spec with another value in each field than the default.
+    /// A spec with a value other than the default in each field.
     fn other() -> Value {
         let pod = json!({
             "image": "a", "imagePullPolicy": "Never", "imagePullSecrets": [{ "name": "a" }], "env": [{ "name": "A" }], "workers": 9,
@@ -162,7 +162,7 @@ mod tests {
         })
     }
 
-    /// The fields below `at`, down to those that hold no further ones in `spec`.
+    /// Collects the fields below `at`, down to those without further fields in `spec`.
     fn fields(at: &str, schema: &Value, spec: &Value, found: &mut BTreeSet<String>) {
         match (schema["properties"].as_object(), spec.as_object()) {
             (Some(properties), Some(_)) if at.matches('/').count() < 3 => {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn part_is_given_exactly_what_it_reads() {
+    fn part_is_given_exactly_the_fields_that_it_reads() {
         let definition = serde_json::to_value(wscluster_api::definition()).unwrap();
         let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let spec = |value: &Value| serde_json::from_value::<WsClusterSpec>(value.clone()).unwrap();

@@ -1,38 +1,38 @@
-//! What happens to the gateways next, as a `Deployment` would have it: a new one serves before an old one goes, and one moves at a
-//! time. Pure.
+//! The next step of a rollout of gateways, with the rules of a `Deployment`: a new gateway serves before an old one
+//! ends, and one is replaced at a time. Pure.
 
 use std::fmt;
 
-/// A gateway as seen now.
+/// What matters of a gateway for the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct GatewaySnapshot {
     /// Whether it runs the wanted revision.
-    pub is_current: bool,
+    pub(crate) is_current: bool,
     /// Whether it takes upgrades.
-    pub is_ready: bool,
-    /// Whether it was told to end.
-    pub is_leaving: bool,
+    pub(crate) is_ready: bool,
+    /// Whether it was asked to end.
+    pub(crate) is_leaving: bool,
 }
 
-/// The next step.
+/// A step of the rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Start one of the wanted revision.
-    Start(Why),
-    /// Stop the one at this place.
-    Stop(usize, Why),
+pub(crate) enum RolloutStep {
+    /// Start a gateway of the wanted revision.
+    Start(RolloutReason),
+    /// Stop the gateway at this index.
+    Stop(usize, RolloutReason),
 }
 
-/// Why.
+/// The reason for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// More are wanted, or fewer: so many.
+pub(crate) enum RolloutReason {
+    /// Another number of gateways is wanted: this one.
     Wanted(u32),
     /// The revision changed.
     Revision,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for RolloutReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wanted(1) => f.write_str("1 gateway is wanted"),
@@ -42,52 +42,56 @@ impl fmt::Display for Why {
     }
 }
 
-/// The next step towards `wanted` gateways of the wanted revision, from `seen` (oldest first); none when there is nothing to do
-/// now.
-pub fn next(wanted: u32, seen: &[Seen]) -> Option<Step> {
-    let serving = || seen.iter().enumerate().filter(|(_, gateway)| !gateway.is_leaving);
-    let count = |fits: fn(&Seen) -> bool| serving().filter(|(_, gateway)| fits(gateway)).count() as u32;
+/// The next step towards `wanted` gateways of the wanted revision. `gateways` is ordered from the oldest. `None` when
+/// nothing is to be done now.
+pub(crate) fn next(wanted: u32, gateways: &[GatewaySnapshot]) -> Option<RolloutStep> {
+    let serving = || gateways.iter().enumerate().filter(|(_, gateway)| !gateway.is_leaving);
+    let count = |fits: fn(&GatewaySnapshot) -> bool| serving().filter(|(_, gateway)| fits(gateway)).count() as u32;
     let (current, old) = (count(|gateway| gateway.is_current), count(|gateway| !gateway.is_current));
     let ready = count(|gateway| gateway.is_ready);
-    let why = if old == 0 { Why::Wanted(wanted) } else { Why::Revision };
-    let is_leaving = seen.iter().any(|gateway| gateway.is_leaving);
+    let why = if old == 0 { RolloutReason::Wanted(wanted) } else { RolloutReason::Revision };
+    let is_leaving = gateways.iter().any(|gateway| gateway.is_leaving);
     let is_starting = count(|gateway| gateway.is_current && !gateway.is_ready) > 0;
-    // Newest first, and one that serves nobody before one that does.
-    let last = |fits: fn(&Seen) -> bool| serving().rfind(|(_, gateway)| fits(gateway)).map(|(place, _)| place);
+    // From the newest.
+    let last =
+        |fits: fn(&GatewaySnapshot) -> bool| serving().rfind(|(_, gateway)| fits(gateway)).map(|(index, _)| index);
 
-    // One that seems to serve nobody may be silent only for a moment: it goes first, but not before there are enough others.
+    // An old gateway that is not ready goes first, but only when there are enough others: it may be silent for a
+    // moment.
     if current + old > wanted
         && !is_starting
         && let Some(broken) = last(|gateway| !gateway.is_current && !gateway.is_ready)
     {
-        return Some(Step::Stop(broken, Why::Revision));
+        return Some(RolloutStep::Stop(broken, RolloutReason::Revision));
     }
     if current + old > wanted && old == 0 {
         let surplus = last(|gateway| !gateway.is_ready).or_else(|| last(|_| true))?;
-        return (!is_leaving).then_some(Step::Stop(surplus, Why::Wanted(wanted)));
+        return (!is_leaving).then_some(RolloutStep::Stop(surplus, RolloutReason::Wanted(wanted)));
     }
     if old > 0 && ready > wanted {
-        // The next one goes when the last one has moved its clients: they come back at the rate of one.
-        return last(|gateway| !gateway.is_current).filter(|_| !is_leaving).map(|old| Step::Stop(old, Why::Revision));
+        // One at a time: clients then reconnect at the drain rate of one gateway.
+        return last(|gateway| !gateway.is_current)
+            .filter(|_| !is_leaving)
+            .map(|old| RolloutStep::Stop(old, RolloutReason::Revision));
     }
     let may_start = current < wanted && current + old <= wanted && (old == 0 || !is_starting);
-    may_start.then_some(Step::Start(why))
+    may_start.then_some(RolloutStep::Start(why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OLD: Seen = Seen { is_current: false, is_ready: true, is_leaving: false };
-    const NEW: Seen = Seen { is_current: true, is_ready: true, is_leaving: false };
-    const STARTING: Seen = Seen { is_ready: false, ..NEW };
-    const BROKEN: Seen = Seen { is_ready: false, ..OLD };
-    const LEAVING: Seen = Seen { is_leaving: true, ..OLD };
+    const OLD: GatewaySnapshot = GatewaySnapshot { is_current: false, is_ready: true, is_leaving: false };
+    const NEW: GatewaySnapshot = GatewaySnapshot { is_current: true, is_ready: true, is_leaving: false };
+    const STARTING: GatewaySnapshot = GatewaySnapshot { is_ready: false, ..NEW };
+    const BROKEN: GatewaySnapshot = GatewaySnapshot { is_ready: false, ..OLD };
+    const LEAVING: GatewaySnapshot = GatewaySnapshot { is_leaving: true, ..OLD };
 
     #[test]
     fn replaces_one_gateway_after_the_other() {
-        let revision = |place| Some(Step::Stop(place, Why::Revision));
-        let start = Some(Step::Start(Why::Revision));
+        let revision = |place| Some(RolloutStep::Stop(place, RolloutReason::Revision));
+        let start = Some(RolloutStep::Start(RolloutReason::Revision));
         for (seen, step) in [
             (vec![OLD, OLD], start),
             (vec![OLD, OLD, STARTING], None),
@@ -97,9 +101,9 @@ mod tests {
             (vec![OLD, NEW, NEW], revision(0)),
             (vec![LEAVING, NEW, NEW], None),
             (vec![NEW, NEW], None),
-            // A bad configuration is replaced by the next one without waiting for it.
+            // A gateway with a bad configuration is replaced without waiting until it is ready.
             (vec![OLD, OLD, BROKEN], revision(2)),
-            // Old ones that cannot be told from broken ones stay until a new one is there.
+            // Old gateways that are not ready stay until a new one serves.
             (vec![BROKEN, BROKEN], start),
             (vec![BROKEN, BROKEN, STARTING], None),
             (vec![BROKEN, BROKEN, NEW], revision(1)),
@@ -112,24 +116,24 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_number_that_is_wanted() {
+    fn follows_the_wanted_number() {
         for (wanted, seen, step) in [
-            (2, vec![], Some(Step::Start(Why::Wanted(2)))),
-            (2, vec![STARTING], Some(Step::Start(Why::Wanted(2)))),
+            (2, vec![], Some(RolloutStep::Start(RolloutReason::Wanted(2)))),
+            (2, vec![STARTING], Some(RolloutStep::Start(RolloutReason::Wanted(2)))),
             (2, vec![STARTING, STARTING], None),
-            (1, vec![NEW, NEW, NEW], Some(Step::Stop(2, Why::Wanted(1)))),
-            (1, vec![NEW, STARTING, NEW], Some(Step::Stop(1, Why::Wanted(1)))),
-            (1, vec![NEW, NEW, Seen { is_leaving: true, ..NEW }], None),
-            // Both at once: fewer, and other ones.
-            (1, vec![OLD, OLD], Some(Step::Stop(1, Why::Revision))),
-            (1, vec![OLD], Some(Step::Start(Why::Revision))),
+            (1, vec![NEW, NEW, NEW], Some(RolloutStep::Stop(2, RolloutReason::Wanted(1)))),
+            (1, vec![NEW, STARTING, NEW], Some(RolloutStep::Stop(1, RolloutReason::Wanted(1)))),
+            (1, vec![NEW, NEW, GatewaySnapshot { is_leaving: true, ..NEW }], None),
+            // Fewer gateways and another revision at once.
+            (1, vec![OLD, OLD], Some(RolloutStep::Stop(1, RolloutReason::Revision))),
+            (1, vec![OLD], Some(RolloutStep::Start(RolloutReason::Revision))),
         ] {
             assert_eq!(next(wanted, &seen), step, "{wanted} of {seen:?}");
         }
     }
 
     #[test]
-    fn converges_from_everywhere_and_keeps_enough_that_serve() {
+    fn converges_from_every_mix_of_revisions_and_keeps_enough_serving() {
         for wanted in 1..5 {
             for start in 0..6_u32 {
                 for current in 0..=start {
@@ -140,12 +144,12 @@ mod tests {
         }
     }
 
-    fn converges(wanted: u32, mut seen: Vec<Seen>) {
+    fn converges(wanted: u32, mut seen: Vec<GatewaySnapshot>) {
         let least = wanted.min(seen.len() as u32);
         for _ in 0..50 {
             match next(wanted, &seen) {
-                Some(Step::Start(_)) => seen.push(STARTING),
-                Some(Step::Stop(place, _)) => seen[place].is_leaving = true,
+                Some(RolloutStep::Start(_)) => seen.push(STARTING),
+                Some(RolloutStep::Stop(place, _)) => seen[place].is_leaving = true,
                 None => {
                     seen.retain(|gateway| !gateway.is_leaving);
                     for gateway in &mut seen {

@@ -1,5 +1,5 @@
-//! One run from its first port to its last process: what it needs in the right order, and that no child is left whatever way
-//! it ends.
+//! One run of `wscluster local`: takes the ports, starts broker, admin server and children, and hands over to the
+//! event loop. Whatever way a run ends, no child is left.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -16,188 +16,187 @@ use wscluster_runtime::sockets::ListenError;
 
 use super::admin::{self, PageLink};
 use super::demo::{Demo, DemoError};
-use super::edit_rules::Given;
-use super::event_loop::Drive;
+use super::edit_rules::Overrides;
+use super::event::StopSignal;
+use super::event_loop::EventLoop;
 use super::fleet::{Fleet, FleetError};
-use super::health_poller::{Shared, ticker, with};
+use super::health_poller;
 use super::manifest_watcher;
-use super::program::Setting;
-use super::ready_message::{About, Ready};
-use super::reconciler::Course;
-use super::reserved_ports::Reserved;
+use super::program::ProgramBuilder;
+use super::ready_message::{ReadyDetails, ReadyMessage};
+use super::reconciler::Reconciler;
+use super::reserved_ports::ReservedPort;
 use super::sample::{Sample, sample};
 use super::screen::Screen;
 use super::shutdown::Signals;
-use super::state::Board;
+use super::state::{RunState, SharedState, with};
 
-/// What to run.
+/// What to run, from the command line and the manifest.
 #[derive(Debug)]
-pub struct Job {
-    /// The manifest.
-    pub cluster: WsCluster,
-    /// The text that it was read from.
-    pub text: String,
-    /// Its file.
-    pub file: PathBuf,
-    /// What the command line decides, whatever the manifest says.
-    pub given: Given,
-    /// Address of gateways and admin.
-    pub host: IpAddr,
+pub(crate) struct Job {
+    pub(crate) cluster: WsCluster,
+    pub(crate) manifest: ManifestSource,
+    pub(crate) overrides: Overrides,
+    /// Address of the gateways and of the admin server.
+    pub(crate) host: IpAddr,
     /// Port of the gateways; 0 picks a free one.
-    pub port: u16,
-    /// Admin port; 0 picks a free one.
-    pub admin_port: u16,
-    /// Brokers instead of the manifest's.
-    pub brokers: Vec<String>,
-    /// Publish trades.
-    pub demo: bool,
-    /// Time for connections to move and processes to end.
-    pub grace: Duration,
+    pub(crate) port: u16,
+    /// Port of the admin server; 0 picks a free one.
+    pub(crate) admin_port: u16,
+    /// Brokers instead of those of the manifest.
+    pub(crate) brokers: Vec<String>,
+    /// Whether to publish random trades.
+    pub(crate) demo: bool,
+    /// Time for connections to move away and processes to end.
+    pub(crate) grace: Duration,
     /// Logging arguments of the children.
-    pub log: Vec<OsString>,
+    pub(crate) log: Vec<OsString>,
 }
 
-/// Why a run cannot start.
+/// Where the manifest was read from.
+#[derive(Debug)]
+pub(crate) enum ManifestSource {
+    /// A file, which is followed for edits; with the text that was read from it.
+    File { path: PathBuf, text: String },
+    /// The quickstart manifest in this executable.
+    BuiltIn,
+}
+
+/// Why a run could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A port.
+pub(crate) enum RunError {
     #[error(transparent)]
     Port(#[from] ListenError),
-    /// The first children.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// The admin port.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The embedded broker.
     #[error(transparent)]
     Broker(#[from] EmbeddedError),
-    /// librdkafka refuses the manifest's properties.
+    /// librdkafka rejects a property of the manifest.
     #[error(transparent)]
     Kafka(#[from] SourceError),
-    /// The demo.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// The demo has nowhere to publish to.
     #[error(
         "failed to start the demo: spec.source.kafka.topics has no topic with a name and a channel without {{header:…}}; \
          add one such as {{ name: trades, channel: \"{{key}}.trade\" }}"
     )]
     NoDemoTopic,
-    /// The demo would write into somebody's topics.
     #[error(
-        "failed to start the demo: it publishes to the embedded broker only, but brokers are named ({0}); leave --demo away, \
-         or leave spec.source.kafka.brokers and --brokers away"
+        "failed to start the demo: it publishes to the embedded broker only, but brokers are named ({0}); remove --demo, \
+         or remove spec.source.kafka.brokers and --brokers"
     )]
     DemoOnRealBrokers(String),
-    /// This process.
     #[error("failed to prepare this process: {0}")]
     Process(#[from] std::io::Error),
     /// A child ended before it listened.
     #[error("failed to start {name}: {how}{}", log.iter().fold(String::new(), |text, line| text + "\n    " + line))]
     Child {
-        /// Its name.
         name: Arc<str>,
-        /// How.
         how: String,
-        /// Its last lines.
+        /// Its last log lines.
         log: Vec<String>,
     },
 }
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Everything ended by itself.
-    Well,
-    /// Something had to be killed.
+pub(crate) enum RunEnd {
+    /// Every process ended by itself.
+    Clean,
+    /// A process had to be killed.
     Killed,
-    /// A second signal cut it short.
-    AtOnce,
+    /// A second signal ended it at once.
+    Interrupted,
 }
 
-/// Runs until a signal.
-pub async fn run(job: Job, screen: &mut Screen) -> Result<Ended, RunError> {
+/// Runs until a signal, or returns why the run could not start.
+pub(crate) async fn run(job: Job, screen: &mut Screen) -> Result<RunEnd, RunError> {
     let mut signals = Signals::new()?;
     let kafka = &job.cluster.spec.source.kafka;
-    let named = if job.brokers.is_empty() { &kafka.brokers } else { &job.brokers };
+    let brokers = if job.brokers.is_empty() { &kafka.brokers } else { &job.brokers };
     let sample = sample(&kafka.topics);
-    match (job.demo, named.is_empty(), &sample) {
-        (true, false, _) => return Err(RunError::DemoOnRealBrokers(named.join(","))),
+    match (job.demo, brokers.is_empty(), &sample) {
+        (true, false, _) => return Err(RunError::DemoOnRealBrokers(brokers.join(","))),
         (true, true, None) => return Err(RunError::NoDemoTopic),
         _ => {}
     }
     wscluster_kafka::check(kafka)?;
-    let front = Reserved::take(SocketAddr::new(job.host, job.port))?;
-    let broker = if named.is_empty() { Some(Embedded::start(&kafka.topics)?) } else { None };
-    let bootstrap = broker.as_ref().map_or_else(|| named.join(","), |broker| broker.bootstrap().to_owned());
-    let setting = Setting {
+    let gateway_port = ReservedPort::take(SocketAddr::new(job.host, job.port))?;
+    let broker = if brokers.is_empty() { Some(Embedded::start(&kafka.topics)?) } else { None };
+    let bootstrap = broker.as_ref().map_or_else(|| brokers.join(","), |broker| broker.bootstrap().to_owned());
+    let programs = ProgramBuilder {
         executable: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
         brokers: (broker.is_some() || !job.brokers.is_empty()).then(|| bootstrap.clone()),
         log: job.log.clone(),
     };
-    let board: Shared = Arc::new(Mutex::new(Board::new(job.cluster.spec.capacity)));
-    let gateway = reachable(front.addr());
+    let state: SharedState = Arc::new(Mutex::new(RunState::new(job.cluster.spec.capacity)));
+    let gateway = reachable(gateway_port.addr());
     let page = PageLink {
         ws: format!("ws://{gateway}/ws"),
         channels: sample.as_ref().map_or_else(Vec::new, |sample| sample.channels.clone()),
     };
-    let (admin, restarts) = admin::start(SocketAddr::new(job.host, job.admin_port), Arc::clone(&board), &page)?;
-    let addresses = Addresses { gateway, admin: reachable(admin), kafka: bootstrap };
+    let (admin, restarts) = admin::start(SocketAddr::new(job.host, job.admin_port), Arc::clone(&state), &page)?;
+    let addresses = RunAddresses { gateway, admin: reachable(admin), kafka: bootstrap };
 
     let (reports, receiver) = mpsc::channel(1_024);
     let name = job.cluster.metadata.name.as_deref().unwrap_or("wscluster").to_owned();
-    let mut fleet = Fleet::new(name, setting, front, Arc::clone(&board), restarts.clone(), reports)?;
+    let mut fleet = Fleet::new(name, programs, gateway_port, Arc::clone(&state), restarts.clone(), reports)?;
     let embedded = broker.is_some();
-    let course = Course::new(job.cluster.clone(), job.given, broker, Arc::clone(&board));
-    course.begin(&mut fleet)?;
-    let edits = manifest_watcher::follow(job.file.clone(), job.text.clone())?;
-    let ticks = ticker(Arc::clone(&board));
-    let mut drive = Drive { screen, board, fleet, course, edits, reports: receiver, restarts, ticks, is_ready: false };
-    match serve(&mut drive, &job, addresses, embedded, sample, &mut signals).await {
-        Ok(reason) => Ok(drive.stop(job.grace, &mut signals, reason).await),
+    let reconciler = Reconciler::new(job.cluster.clone(), job.overrides, broker, Arc::clone(&state));
+    reconciler.start_all(&mut fleet)?;
+    let edits = match &job.manifest {
+        ManifestSource::File { path, text } => manifest_watcher::follow(path.clone(), text.clone())?,
+        ManifestSource::BuiltIn => mpsc::channel(1).1,
+    };
+    let ticks = health_poller::start(Arc::clone(&state));
+    let mut event_loop =
+        EventLoop { screen, state, fleet, reconciler, edits, reports: receiver, restarts, ticks, is_ready: false };
+    match serve(&mut event_loop, &job, addresses, embedded, sample, &mut signals).await {
+        Ok(reason) => Ok(event_loop.stop(job.grace, &mut signals, reason).await),
         Err(error) => {
-            drive.end(Duration::from_secs(1), &mut signals).await;
+            event_loop.end(Duration::from_secs(1), &mut signals).await;
             Err(error)
         }
     }
 }
 
-/// From the first start to the signal that ends the run.
+/// Waits until the run is ready, and serves until the signal that ends it.
 async fn serve(
-    drive: &mut Drive<'_>,
+    event_loop: &mut EventLoop<'_>,
     job: &Job,
-    at: Addresses,
+    at: RunAddresses,
     embedded: bool,
     sample: Option<Sample>,
     signals: &mut Signals,
-) -> Result<&'static str, RunError> {
-    if let Some(reason) = drive.starting(signals).await? {
+) -> Result<StopSignal, RunError> {
+    if let Some(reason) = event_loop.starting(signals).await? {
         return Ok(reason);
     }
     let _demo = match &sample {
         Some(Sample { topic, .. }) if job.demo => Some(Demo::start(&at.kafka, topic)?),
         _ => None,
     };
-    let cluster = drive.course.cluster();
-    let about = About {
+    let cluster = event_loop.reconciler.cluster();
+    let details = ReadyDetails {
         name: cluster.metadata.name.clone().unwrap_or_default(),
         capacity: cluster.spec.capacity,
         embedded,
         demo: job.demo,
         sample,
     };
-    let ready = with(&drive.board, |board| Ready::new(board, at.gateway, at.admin, at.kafka, about));
-    drive.serving(&ready, signals).await
+    let ready = with(&event_loop.state, |state| ReadyMessage::new(state, at.gateway, at.admin, at.kafka, details));
+    event_loop.serving(&ready, signals).await
 }
 
-struct Addresses {
+struct RunAddresses {
     gateway: String,
     admin: String,
     kafka: String,
 }
 
-/// An address that a client of this machine can use.
+/// An address that clients on this machine can connect to.
 fn reachable(addr: SocketAddr) -> String {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),

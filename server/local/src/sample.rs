@@ -1,22 +1,21 @@
-//! An example that fits the manifest: which topic a newcomer publishes to, and the channel where it arrives.
+//! Finds an example in the manifest: a topic to publish to, and the channels of its records.
 
 use wscluster_api::spec::Topic;
 
 use super::demo::SYMBOLS;
 
-/// A topic to publish to by hand, and what its records become.
+/// A topic to publish to, and the channels of its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Topic.
-    pub topic: String,
-    /// Key of the first channel's records.
-    pub key: &'static str,
-    /// Channels of the demo's symbols; one when the channel does not depend on the key.
-    pub channels: Vec<String>,
+pub(crate) struct Sample {
+    pub(crate) topic: String,
+    /// The record key that leads to the first channel.
+    pub(crate) key: &'static str,
+    /// The channels of the demo's symbols; a single one if the channel does not depend on the key.
+    pub(crate) channels: Vec<String>,
 }
 
-/// The first topic that has a name and whose channel needs no header; none if there is no such topic.
-pub fn sample(topics: &[Topic]) -> Option<Sample> {
+/// The first topic that has a name and whose channel needs no header; `None` if there is no such topic.
+pub(crate) fn sample(topics: &[Topic]) -> Option<Sample> {
     let plain = |topic: &&Topic| !topic.name.is_empty() && !topic.channel.contains("{header:");
     let topic = topics.iter().find(plain)?;
     let channel = |key: &str| topic.channel.replace("{topic}", &topic.name).replace("{key}", key);
@@ -37,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_over_topics_it_cannot_publish_to() {
+    fn skips_topics_without_a_name_or_with_a_header_in_the_channel() {
         let pattern = Topic { pattern: Some("odin\\..*".into()), channel: "{key}".into(), ..Topic::default() };
         let header = Topic::named("a", "{header:tenant}.{key}");
         assert_eq!(sample(&[pattern.clone(), header.clone()]), None);

@@ -1,4 +1,4 @@
-//! The end of a run: what asks for it, and how connections are moved away before anything ends.
+//! The end of a run: the signals that ask for it, and the drain of all shards before any process ends.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,21 @@ use wscluster_admin::client::AdminClient;
 use wscluster_api::spec::Drain;
 use wscluster_api::units::Span;
 
-use super::health_poller::{self, Shared, with};
+use super::event::StopSignal;
+use super::health_poller;
+use super::state::{SharedState, with};
 
-/// Signals that end a run. Listened to from the start, so that none is lost between two waits.
+/// The signals that end a run. They are handled from the start, so that none is lost.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
 }
 
 impl Signals {
-    /// Takes over SIGTERM, SIGINT and SIGHUP.
-    pub fn new() -> std::io::Result<Self> {
+    /// Installs handlers of SIGTERM, SIGINT and SIGHUP.
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -28,50 +30,50 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one and says what it was.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next signal.
+    pub(crate) async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
-            _ = self.hup.recv() => "SIGHUP",
+            _ = self.term.recv() => StopSignal::Term,
+            _ = self.int.recv() => StopSignal::Int,
+            _ = self.hup.recv() => StopSignal::Hup,
         }
     }
 }
 
-/// What is counted at the end is asked for then; a child that hangs holds that up no longer than this.
-pub const FRESH: Duration = Duration::from_millis(250);
+/// Time limit of a poll at the end of a run, so that a child that hangs does not delay it.
+pub(crate) const POLL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Share of the grace period for moving connections; the rest is for the processes to end.
-const MOVING: f64 = 0.8;
+/// Share of the grace period in which connections move; the processes end in the rest.
+const DRAIN_SHARE: f64 = 0.8;
 
-/// Asks every shard to move its connections away and waits until they are gone or time is over; says how many are left.
-pub async fn drain(board: &Shared, spec: &Drain, grace: Duration) -> u64 {
-    let end = Instant::now() + grace.mul_f64(MOVING);
+/// Drains every shard, until no connection is left or the time is over. Returns the number of connections left.
+pub(crate) async fn drain(state: &SharedState, spec: &Drain, grace: Duration) -> u64 {
+    let end = Instant::now() + grace.mul_f64(DRAIN_SHARE);
     let client = AdminClient::new(Duration::from_secs(1));
-    let shards: Vec<_> = with(board, |board| {
-        let rows = board.shards().iter();
-        rows.filter_map(|row| Some((row.admin, row.health.as_ref()?.connections))).collect()
+    let shards: Vec<_> = with(state, |state| {
+        let children = state.shards().iter();
+        children.filter_map(|child| Some((child.admin, child.health.as_ref()?.connections))).collect()
     });
     let calls = shards.into_iter().filter(|(_, connections)| *connections > 0).map(async |(admin, connections)| {
         if let Err(error) = client.begin_drain(admin, &order(spec, connections, grace)).await {
-            tracing::warn!(%error, "shard does not drain; it is told to end later");
+            tracing::warn!(%error, "shard did not accept the drain; it is asked to end later");
         }
     });
     join_all(calls).await;
     loop {
-        let left = with(board, |board| board.connections());
+        let left = with(state, |state| state.connections());
         if left == 0 || Instant::now() >= end {
             return left;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        health_poller::fresh(board, FRESH).await;
+        health_poller::poll_within(state, POLL_TIMEOUT).await;
     }
 }
 
-/// The manifest's drain, faster where its rate would not fit the grace period.
+/// The drain of the manifest, at a higher rate if its own does not fit the grace period.
 fn order(spec: &Drain, connections: u32, grace: Duration) -> Drain {
-    let moving = grace.mul_f64(MOVING);
-    // Three quarters of the time, so that the last ones are closed in turn rather than by the deadline.
+    let moving = grace.mul_f64(DRAIN_SHARE);
+    // Three quarters of the time: the last connections too are closed at the rate, not all at the deadline.
     let needed = (f64::from(connections) / (moving.as_secs_f64() * 0.75).max(0.001)).ceil() as u32;
     let deadline = Span::millis(moving.as_millis() as u64);
     Drain { evict_rate: spec.evict_rate.max(needed), deadline, ..spec.clone() }

@@ -1,185 +1,197 @@
-//! What is known of the children right now: the truth behind `/health`, the live line, "ready" and every plan. Does no I/O.
+//! The state of every child process, as last reported. `/health`, the live line and every plan are derived from it.
+//! No I/O.
 //!
-//! [`health`] says what it means.
+//! [`health`] derives problems, the overall status and the JSON of `/health`.
 
 mod health;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wscluster_admin::health::{GatewayHealth, ShardHealth, State};
+use wscluster_api::Part;
+use wscluster_runtime::child_process::Addresses;
 
-use super::event::Listening;
-use super::program::{At, Kind};
-use super::supervise::Hung;
+use super::event::ListeningChild;
+use super::supervise::HungChild;
 
-/// The children and what they last said.
+/// All children and their last answers.
 #[derive(Debug)]
-pub struct Board {
+pub(crate) struct RunState {
     started: Instant,
     capacity: u32,
-    shards: Vec<Row<ShardHealth>>,
-    gateways: Vec<Row<GatewayHealth>>,
+    shards: Vec<ChildState<ShardHealth>>,
+    gateways: Vec<ChildState<GatewayHealth>>,
     waiting: Option<String>,
 }
 
-/// One child.
+/// The state of one child.
 #[derive(Debug)]
-pub struct Row<H> {
-    /// Its place among its kind.
-    pub ordinal: u32,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Where clients connect.
-    pub ws: SocketAddr,
-    /// Where its health is.
-    pub admin: SocketAddr,
-    /// Its process, while it listens.
-    pub pid: Option<u32>,
-    /// Restarts so far.
-    pub restarts: u32,
-    /// What it said when it was asked last; none when it said nothing.
-    pub health: Option<H>,
-    /// The last thing it said in this life, and when it was asked.
-    pub said: Option<(Instant, H)>,
-    /// When this life began to listen.
-    pub since: Instant,
-    /// Whether it was ready in this life.
-    pub was_ready: bool,
-    /// Whether it keeps ending, since it was ready last.
-    pub is_failing: bool,
-    /// Whether it was told to end.
-    pub is_leaving: bool,
-    /// Questions in a row that it did not answer.
+pub(crate) struct ChildState<H> {
+    pub(crate) ordinal: u32,
+    pub(crate) name: Arc<str>,
+    /// Address for clients.
+    pub(crate) ws: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// The process id, while the process listens.
+    pub(crate) pid: Option<u32>,
+    pub(crate) restarts: u32,
+    /// The answer to the last poll; `None` if there was none.
+    pub(crate) health: Option<H>,
+    /// The last answer of this process, and when it was polled.
+    pub(crate) answered: Option<(Instant, H)>,
+    /// When this process began to listen, or the previous one ended.
+    pub(crate) since: Instant,
+    /// Whether this process was ever ready.
+    pub(crate) was_ready: bool,
+    /// Whether it is in a crash loop; cleared when it is ready.
+    pub(crate) is_failing: bool,
+    /// Whether it was asked to end.
+    pub(crate) is_leaving: bool,
+    /// Polls in a row without an answer.
     unanswered: u32,
 }
 
-/// A child that has not answered for this long hangs, as three failed probes ten seconds apart are in Kubernetes: one that is
-/// stopped for half a minute goes on where it was.
+/// A child without an answer for this long hangs, as after three failed liveness probes ten seconds apart on
+/// Kubernetes. A process that is stopped for half a minute is left alone.
 const HANGS: Duration = Duration::from_secs(40);
-/// Nor does it hang before it missed this many questions: this process may have been stopped itself.
+/// The child must also miss this many polls: this process may have been stopped itself.
 const MISSED: u32 = 20;
 
-impl Board {
-    /// A board without children, of shards that may hold `capacity` connections each.
-    pub fn new(capacity: u32) -> Self {
+/// The state, shared by the event loop, the poller and the admin server.
+pub(crate) type SharedState = Arc<Mutex<RunState>>;
+
+/// Reads or changes the state. The lock is never held across an await.
+pub(crate) fn with<T>(state: &SharedState, f: impl FnOnce(&mut RunState) -> T) -> T {
+    f(&mut state.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl RunState {
+    /// No children yet; `capacity` is that of each shard in the manifest.
+    pub(crate) fn new(capacity: u32) -> Self {
         Self { started: Instant::now(), capacity, shards: Vec::new(), gateways: Vec::new(), waiting: None }
     }
 
-    /// What the next step towards the manifest waits for, if it does.
-    pub fn set_waiting(&mut self, waiting: Option<String>) {
+    /// Sets the condition that the next step of an edit waits for.
+    pub(crate) fn set_waiting(&mut self, waiting: Option<String>) {
         self.waiting = waiting;
     }
 
-    /// The same.
-    pub fn waiting(&self) -> Option<&str> {
+    /// The condition that the next step of an edit waits for.
+    pub(crate) fn waiting(&self) -> Option<&str> {
         self.waiting.as_deref()
     }
 
-    /// Connections that a shard may hold which has not said so itself.
-    pub fn set_capacity(&mut self, capacity: u32) {
+    /// The capacity of a shard that has not reported its own.
+    pub(crate) fn set_capacity(&mut self, capacity: u32) {
         self.capacity = capacity;
     }
 
-    /// A child that is about to be started.
-    pub fn add(&mut self, kind: Kind, ordinal: u32, name: &Arc<str>, at: At) {
-        fn insert<H>(rows: &mut Vec<Row<H>>, row: Row<H>) {
-            let place = rows.partition_point(|other| other.ordinal < row.ordinal);
-            rows.insert(place, row);
+    /// Adds a child that is about to start.
+    pub(crate) fn add(&mut self, part: Part, ordinal: u32, name: &Arc<str>, at: Addresses) {
+        fn insert<H>(children: &mut Vec<ChildState<H>>, child: ChildState<H>) {
+            let place = children.partition_point(|other| other.ordinal < child.ordinal);
+            children.insert(place, child);
         }
-        match kind {
-            Kind::Shard => insert(&mut self.shards, Row::new(ordinal, name, at)),
-            Kind::Gateway => insert(&mut self.gateways, Row::new(ordinal, name, at)),
+        match part {
+            Part::Shard => insert(&mut self.shards, ChildState::new(ordinal, name, at)),
+            Part::Gateway => insert(&mut self.gateways, ChildState::new(ordinal, name, at)),
         }
     }
 
-    /// A child that is gone for good.
-    pub fn remove(&mut self, name: &str) {
-        self.shards.retain(|row| &*row.name != name);
-        self.gateways.retain(|row| &*row.name != name);
+    /// Forgets a child that was removed.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.shards.retain(|child| &*child.name != name);
+        self.gateways.retain(|child| &*child.name != name);
     }
 
     /// The shards, by ordinal.
-    pub fn shards(&self) -> &[Row<ShardHealth>] {
+    pub(crate) fn shards(&self) -> &[ChildState<ShardHealth>] {
         &self.shards
     }
 
     /// The gateways, oldest first.
-    pub fn gateways(&self) -> &[Row<GatewayHealth>] {
+    pub(crate) fn gateways(&self) -> &[ChildState<GatewayHealth>] {
         &self.gateways
     }
 
-    /// A child listens: whatever was known of its earlier life is void.
-    pub fn listens(&mut self, at: &Listening) {
-        fn note<H>(row: &mut Row<H>, at: &Listening) {
-            row.begin_life();
-            (row.pid, row.restarts) = (Some(at.pid), at.restarts);
+    /// A child listens. Answers of its earlier process are void.
+    pub(crate) fn listens(&mut self, at: &ListeningChild) {
+        fn note<H>(child: &mut ChildState<H>, at: &ListeningChild) {
+            child.begin_life();
+            (child.pid, child.restarts) = (Some(at.pid), at.restarts);
         }
-        self.on(&at.name, |row| note(row, at), |row| note(row, at));
+        self.on(&at.name, |child| note(child, at), |child| note(child, at));
     }
 
-    /// A child ended.
-    pub fn ended(&mut self, name: &str) {
-        self.on(name, Row::begin_life, Row::begin_life);
+    /// The process of a child ended.
+    pub(crate) fn ended(&mut self, name: &str) {
+        self.on(name, ChildState::begin_life, ChildState::begin_life);
     }
 
-    /// A child keeps ending.
-    pub fn fails(&mut self, name: &str) {
-        self.on(name, |row| row.is_failing = true, |row| row.is_failing = true);
+    /// A child is in a crash loop.
+    pub(crate) fn fails(&mut self, name: &str) {
+        self.on(name, |child| child.is_failing = true, |child| child.is_failing = true);
     }
 
-    /// A child was told to end, or (not `leaving`) is another one of that name from now on.
-    pub fn leaves(&mut self, name: &str, leaving: bool) {
-        fn note<H>(row: &mut Row<H>, leaving: bool) {
-            (row.is_leaving, row.is_failing) = (leaving, false);
+    /// A child was asked to end; with `leaving` false, its successor of the same name starts.
+    pub(crate) fn leaves(&mut self, name: &str, leaving: bool) {
+        fn note<H>(child: &mut ChildState<H>, leaving: bool) {
+            (child.is_leaving, child.is_failing) = (leaving, false);
         }
-        self.on(name, |row| note(row, leaving), |row| note(row, leaving));
+        self.on(name, |child| note(child, leaving), |child| note(child, leaving));
     }
 
-    /// A shard that was asked at `asked`, while it was process `pid`, answered or did not.
-    pub fn shard_said(&mut self, name: &str, pid: Option<u32>, asked: Instant, health: Option<ShardHealth>) {
+    /// Records the answer of a shard, or its absence, to a poll of process `pid` at `asked`.
+    pub(crate) fn shard_answered(&mut self, name: &str, pid: Option<u32>, asked: Instant, health: Option<ShardHealth>) {
         let ready = health.as_ref().is_some_and(|health| matches!(health.state, State::Ready | State::Full));
-        if let Some(row) = said(&mut self.shards, name, pid, asked, health)
+        if let Some(child) = record_answer(&mut self.shards, name, pid, asked, health)
             && ready
         {
-            (row.was_ready, row.is_failing) = (true, false);
+            (child.was_ready, child.is_failing) = (true, false);
         }
     }
 
-    /// The same of a gateway.
-    pub fn gateway_said(&mut self, name: &str, pid: Option<u32>, asked: Instant, health: Option<GatewayHealth>) {
-        said(&mut self.gateways, name, pid, asked, health);
+    /// Records the answer of a gateway, as [`Self::shard_answered`].
+    pub(crate) fn gateway_answered(
+        &mut self,
+        name: &str,
+        pid: Option<u32>,
+        asked: Instant,
+        health: Option<GatewayHealth>,
+    ) {
+        record_answer(&mut self.gateways, name, pid, asked, health);
     }
 
-    /// Children that run and have not answered for [`HANGS`], by name.
-    pub fn hung(&self, now: Instant) -> Vec<(Arc<str>, Hung)> {
-        let shards = self.shards.iter().filter_map(|row| Some((row.name.clone(), row.hung(now)?)));
-        let gateways = self.gateways.iter().filter_map(|row| Some((row.name.clone(), row.hung(now)?)));
+    /// Children that run and have not answered for [`HANGS`].
+    pub(crate) fn hung(&self, now: Instant) -> Vec<(Arc<str>, HungChild)> {
+        let shards = self.shards.iter().filter_map(|child| Some((child.name.clone(), child.hung(now)?)));
+        let gateways = self.gateways.iter().filter_map(|child| Some((child.name.clone(), child.hung(now)?)));
         shards.chain(gateways).collect()
     }
 
-    /// Connections held by all shards.
-    pub fn connections(&self) -> u64 {
-        self.shards.iter().filter_map(|row| row.health.as_ref()).map(|health| u64::from(health.connections)).sum()
+    /// Connections of all shards.
+    pub(crate) fn connections(&self) -> u64 {
+        self.shards.iter().filter_map(|child| child.health.as_ref()).map(|health| u64::from(health.connections)).sum()
     }
 
     fn on(
         &mut self,
         name: &str,
-        shard: impl FnOnce(&mut Row<ShardHealth>),
-        gateway: impl FnOnce(&mut Row<GatewayHealth>),
+        shard: impl FnOnce(&mut ChildState<ShardHealth>),
+        gateway: impl FnOnce(&mut ChildState<GatewayHealth>),
     ) {
-        if let Some(row) = self.shards.iter_mut().find(|row| &*row.name == name) {
-            shard(row);
-        } else if let Some(row) = self.gateways.iter_mut().find(|row| &*row.name == name) {
-            gateway(row);
+        if let Some(child) = self.shards.iter_mut().find(|child| &*child.name == name) {
+            shard(child);
+        } else if let Some(child) = self.gateways.iter_mut().find(|child| &*child.name == name) {
+            gateway(child);
         }
     }
 }
 
-impl<H> Row<H> {
-    fn new(ordinal: u32, name: &Arc<str>, at: At) -> Self {
+impl<H> ChildState<H> {
+    fn new(ordinal: u32, name: &Arc<str>, at: Addresses) -> Self {
         Self {
             ordinal,
             name: name.clone(),
@@ -188,7 +200,7 @@ impl<H> Row<H> {
             pid: None,
             restarts: 0,
             health: None,
-            said: None,
+            answered: None,
             since: Instant::now(),
             was_ready: false,
             is_failing: false,
@@ -198,36 +210,36 @@ impl<H> Row<H> {
     }
 
     fn begin_life(&mut self) {
-        (self.pid, self.health, self.said) = (None, None, None);
+        (self.pid, self.health, self.answered) = (None, None, None);
         (self.since, self.was_ready, self.unanswered) = (Instant::now(), false, 0);
     }
 
-    /// When it was heard last in this life, or when that began.
-    pub fn heard(&self) -> Instant {
-        self.said.as_ref().map_or(self.since, |(asked, _)| *asked)
+    /// The last answered poll of this process, or its start.
+    pub(crate) fn last_answer(&self) -> Instant {
+        self.answered.as_ref().map_or(self.since, |(asked, _)| *asked)
     }
 
-    fn hung(&self, now: Instant) -> Option<Hung> {
-        let silent = now.saturating_duration_since(self.heard());
-        (self.unanswered >= MISSED && silent >= HANGS).then_some(Hung { pid: self.pid?, silent })
+    fn hung(&self, now: Instant) -> Option<HungChild> {
+        let silent = now.saturating_duration_since(self.last_answer());
+        (self.unanswered >= MISSED && silent >= HANGS).then_some(HungChild { pid: self.pid?, silent })
     }
 }
 
-fn said<'a, H: Clone>(
-    rows: &'a mut [Row<H>],
+fn record_answer<'a, H: Clone>(
+    children: &'a mut [ChildState<H>],
     name: &str,
     pid: Option<u32>,
     asked: Instant,
     health: Option<H>,
-) -> Option<&'a mut Row<H>> {
-    // An answer that was on its way while the child ended tells nothing of the one that runs now.
-    let row = rows.iter_mut().find(|row| &*row.name == name && row.pid == pid && pid.is_some())?;
+) -> Option<&'a mut ChildState<H>> {
+    // The answer may be that of an earlier process, which has ended meanwhile.
+    let child = children.iter_mut().find(|child| &*child.name == name && child.pid == pid && pid.is_some())?;
     match &health {
-        Some(health) => (row.said, row.unanswered) = (Some((asked, health.clone())), 0),
-        None => row.unanswered += 1,
+        Some(health) => (child.answered, child.unanswered) = (Some((asked, health.clone())), 0),
+        None => child.unanswered += 1,
     }
-    row.health = health;
-    Some(row)
+    child.health = health;
+    Some(child)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Keeps one child running until it is ordered to end. Only reports; what a report means for the run is decided elsewhere.
+//! Keeps one child process running: restarts it with a back-off when it ends or hangs, until an order to end. Reports
+//! what happens; the event loop decides what that means for the run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,82 +10,79 @@ use wscluster_runtime::child_process::{Addresses, LogLine, Program, Running};
 use wscluster_runtime::fds::explain;
 use wscluster_runtime::restarts::Restarts;
 
-use super::event::{Event, Listening, millis};
-use super::listen_sockets::Held;
+use super::event::{ChildExit, Event, ListeningChild, millis};
+use super::listen_sockets::ListenSockets;
 
-/// What a supervised child does.
+/// What happened to a supervised child.
 #[derive(Debug)]
-pub enum Report {
-    /// Something happened to it.
+pub(crate) enum ChildReport {
     Event(Event),
-    /// It ended before it ever listened: its last log lines say why.
+    /// It could not be started, or ended, before it ever listened.
     NeverListened {
-        /// Its name.
         name: Arc<str>,
         /// How it ended, or why it did not start.
         how: String,
         /// Its last log lines.
         log: Vec<String>,
-        /// When it is tried again.
         restart_in_ms: u64,
     },
-    /// It logged.
+    /// It wrote a log line.
     Log {
-        /// Its name.
         name: Arc<str>,
-        /// The line.
         line: String,
-        /// Lines before it that could not be kept.
+        /// Lines before this one that were dropped.
         dropped: u64,
     },
 }
 
-/// What a supervised child should do.
+/// What a supervised child should do. Later orders are harder, and never taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
-    /// Run, and start again when it ends.
+pub(crate) enum ChildOrder {
+    /// Run, and restart after an exit.
     #[default]
     Run,
-    /// End by itself (SIGTERM): move connections away first.
-    End,
-    /// End by itself at once (SIGTERM again), whoever is still connected.
-    AtOnce,
-    /// End at once (SIGKILL).
+    /// End after moving connections away (SIGTERM).
+    Stop,
+    /// End at once, closing all connections (a second SIGTERM).
+    StopNow,
+    /// Be killed (SIGKILL).
     Kill,
 }
 
-/// What is wanted of a supervised child.
+/// The input of a supervisor.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
-    /// What it should do.
-    pub order: Order,
-    /// A life of it that is to end, because it does not answer.
-    pub hung: Option<Hung>,
+pub(crate) struct ChildGoal {
+    pub(crate) order: ChildOrder,
+    /// A process of the child to end, because it hangs.
+    pub(crate) hung: Option<HungChild>,
 }
 
-/// A process that has said nothing for long.
+/// A process that does not answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Hung {
-    /// Its process.
-    pub pid: u32,
-    /// For how long.
-    pub silent: Duration,
+pub(crate) struct HungChild {
+    pub(crate) pid: u32,
+    /// Time since its last answer.
+    pub(crate) silent: Duration,
 }
 
-/// A hung child has this long to end by itself: clients that it still serves are told to come back.
+/// Time for a hung child to end by itself: if it can, it tells its clients to reconnect.
 const HUNG_GRACE: Duration = Duration::from_secs(5);
-/// For longer than this no client has to wait for the next life of a child.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Clients wait at most this long for the next process of a gateway.
+const MAX_CLIENT_WAIT: Duration = Duration::from_secs(1);
 
-/// Keeps `program` running until an order says otherwise; returns whether it had to be killed.
-pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: watch::Receiver<Wanted>) -> bool {
-    let mut backoff = Restarts::default();
+/// Keeps `program` running until an order to end. Returns whether the process had to be killed.
+pub(crate) async fn supervise(
+    program: Program,
+    reports: mpsc::Sender<ChildReport>,
+    mut goal: watch::Receiver<ChildGoal>,
+) -> bool {
+    let mut policy = Restarts::default();
     let mut restarts = 0;
     let mut listened_before = false;
-    let mut held = Held::default();
-    while orders.borrow().order == Order::Run {
+    let mut sockets = ListenSockets::default();
+    while goal.borrow().order == ChildOrder::Run {
         let started = Instant::now();
-        let spawned = match held.sockets(program.listen) {
+        let spawned = match sockets.sockets(program.listen) {
             Ok(sockets) => {
                 Running::start(&program, sockets, forward(&program, &reports)).map_err(|error| explain(&error))
             }
@@ -94,116 +92,122 @@ pub async fn keep(program: Program, reports: mpsc::Sender<Report>, mut orders: w
             Ok(started) => started,
             Err(error) => {
                 let name = program.name.clone();
-                let restart = backoff.exited(started.elapsed());
+                let restart = policy.exited(started.elapsed());
                 let restart_in_ms = millis(restart.after);
                 let report = if listened_before {
-                    Report::Event(Event::SpawnFailed { name, error, restart_in_ms })
+                    ChildReport::Event(Event::SpawnFailed { name, error, restart_in_ms })
                 } else {
-                    Report::NeverListened { name, how: error, log: vec![], restart_in_ms }
+                    ChildReport::NeverListened { name, how: error, log: vec![], restart_in_ms }
                 };
                 let _ = reports.send(report).await;
-                held.let_go();
-                wait(restart.after, &mut orders).await;
+                sockets.close();
+                wait(restart.after, &mut goal).await;
                 continue;
             }
         };
-        let life = live(&program, &mut running, addresses, &reports, &mut orders, restarts).await;
+        let life = watch_process(&program, &mut running, addresses, &reports, &mut goal, restarts).await;
         listened_before |= life.listened;
         let status = match life.end {
             End::Ordered { killed } => return killed,
-            End::Itself(status) => status,
+            End::Exit(status) => status,
         };
         let name = program.name.clone();
         let ran = started.elapsed();
-        let restart = backoff.exited(ran);
+        let restart = policy.exited(ran);
         let restart_in_ms = millis(restart.after);
         let ended = if listened_before {
             let (pid, ran_ms) = (running.pid, millis(ran));
-            Report::Event(Event::Exited { name: name.clone(), pid, how: status, ran_ms, restart_in_ms })
+            ChildReport::Event(Event::Exited { name: name.clone(), pid, how: status, ran_ms, restart_in_ms })
         } else {
             let (how, log) = (status.to_string(), running.tail.lines());
-            Report::NeverListened { name: name.clone(), how, log, restart_in_ms }
+            ChildReport::NeverListened { name: name.clone(), how, log, restart_in_ms }
         };
         let _ = reports.send(ended).await;
         if let Some(exits) = restart.crash_loop {
             let log = running.tail.lines();
-            let _ = reports.send(Report::Event(Event::CrashLoop { name, exits, restart_in_ms, log })).await;
+            let _ = reports.send(ChildReport::Event(Event::CrashLoop { name, exits, restart_in_ms, log })).await;
         }
         drop(running);
-        if !life.listened || restart.after > PATIENCE || !held.listen() {
-            held.let_go();
+        if !life.listened || restart.after > MAX_CLIENT_WAIT || !sockets.listen() {
+            sockets.close();
         }
-        wait(restart.after, &mut orders).await;
+        wait(restart.after, &mut goal).await;
         restarts += u32::from(listened_before);
     }
     false
 }
 
 /// Sends log lines of `program` to `reports` while there is room.
-fn forward(program: &Program, reports: &mpsc::Sender<Report>) -> impl FnMut(LogLine) -> bool + Send + 'static {
+fn forward(program: &Program, reports: &mpsc::Sender<ChildReport>) -> impl FnMut(LogLine) -> bool + Send + 'static {
     let (name, reports) = (program.name.clone(), reports.clone());
-    move |LogLine { text, dropped }| reports.try_send(Report::Log { name: name.clone(), line: text, dropped }).is_ok()
+    move |LogLine { text, dropped }| {
+        reports.try_send(ChildReport::Log { name: name.clone(), line: text, dropped }).is_ok()
+    }
 }
 
+/// How one process of the child went.
 struct Life {
     listened: bool,
     end: End,
 }
 
 enum End {
-    Itself(super::event::Exit),
-    Ordered { killed: bool },
+    /// Without an order.
+    Exit(ChildExit),
+    Ordered {
+        killed: bool,
+    },
 }
 
-/// One life of the child, from its start to its end.
-async fn live(
+/// Watches one process until it ends.
+async fn watch_process(
     program: &Program,
     running: &mut Running,
     mut addresses: oneshot::Receiver<Addresses>,
-    reports: &mpsc::Sender<Report>,
-    orders: &mut watch::Receiver<Wanted>,
+    reports: &mpsc::Sender<ChildReport>,
+    goal: &mut watch::Receiver<ChildGoal>,
     restarts: u32,
 ) -> Life {
     let mut listened = false;
     let mut announced = false;
-    let mut told = Order::Run;
+    let mut obeyed = ChildOrder::Run;
     let (mut hung_until, mut killed) = (None, false);
     loop {
-        let Wanted { order, hung } = *orders.borrow_and_update();
-        if order > told {
-            // Once each: a part takes a second SIGTERM as "at once".
-            running.signal(if order == Order::Kill { Signal::KILL } else { Signal::TERM });
-            told = order;
+        let ChildGoal { order, hung } = *goal.borrow_and_update();
+        if order > obeyed {
+            // Each order once: a second SIGTERM means "at once".
+            running.signal(if order == ChildOrder::Kill { Signal::KILL } else { Signal::TERM });
+            obeyed = order;
         }
-        if let Some(Hung { pid, silent }) = hung
+        if let Some(HungChild { pid, silent }) = hung
             && pid == running.pid
             && hung_until.is_none()
         {
             hung_until = Some(tokio::time::Instant::now() + HUNG_GRACE);
             running.signal(Signal::TERM);
             let hung = Event::Hung { name: program.name.clone(), pid, silent_ms: millis(silent) };
-            let _ = reports.send(Report::Event(hung)).await;
+            let _ = reports.send(ChildReport::Event(hung)).await;
         }
         let until = hung_until.unwrap_or_else(tokio::time::Instant::now);
         tokio::select! {
-            // Where it listens comes before how it ended, when both are there.
+            // Report that it listens before that it ended.
             biased;
             found = &mut addresses, if !announced => {
                 announced = true;
                 if let Ok(at) = found {
                     listened = true;
                     let (name, pid) = (program.name.clone(), running.pid);
-                    let at = Listening { name, pid, ws: at.ws, admin: at.admin, restarts };
+                    let at = ListeningChild { name, pid, ws: at.ws, admin: at.admin, restarts };
                     let event = if restarts == 0 { Event::Started(at) } else { Event::Restarted(at) };
-                    let _ = reports.send(Report::Event(event)).await;
+                    let _ = reports.send(ChildReport::Event(event)).await;
                 }
             }
             status = running.ended() => {
-                let how = status.map_or(super::event::Exit { code: None, signal: None }, Into::into);
+                let how = status.map_or(ChildExit { code: None, signal: None }, Into::into);
                 let end = match order {
-                    Order::Run => End::Itself(how),
-                    Order::End | Order::AtOnce => End::Ordered { killed: false },
-                    Order::Kill => End::Ordered { killed: true },
+                    ChildOrder::Run => End::Exit(how),
+                    ChildOrder::Stop | ChildOrder::StopNow => End::Ordered { killed: false },
+                    ChildOrder::Kill => End::Ordered { killed: true },
                 };
                 return Life { listened, end };
             }
@@ -211,9 +215,9 @@ async fn live(
                 killed = true;
                 running.signal(Signal::KILL);
             }
-            changed = orders.changed() => {
+            changed = goal.changed() => {
                 if changed.is_err() {
-                    // Whoever gave the orders is gone: so is the reason to run.
+                    // The fleet is gone, and with it the reason to run.
                     running.signal(Signal::KILL);
                     let _ = running.ended().await;
                     return Life { listened, end: End::Ordered { killed: true } };
@@ -223,11 +227,11 @@ async fn live(
     }
 }
 
-/// Waits for `time` or for another order.
-async fn wait(time: Duration, orders: &mut watch::Receiver<Wanted>) {
+/// Waits for `time`, or for an order to end.
+async fn wait(time: Duration, goal: &mut watch::Receiver<ChildGoal>) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
-        _ = orders.wait_for(|wanted| wanted.order != Order::Run) => {}
+        _ = goal.wait_for(|goal| goal.order != ChildOrder::Run) => {}
     }
 }
 

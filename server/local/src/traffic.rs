@@ -1,17 +1,17 @@
-//! Rates for the live line, from the counters that shards export.
+//! Rates for the live line, computed from metrics of the shards.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Records that a shard read from Kafka.
-pub const RECORDS: &str = "wscluster_kafka_records_total";
-/// Messages that a shard wrote to clients.
-pub const DELIVERIES: &str = "wscluster_shard_deliveries_total";
+/// Metric: records that a shard read from Kafka.
+pub(crate) const RECORDS: &str = "wscluster_kafka_records_total";
+/// Metric: messages that a shard wrote to clients.
+pub(crate) const DELIVERIES: &str = "wscluster_shard_deliveries_total";
 
-/// The counters of every shard at one moment.
+/// The counters of every shard at one time.
 #[derive(Clone, Debug)]
-pub struct Counters {
+pub(crate) struct TrafficCounters {
     at: Instant,
     shards: BTreeMap<Arc<str>, Shard>,
 }
@@ -22,32 +22,32 @@ struct Shard {
     deliveries: f64,
 }
 
-/// What moves.
+/// Rates of the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
-    /// Records a second; every shard reads them all, so the busiest shard counts.
-    pub records: f64,
-    /// Messages a second to clients, all shards.
-    pub deliveries: f64,
+pub(crate) struct TrafficRates {
+    /// Records per second. Every shard reads every record, so this is the highest rate of a shard.
+    pub(crate) records: f64,
+    /// Messages per second to clients, summed over the shards.
+    pub(crate) deliveries: f64,
 }
 
-impl Counters {
-    /// From the metrics text of each shard.
-    pub fn read(texts: impl Iterator<Item = (Arc<str>, String)>) -> Self {
+impl TrafficCounters {
+    /// Counters from the `/metrics` text of each shard.
+    pub(crate) fn read(texts: impl Iterator<Item = (Arc<str>, String)>) -> Self {
         let shard = |text: &str| Shard { records: sum(text, RECORDS), deliveries: sum(text, DELIVERIES) };
         Self { at: Instant::now(), shards: texts.map(|(name, text)| (name, shard(&text))).collect() }
     }
 
-    /// Rates since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Rates {
+    /// Rates between `earlier` and these counters.
+    pub(crate) fn since(&self, earlier: &Self) -> TrafficRates {
         let seconds = self.at.duration_since(earlier.at).as_secs_f64();
-        let mut rates = Rates::default();
+        let mut rates = TrafficRates::default();
         if seconds <= 0.0 {
             return rates;
         }
         for (name, now) in &self.shards {
             let before = earlier.shards.get(name).copied().unwrap_or(*now);
-            // A shard that restarted counts from zero again.
+            // The counters of a restarted shard begin at zero.
             rates.records = rates.records.max((now.records - before.records).max(0.0) / seconds);
             rates.deliveries += (now.deliveries - before.deliveries).max(0.0) / seconds;
         }
@@ -55,11 +55,11 @@ impl Counters {
     }
 }
 
-/// Sum over all samples of metric `name` in OpenMetrics text.
+/// The sum of all samples of metric `name` in OpenMetrics text.
 fn sum(text: &str, name: &str) -> f64 {
     let values = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
-        // `name{labels} value` or `name value`; a longer name is another metric.
+        // `name{labels} value` or `name value`; a longer name belongs to another metric.
         let value = match rest.as_bytes().first()? {
             b'{' => rest.rsplit_once("} ")?.1,
             b' ' => &rest[1..],
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_restarted_shard_for_idle_not_for_negative() {
+    fn counts_a_restarted_shard_as_idle() {
         let text = |records: u32, deliveries: u32| format!("{RECORDS} {records}\n{DELIVERIES} {deliveries}\n");
-        let one = |a: String, b: String| Counters::read([("a".into(), a), ("b".into(), b)].into_iter());
+        let one = |a: String, b: String| TrafficCounters::read([("a".into(), a), ("b".into(), b)].into_iter());
         let before = one(text(100, 1_000), text(100, 2_000));
         let mut after = one(text(300, 1_500), text(0, 0));
         after.at = before.at + Duration::from_secs(2);
-        assert_eq!(after.since(&before), Rates { records: 100.0, deliveries: 250.0 });
+        assert_eq!(after.since(&before), TrafficRates { records: 100.0, deliveries: 250.0 });
     }
 }

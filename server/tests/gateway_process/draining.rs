@@ -1,9 +1,9 @@
-//! How it ends, and how it is emptied without ending.
+//! The end of a gateway, and a drain without an end.
 
 use super::*;
 
 #[test]
-fn serves_until_the_lag_is_over_and_ends_at_once_at_the_second_signal() {
+fn serves_until_the_lag_is_over_and_ends_at_once_on_the_second_signal() {
     let (file, shard) = (impatient(), shard());
     let mut running =
         Running::start(gateway(&file, &["--listen", "127.0.0.1:0", "--drain-lag", "1m", "--shard", &shard]));
@@ -11,7 +11,7 @@ fn serves_until_the_lag_is_over_and_ends_at_once_at_the_second_signal() {
     running.signal();
     let began = Instant::now();
     while !running.get("/readyz").contains("draining") {
-        assert!(began.elapsed() < PATIENCE, "it stays ready");
+        assert!(began.elapsed() < PATIENCE, "the gateway stays ready");
     }
     echoes(&mut tunnel);
     echoes(&mut running.tunnel());
@@ -21,14 +21,14 @@ fn serves_until_the_lag_is_over_and_ends_at_once_at_the_second_signal() {
 }
 
 #[test]
-fn tells_clients_at_sigterm_to_come_back_and_ends_when_they_have_left() {
+fn asks_clients_to_reconnect_on_sigterm_and_ends_when_they_have_left() {
     let mut running = Running::in_front_of(&impatient(), &shard());
     let mut tunnel = running.tunnel();
     let answer = running.ask("PUT", "/drain", r#"{"evictRate": 77}"#);
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"evictRate\":77"), "{answer}");
     frame_echoes(&mut tunnel);
     running.signal();
-    is_told_to_come_back(&mut tunnel);
+    assert_closed_with_retry(&mut tunnel);
     drop(tunnel);
     assert_eq!(running.wait(), Some(0));
     let mut log = String::new();
@@ -38,13 +38,13 @@ fn tells_clients_at_sigterm_to_come_back_and_ends_when_they_have_left() {
 }
 
 #[test]
-fn drains_by_its_admin_port_and_takes_that_back() {
+fn drains_on_an_admin_request_and_cancels_the_drain() {
     let running = Running::in_front_of(&impatient(), &shard());
     let mut tunnel = running.tunnel();
     let answer = running.ask("POST", "/drain", r#"{"evictRat": 1}"#);
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("evictRat"), "{answer}");
     assert!(running.ask("POST", "/drain", r#"{"evictRate": 1000}"#).starts_with("HTTP/1.1 202"));
-    is_told_to_come_back(&mut tunnel);
+    assert_closed_with_retry(&mut tunnel);
     assert!(running.get("/health").contains("\"state\":\"draining\""));
     let (_, head) = running.upgrade();
     assert!(head.contains("X-Wscluster-Reason: draining"), "{head}");
@@ -53,7 +53,7 @@ fn drains_by_its_admin_port_and_takes_that_back() {
     echoes(&mut running.tunnel());
 }
 
-/// What is open is told to come back, and whoever comes finds an open door: not one connection is refused or reset.
+/// Open connections are closed with 1012, and new ones are accepted: none is refused or reset.
 #[test]
 fn two_gateways_on_one_port_are_rolled_without_a_failed_handshake() {
     let (file, shard) = (manifest(&json!({})), shard());
@@ -65,24 +65,24 @@ fn two_gateways_on_one_port_are_rolled_without_a_failed_handshake() {
     let ws = old.ws;
     drop(old.tunnel());
     let end = std::sync::atomic::AtomicBool::new(false);
-    let (mut served, mut told) = (0, 0);
-    // Half of the clients stay until they are told, half leave by themselves soon.
+    let (mut served, mut closed) = (0, 0);
+    // Half of the clients stay until their Close, half leave by themselves soon.
     let client = |stays| {
-        let (mut served, mut told) = (0, 0);
+        let (mut served, mut closed) = (0, 0);
         while !end.load(std::sync::atomic::Ordering::SeqCst) {
             let (mut stream, head) = upgrade(ws);
             assert!(head.starts_with("HTTP/1.1 101"), "{head}");
             stream.set_read_timeout(Some(if stays { PATIENCE } else { Duration::from_millis(20) })).unwrap();
-            // A Close may be faster than the echo.
+            // A Close may arrive before the echo.
             let _ = stream.write_all(b"\x82\x02hi");
             let mut got = Vec::new();
             let _ = stream.read_to_end(&mut got);
             let rest = got.strip_prefix(b"\x82\x02hi").unwrap_or(&got);
-            let is_told = rest.len() > 4 && rest[0] == 0x88 && rest[2..4] == [0x03, 0xf4];
-            assert!(is_told || rest.is_empty() && !stays, "{got:?}");
-            (served, told) = (served + 1, told + usize::from(is_told));
+            let is_closed = rest.len() > 4 && rest[0] == 0x88 && rest[2..4] == [0x03, 0xf4];
+            assert!(is_closed || rest.is_empty() && !stays, "{got:?}");
+            (served, closed) = (served + 1, closed + usize::from(is_closed));
         }
-        (served, told)
+        (served, closed)
     };
     let client = &client;
     thread::scope(|scope| {
@@ -95,25 +95,25 @@ fn two_gateways_on_one_port_are_rolled_without_a_failed_handshake() {
             old = new;
         }
         end.store(true, std::sync::atomic::Ordering::SeqCst);
-        // Those who stay are told; who is on the way in has the lag for it.
+        // Staying clients get a Close. New ones still connect during the lag.
         old.signal();
         for client in clients {
-            let (one_served, one_told) = client.join().unwrap();
-            (served, told) = (served + one_served, told + one_told);
+            let (one_served, one_closed) = client.join().unwrap();
+            (served, closed) = (served + one_served, closed + one_closed);
         }
     });
-    assert!(served > 12 && told >= 4, "{served} served, {told} told to come back");
+    assert!(served > 12 && closed >= 4, "{served} served, {closed} closed with 1012");
 }
 
 #[test]
-fn ends_as_soon_as_nothing_is_open() {
+fn ends_as_soon_as_no_tunnel_is_open() {
     let mut running = Running::in_front_of(&impatient(), &shard());
     running.signal();
     assert_eq!(running.wait(), Some(0));
 }
 
 #[test]
-fn ends_soon_with_its_parent_although_tunnels_are_open() {
+fn ends_soon_after_its_parent_although_tunnels_are_open() {
     let file = impatient();
     let shard = shard();
     let mut command = gateway(&file, &["--listen", "127.0.0.1:0", "--exit-with-parent", "--shard", &shard]);
@@ -132,8 +132,8 @@ fn frame_echoes(stream: &mut TcpStream) {
     assert_eq!(&echo, b"\x82\x02hi");
 }
 
-/// A Close 1012 with a hint, then the end.
-fn is_told_to_come_back(stream: &mut TcpStream) {
+/// Asserts that the stream ends after a Close 1012 with a hint when to reconnect.
+fn assert_closed_with_retry(stream: &mut TcpStream) {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     assert_eq!((bytes[0], &bytes[2..4]), (0x88, &[0x03, 0xf4][..]), "{bytes:?}");

@@ -1,4 +1,4 @@
-//! Its log: whatever becomes of the reader, clients are served.
+//! The log of a gateway: clients are served even if the reader of the log stops or ends.
 
 use super::*;
 
@@ -20,16 +20,16 @@ fn serves(running: &mut Running) {
 }
 
 #[test]
-fn serves_when_the_reader_of_its_log_is_gone() {
+fn serves_after_the_reader_of_its_log_has_ended() {
     let mut running = Running::in_front_of(&impatient(), &shard());
     drop(running.child.stderr.take());
-    // Each is logged.
+    // Each refusal is logged.
     (0..3).for_each(|_| drop(refused(&running)));
     serves(&mut running);
 }
 
 #[test]
-fn serves_while_the_reader_of_its_log_stands_still() {
+fn serves_while_the_reader_of_its_log_is_stopped() {
     let file = impatient();
     let shard = shard();
     let args = ["--listen", "127.0.0.1:0", "--workers", "1", "--shard", &shard, "--log-handshakes"];
@@ -39,5 +39,5 @@ fn serves_while_the_reader_of_its_log_stands_still() {
     serves(&mut running);
     let mut log = Vec::new();
     running.child.stderr.take().unwrap().read_to_end(&mut log).unwrap();
-    assert!(log.len() >= 48 << 10, "only {} bytes: it did not stand still", log.len());
+    assert!(log.len() >= 48 << 10, "only {} bytes: the pipe did not fill", log.len());
 }

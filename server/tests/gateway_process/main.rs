@@ -1,4 +1,4 @@
-//! The gateway as a process: what it says on its command line, at the limit of open files, and when it is told to end.
+//! The gateway as a process: errors of the command line, the limit of open files, signals, discovery and `--master`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -21,7 +21,7 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConn
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \
                          Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// Only a failing test waits so long.
+/// Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn manifest(gateway: &serde_json::Value) -> NamedTempFile {
@@ -93,7 +93,7 @@ impl Running {
         upgrade(self.ws)
     }
 
-    /// An open tunnel, as soon as the shard was heard.
+    /// An open tunnel, once the shard is known to the gateway.
     fn tunnel(&self) -> TcpStream {
         let began = Instant::now();
         loop {
@@ -118,7 +118,7 @@ impl Running {
             }
             thread::yield_now();
         }
-        panic!("it does not end");
+        panic!("the gateway does not end");
     }
 }
 
@@ -152,12 +152,12 @@ fn echoes(stream: &mut TcpStream) {
     assert_eq!(&echo, b"still here");
 }
 
-/// A shard that grants every upgrade and echoes, and its admin port, which says so.
+/// A fake shard that grants every upgrade and echoes, with an admin port.
 fn shard() -> String {
     let (ws, admin) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let name = format!("s={},{}", ws.local_addr().unwrap(), admin.local_addr().unwrap());
     thread::spawn(move || ws.incoming().map_while(Result::ok).for_each(|stream| drop(thread::spawn(|| serve(stream)))));
-    thread::spawn(move || admin.incoming().map_while(Result::ok).for_each(tell_health));
+    thread::spawn(move || admin.incoming().map_while(Result::ok).for_each(answer_health));
     name
 }
 
@@ -172,7 +172,7 @@ fn serve(mut stream: TcpStream) {
     }
 }
 
-fn tell_health(mut stream: TcpStream) {
+fn answer_health(mut stream: TcpStream) {
     let body = json!({
         "status": "healthy", "healthy": true, "state": "ready", "shard": "s", "incarnation": "a", "revision": "",
         "connections": 0, "capacity": 100, "available": 100, "utilization": 0.0, "uptime": 1.0,
@@ -194,7 +194,7 @@ fn output(file: &NamedTempFile, args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn names_what_is_wrong_with_its_arguments() {
+fn reports_wrong_arguments_with_a_remedy() {
     let file = impatient();
     let good = "s=127.0.0.1:1,127.0.0.1:2";
     for (args, says) in [
@@ -216,7 +216,7 @@ fn names_what_is_wrong_with_its_arguments() {
 }
 
 #[test]
-fn says_that_the_port_is_taken() {
+fn reports_that_the_port_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let (status, stderr) = output(&impatient(), &["--listen", &listen, "--shard", "s=127.0.0.1:1,127.0.0.1:2"]);
@@ -225,7 +225,7 @@ fn says_that_the_port_is_taken() {
 }
 
 #[test]
-fn is_not_ready_before_it_has_heard_a_shard() {
+fn is_not_ready_before_a_shard_has_answered() {
     let running = Running::in_front_of(&impatient(), "s=127.0.0.1:1,127.0.0.1:1");
     assert!(running.get("/readyz").starts_with("HTTP/1.1 503"));
     assert!(running.get("/livez").starts_with("HTTP/1.1 200"));
@@ -236,7 +236,7 @@ fn is_not_ready_before_it_has_heard_a_shard() {
 }
 
 #[test]
-fn keeps_what_is_connected_at_the_limit_of_open_files() {
+fn keeps_open_tunnels_at_the_limit_of_open_files() {
     let file = impatient();
     let shard = shard();
     let limited = gateway(&file, &["--listen", "127.0.0.1:0", "--workers", "1", "--shard", &shard]);
@@ -251,7 +251,7 @@ fn keeps_what_is_connected_at_the_limit_of_open_files() {
             break head;
         }
         open.push(stream);
-        assert!(open.len() < 32, "no limit");
+        assert!(open.len() < 32, "the limit has no effect");
     };
     assert!(refusal.contains("503") && refusal.contains("X-Wscluster-Reason: fd_limit"), "{refusal}");
     let health = running.get("/health");
@@ -260,13 +260,13 @@ fn keeps_what_is_connected_at_the_limit_of_open_files() {
     running.child.kill().unwrap();
     let mut log = String::new();
     running.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-    for said in ["fewer tunnels may be open than the shards hold", "new clients are refused (fd_limit)"] {
-        assert_eq!(log.matches(said).count(), 1, "{log}");
+    for line in ["fewer tunnels may be open than the shards hold", "new clients are refused (fd_limit)"] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
     }
 }
 
 #[test]
-fn tells_metrics_that_add_up() {
+fn metrics_add_up() {
     let running = Running::in_front_of(&impatient(), &shard());
     let mut tunnel = running.tunnel();
     echoes(&mut tunnel);

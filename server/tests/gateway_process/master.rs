@@ -1,4 +1,4 @@
-//! Its parent, which keeps the listening sockets.
+//! `gateway --master`: a parent process that keeps the listening sockets.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn start(file: &NamedTempFile, shard: &str) -> Running {
     Running::start(gateway(file, &["--master", "--listen", "127.0.0.1:0", "--workers", "2", "--shard", shard]))
 }
 
-/// The one child of a process, other than `not`.
+/// The child of a process, other than `not`.
 fn child_of(parent: u32, not: Option<i32>) -> i32 {
     let began = Instant::now();
     loop {
@@ -15,7 +15,7 @@ fn child_of(parent: u32, not: Option<i32>) -> i32 {
         if let Some(child) = child {
             return child;
         }
-        assert!(began.elapsed() < PATIENCE, "it has no other child");
+        assert!(began.elapsed() < PATIENCE, "no other child");
         thread::yield_now();
     }
 }
@@ -24,18 +24,18 @@ fn kill(pid: i32) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
 }
 
-/// Connects all the time while the gateway is killed three times: each connection is accepted, and answered but for those that the
-/// killed process had accepted already.
+/// Kills the gateway three times while clients connect. Every connection is accepted, and answered unless the killed
+/// process had accepted it.
 #[test]
-fn refuses_nobody_while_a_killed_gateway_starts_again() {
+fn refuses_no_connection_while_a_killed_gateway_restarts() {
     let (file, shard) = (manifest(&json!({})), shard());
     let running = start(&file, &shard);
     let mut tunnel = running.tunnel();
     let mut killed = child_of(running.child.id(), None);
     for _ in 0..3 {
         kill(killed);
-        assert!(matches!(tunnel.read(&mut [0; 1]), Ok(0) | Err(_)), "its tunnels end with it");
-        // Nobody accepts now.
+        assert!(matches!(tunnel.read(&mut [0; 1]), Ok(0) | Err(_)), "tunnels end with their gateway");
+        // No process accepts now.
         let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(running.ws).unwrap()).collect();
         let next = child_of(running.child.id(), Some(killed));
         for stream in waiting {
@@ -49,7 +49,7 @@ fn refuses_nobody_while_a_killed_gateway_starts_again() {
 }
 
 #[test]
-fn passes_on_signals_and_how_the_gateway_ends() {
+fn forwards_signals_and_the_exit_code_of_the_gateway() {
     let (file, shard) = (impatient(), shard());
     let args = ["--master", "--listen", "127.0.0.1:0", "--drain-lag", "1m", "--shard", &shard];
     let mut running = Running::start(gateway(&file, &args));
@@ -57,24 +57,24 @@ fn passes_on_signals_and_how_the_gateway_ends() {
     running.signal();
     let began = Instant::now();
     while !running.get("/readyz").contains("draining") {
-        assert!(began.elapsed() < PATIENCE, "it was not told");
+        assert!(began.elapsed() < PATIENCE, "the signal was not forwarded");
     }
     running.signal();
     assert_eq!(running.wait(), Some(0));
     drop(tunnel);
-    assert!(TcpStream::connect(running.ws).is_err(), "nobody holds the port any more");
+    assert!(TcpStream::connect(running.ws).is_err(), "the port is free");
 
     let (code, says) = output(&impatient(), &["--master", "--listen", "127.0.0.1:0", "--members", "/nowhere/members"]);
     assert!(code == Some(2) && says.contains("failed to read /nowhere/members"), "{says}");
 }
 
 #[test]
-fn takes_its_gateway_with_it_when_it_is_killed() {
+fn gateway_ends_when_its_master_is_killed() {
     let mut running = start(&impatient(), &shard());
     let mut tunnel = running.tunnel();
     running.child.kill().unwrap();
     running.child.wait().unwrap();
-    // The tunnel's end, after a Close.
+    // The tunnel ends after a Close.
     let _ = tunnel.read_to_end(&mut Vec::new());
     let began = Instant::now();
     while TcpStream::connect(running.ws).is_ok() {
@@ -83,7 +83,7 @@ fn takes_its_gateway_with_it_when_it_is_killed() {
 }
 
 #[test]
-fn gives_up_a_gateway_that_is_killed_again_and_again() {
+fn gives_up_after_repeated_kills_of_the_gateway() {
     let mut running = start(&impatient(), &shard());
     let mut killed = None;
     for _ in 0..5 {
@@ -91,19 +91,19 @@ fn gives_up_a_gateway_that_is_killed_again_and_again() {
         kill(next);
         killed = Some(next);
     }
-    assert_eq!(running.wait(), Some(128 + 9), "what started it shall see the crash loop");
+    assert_eq!(running.wait(), Some(128 + 9), "the parent of the master sees the crash loop");
 }
 
 #[test]
-fn ends_a_gateway_that_hears_nothing_when_told_twice() {
+fn second_signal_ends_a_stopped_gateway() {
     let mut running = start(&impatient(), &shard());
     let child = rustix::process::Pid::from_raw(child_of(running.child.id(), None)).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::STOP).unwrap();
     running.signal();
     let began = Instant::now();
-    // A signal that comes while the one before is still pending is none.
+    // A signal that arrives while the same one is pending has no effect.
     while running.child.try_wait().unwrap().is_none() {
-        assert!(began.elapsed() < PATIENCE, "it does not end");
+        assert!(began.elapsed() < PATIENCE, "the master does not end");
         running.signal();
         thread::yield_now();
     }

@@ -1,8 +1,8 @@
-//! Where it takes its shards from: a file, or Kubernetes.
+//! The sources of the list of shards: a file, or Kubernetes.
 
 use super::*;
 
-/// An API server that has one slice, whose watch tells nothing new.
+/// A fake API server with one EndpointSlice, whose watch has no events.
 fn api_server(shard: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ fn api_server(shard: &str) -> String {
 }
 
 #[test]
-fn finds_its_shards_by_a_kubeconfig() {
+fn discovers_shards_with_a_kubeconfig() {
     let shard = shard();
     let mut kubeconfig = NamedTempFile::new().unwrap();
     let config = json!({
@@ -58,7 +58,7 @@ fn finds_its_shards_by_a_kubeconfig() {
 }
 
 #[test]
-fn says_that_it_knows_no_api_server() {
+fn reports_that_no_api_server_is_configured() {
     let file = impatient();
     let mut command = gateway(&file, &["--listen", "127.0.0.1:0", "--discover", "default/prices-shards"]);
     command.env("KUBECONFIG", "/nonexistent").env_remove("KUBERNETES_SERVICE_HOST");
@@ -68,7 +68,7 @@ fn says_that_it_knows_no_api_server() {
 }
 
 #[test]
-fn follows_the_file_that_names_its_shards() {
+fn follows_edits_of_the_members_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("members");
     let name = |text: &str| {

@@ -1,20 +1,22 @@
-//! What a user types wrong is answered with what is wrong and what would be right, and leaves nothing running.
+//! Errors of the command line and the manifest: each names the problem and the remedy, and no process is left.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::run::{Run, manifest, output, wscluster};
+use crate::run::{Run, kill, manifest, output, output_of, wscluster};
 
-/// Runs `local` on a manifest that it should refuse; its exit code and what it says.
+/// Runs `local` on a manifest that it should reject; returns exit code and error.
 fn refused(text: &str, more: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cluster.yaml");
     std::fs::write(&file, text).unwrap();
     let (code, out, err) = output(wscluster().args(["local", "--output", "json", "-f"]).arg(&file).args(more));
     let event: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(event["event"], "failed", "programs are told too");
+    assert_eq!(event["event"], "failed", "programs get the error too");
     let error = event["error"].as_str().unwrap().to_owned();
     assert!(err.contains(&error), "{err}");
     (code, error)
@@ -40,7 +42,7 @@ fn names_field_and_value_of_a_bad_manifest() {
 }
 
 #[test]
-fn names_a_file_that_is_not_there() {
+fn names_a_missing_file() {
     let (code, _, err) = output(wscluster().args(["local", "-f", "/nowhere/cluster.yaml"]));
     assert_eq!(code, Some(2));
     assert!(err.contains("failed to read /nowhere/cluster.yaml: No such file"), "{err}");
@@ -61,20 +63,36 @@ fn names_a_port_in_use() {
 }
 
 #[test]
-fn refuses_one_port_for_two_things() {
+fn runs_the_built_in_quickstart_without_a_file() {
+    let mut command = wscluster();
+    command.args(["local", "--port", "0", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    kill(child.id(), Signal::TERM);
+    let (code, _, err) = output_of(child);
+    assert_eq!(code, Some(0), "{err}");
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(ready["shards"].as_array().unwrap().len(), 3, "{ready}");
+    let first = err.lines().next().unwrap();
+    assert!(first.contains("manifests/quickstart.yaml") && first.contains("wscluster init"), "{first}");
+}
+
+#[test]
+fn rejects_one_port_for_clients_and_admin() {
     let text = manifest(1, 10, "  gateway: { service: { port: 19190 } }\n");
     for args in [&["--port", "19191", "--admin-port", "19191"][..], &["--admin-port", "19190"]] {
         let (code, error) = refused(&text, args);
         assert_eq!(code, Some(2), "{error}");
         assert!(
-            error.contains(&format!("--admin-port {} is the port of the clients too", args[args.len() - 1])),
+            error.contains(&format!("--admin-port {} is also the port for clients", args[args.len() - 1])),
             "{error}"
         );
     }
 }
 
 #[test]
-fn says_what_an_argument_should_be() {
+fn explains_the_form_of_an_argument() {
     for (args, words) in [
         (["--host", "localhost"], "write an IP address"),
         (["--grace", "-1s"], "a whole number and a unit"),
@@ -87,10 +105,10 @@ fn says_what_an_argument_should_be() {
 }
 
 #[test]
-fn refuses_the_port_of_another_run() {
+fn rejects_the_port_of_another_run() {
     let run = Run::start(&manifest(1, 10, ""), &[]);
     let port = run.ready["gateway"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-    // Both would set SO_REUSEPORT, and the kernel would give each half of the clients.
+    // With SO_REUSEPORT on both sides, the kernel would give each run half of the clients.
     let (code, error) = refused(&manifest(1, 10, ""), &["--port", &port]);
     assert_eq!(code, Some(1));
     assert!(error.contains("another process holds the port"), "{error}");
@@ -104,7 +122,7 @@ fn demo_never_writes_to_named_brokers() {
 }
 
 #[test]
-fn broker_without_a_name_is_none() {
+fn empty_broker_address_is_rejected_or_ignored() {
     let publish = ["publish", "odin.trades", "1"];
     let (code, _, err) = output(wscluster().args(publish).env("WSCLUSTER_BROKERS", ""));
     assert_eq!(code, Some(2), "{err}");
@@ -117,22 +135,22 @@ fn broker_without_a_name_is_none() {
 }
 
 #[test]
-fn refuses_a_property_that_librdkafka_does_not_know() {
+fn rejects_a_property_that_librdkafka_does_not_know() {
     let (code, error) = refused(&manifest(1, 10, "      properties: { no.such.property: \"1\" }\n"), &["--port", "0"]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.starts_with("failed to set up the Kafka client: ") && error.contains("no.such.property"), "{error}");
 }
 
 #[test]
-fn tells_why_a_child_does_not_start() {
+fn reports_why_a_child_does_not_start() {
     let security = "      security: { tls: {}, sasl: { mechanism: SCRAM-SHA-256, username: reader, password: { env: \
                     NO_SUCH_PASSWORD } } }\n      brokers: [\"127.0.0.1:9\"]\n";
-    // Those that do listen before or after are no news: `failed` is the only line.
+    // Other children that listen are not reported: `failed` is the only line.
     let many = format!("{security}  gateway: {{ replicas: 8 }}\n");
     let (code, error) = refused(&manifest(1, 10, &many), &["--port", "0"]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.starts_with("failed to start prices-0: exit code"), "{error}");
-    assert!(error.contains("NO_SUCH_"), "the child's own words: {error}");
+    assert!(error.contains("NO_SUCH_"), "the message of the child: {error}");
 }
 
 #[test]
@@ -140,7 +158,7 @@ fn names_the_limit_of_open_files_and_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cluster.yaml");
     std::fs::write(&file, manifest(8, 10, "")).unwrap();
-    // The ones are too small for this process, the last one for its children.
+    // The first limits are too low for the parent, the last one for its children.
     for limit in [20, 40, 50] {
         let program = wscluster().get_program().to_owned();
         let mut shell = Command::new("sh");

@@ -1,4 +1,4 @@
-//! The main job: what any Kafka producer publishes reaches WebSocket clients behind the gateway, from one manifest.
+//! Delivery: records of any Kafka producer reach WebSocket clients through the gateway.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn record_reaches_a_client_on_every_shard_as_the_same_message() {
 }
 
 #[tokio::test]
-async fn demo_moves_at_once() {
+async fn demo_publishes_at_once() {
     let run = Run::start(&manifest(1, 10, ""), &["--demo"]);
     let mut client = run.client().await;
     client.subscribe(json!({ "channels": ["BTC.trade", "ETH.trade"] })).await;
@@ -36,7 +36,7 @@ async fn demo_moves_at_once() {
 }
 
 #[tokio::test]
-async fn health_adds_the_shards_up() {
+async fn health_sums_the_shards() {
     let run = Run::start(&manifest(2, 10, ""), &[]);
     let _clients = [run.client().await, run.client().await, run.client().await];
     let end = std::time::Instant::now() + crate::run::DEADLINE;

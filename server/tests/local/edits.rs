@@ -1,4 +1,4 @@
-//! Edits of the manifest while it runs: what they replace, what they leave alone, and what is said of a bad one.
+//! Edits of the manifest during a run: which processes they replace, and how a bad edit is rejected.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -19,16 +19,16 @@ fn steps(events: &[Value]) -> Vec<(String, String)> {
     steps.map(|step| (text(&step["name"]), text(&step["action"]))).collect()
 }
 
-/// What each shard says at `/health`.
+/// The `/health` answer of each shard.
 async fn shards(run: &Run) -> Vec<Value> {
     let health = run.health().await;
     let processes = health["processes"].as_array().unwrap().clone();
-    let mut said = Vec::new();
+    let mut answers = Vec::new();
     for shard in processes.iter().filter(|process| process["part"] == "shard") {
         let admin = shard["admin"].as_str().unwrap();
-        said.push(wscluster_admin::client::get_json(admin, "/health", DEADLINE).await.unwrap());
+        answers.push(wscluster_admin::client::get_json(admin, "/health", DEADLINE).await.unwrap());
     }
-    said
+    answers
 }
 
 async fn revisions(run: &Run) -> Vec<String> {
@@ -36,14 +36,14 @@ async fn revisions(run: &Run) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_shard_knows_how_many_gateways_send_clients_to_it() {
+async fn every_shard_counts_the_gateways_that_poll_it() {
     let run = Run::start(&quick(2, "  gateway: { replicas: 3 }\n"), &[]);
     let all_know = async { while shards(&run).await.iter().any(|health| health["gateways"] != 3) {} };
     tokio::time::timeout(DEADLINE, all_know).await.expect("in time");
 }
 
 #[tokio::test]
-async fn shards_get_a_new_version_one_after_the_other_from_the_highest() {
+async fn shards_are_replaced_one_by_one_from_the_highest_ordinal() {
     let run = Run::start(&quick(3, ""), &[]);
     let before = revisions(&run).await;
     run.edit(&quick(3, "  template: { shard: { env: [ { name: RUST_BACKTRACE, value: full } ] } }\n"));
@@ -58,25 +58,25 @@ async fn shards_get_a_new_version_one_after_the_other_from_the_highest() {
     assert_eq!(started.len(), 3, "{events:?}");
     for (started, ordinal) in started.iter().zip([2, 1, 0]) {
         let was = &run.ready["shards"][ordinal];
-        assert_eq!((&started["name"], &started["ws"]), (&was["name"], &was["ws"]), "on its ports");
+        assert_eq!((&started["name"], &started["ws"]), (&was["name"], &was["ws"]), "the ports stay the same");
         let environ = std::fs::read(format!("/proc/{}/environ", started["pid"])).unwrap();
         assert!(String::from_utf8_lossy(&environ).contains("RUST_BACKTRACE=full"));
     }
     let after = revisions(&run).await;
     assert!(after.iter().all(|revision| *revision == after[0] && *revision != before[0]), "{before:?} {after:?}");
     let gateways = run.ready["gateways"].as_array().unwrap();
-    assert!(gateways.iter().all(|gateway| runs(gateway["pid"].as_u64().unwrap() as u32)), "gateways stay");
+    assert!(gateways.iter().all(|gateway| runs(gateway["pid"].as_u64().unwrap() as u32)), "gateways are not replaced");
 }
 
 #[tokio::test]
-async fn gateways_are_replaced_on_the_port_that_they_share() {
+async fn gateways_are_replaced_on_their_shared_port() {
     let run = Run::start(&quick(1, ""), &[]);
     run.edit(&quick(1, "  gateway: { queue: { timeout: 9s } }\n"));
     let events = run.events_until("applied");
     let expected = [("2", "start"), ("1", "remove"), ("3", "start"), ("0", "remove")];
     let expected: Vec<_> = expected.map(|(n, action)| (format!("gateway-{n}"), action.to_owned())).into();
     assert_eq!(steps(&events), expected, "{events:?}");
-    assert!(runs(run.shard_pid(0)), "shards stay");
+    assert!(runs(run.shard_pid(0)), "shards are not replaced");
     assert!(!run.ready["gateways"].as_array().unwrap().iter().any(|old| runs(old["pid"].as_u64().unwrap() as u32)));
     let mut client = run.client().await;
     client.subscribe(json!({ "channels": ["BTC.trade"] })).await;
@@ -85,7 +85,7 @@ async fn gateways_are_replaced_on_the_port_that_they_share() {
 }
 
 #[tokio::test]
-async fn gateways_that_run_move_their_clients_at_the_rate_of_the_edit() {
+async fn running_gateways_take_an_edited_drain_rate() {
     let run = Run::start(&quick(1, ""), &[]);
     run.edit(&manifest(1, 50, "  drain: { evictRate: 7 }\n  paused: true\n"));
     run.event("edited");
@@ -101,7 +101,7 @@ async fn gateways_that_run_move_their_clients_at_the_rate_of_the_edit() {
 }
 
 #[tokio::test]
-async fn bad_edit_changes_nothing_and_names_field_value_and_remedy() {
+async fn rejects_a_bad_edit_with_field_value_and_remedy_and_changes_nothing() {
     let run = Run::start(&quick(2, ""), &[]);
     let good = quick(2, "");
     for (text, words) in [
@@ -127,9 +127,9 @@ async fn bad_edit_changes_nothing_and_names_field_value_and_remedy() {
     std::fs::remove_file(run.manifest_file()).unwrap();
     let refused = run.event("edit_refused");
     assert!(refused["error"].as_str().unwrap().contains("No such file"), "{refused}");
-    assert!(run.pids().iter().all(|&pid| runs(pid)), "nothing was touched");
+    assert!(run.pids().iter().all(|&pid| runs(pid)), "no process was replaced");
 
-    // A child that dies now starts with what was applied, not with what lies there.
+    // A child that dies now restarts with the applied manifest, not with the file.
     kill(run.shard_pid(1), Signal::KILL);
     assert_eq!(run.event("restarted")["name"], "prices-1");
     run.healthy_again();
@@ -139,7 +139,7 @@ async fn bad_edit_changes_nothing_and_names_field_value_and_remedy() {
 }
 
 #[tokio::test]
-async fn drain_is_taken_back_when_the_edit_is() {
+async fn reverted_edit_cancels_its_drain() {
     let slow = "  drain: { evictRate: 1, deadline: 60s }\n";
     let run = Run::start(&manifest(2, 50, slow), &[]);
     let mut clients = Vec::new();
@@ -152,13 +152,13 @@ async fn drain_is_taken_back_when_the_edit_is() {
     run.edit(&manifest(2, 50, slow));
     let events = run.events_until("applied");
     assert_eq!(steps(&events), [("prices-1".to_owned(), "undrain".to_owned())], "{events:?}");
-    assert!(runs(run.shard_pid(1)), "it never left");
+    assert!(runs(run.shard_pid(1)), "the shard never ended");
     let health = run.health().await;
     assert!(health["checks"]["capacity"]["current"].as_u64() >= Some(25), "{health}");
 }
 
 #[tokio::test]
-async fn serves_and_follows_edits_while_a_topic_is_not_there() {
+async fn serves_and_applies_edits_while_a_topic_is_missing() {
     let kafka = Run::start(&manifest(1, 10, ""), &[]);
     let brokers = ["--brokers", kafka.ready["kafka"].as_str().unwrap()];
     let later = "        - { name: later, channel: \"{key}.later\" }\n";
@@ -168,14 +168,14 @@ async fn serves_and_follows_edits_while_a_topic_is_not_there() {
     assert!(status["reasons"][0].as_str().unwrap().contains("later"), "{status}");
     run.edit(&manifest(2, 50, &format!("{later}{QUICK}")));
     assert_eq!(steps(&run.events_until("applied")), [("prices-1".to_owned(), "start".to_owned())]);
-    assert_eq!(run.health().await["status"], "degraded", "that the topic is missing keeps nothing up");
+    assert_eq!(run.health().await["status"], "degraded", "the missing topic does not block the edit");
     run.edit(&quick(2, ""));
     run.event("applied");
     run.healthy_again();
 }
 
 #[tokio::test]
-async fn pause_holds_what_an_edit_asks_for() {
+async fn pause_holds_the_steps_of_an_edit() {
     let run = Run::start(&quick(1, ""), &[]);
     run.edit(&quick(3, "  paused: true\n"));
     assert_eq!(run.event("blocked")["reason"], "the cluster is paused");
@@ -188,14 +188,14 @@ async fn pause_holds_what_an_edit_asks_for() {
 }
 
 #[test]
-fn version_that_cannot_start_stops_at_the_first_shard_and_is_taken_back_without_hands() {
+fn rollout_of_a_revision_that_cannot_start_stops_at_the_first_shard_and_reverts_by_an_edit() {
     let run = Run::start(&quick(2, ""), &[]);
     run.edit(&quick(2, "  template: { shard: { env: [ { name: WSCLUSTER_LOG, value: \"a=b=c\" } ] } }\n"));
     let failed = run.event("spawn_failed");
     assert_eq!(failed["name"], "prices-1", "{failed}");
     assert!(failed["error"].as_str().unwrap().contains("a=b=c"), "{failed}");
     run.event("crash_loop");
-    assert!(runs(run.shard_pid(0)), "the other one serves on");
+    assert!(runs(run.shard_pid(0)), "the other shard still serves");
     run.edit(&quick(2, ""));
     let events = run.events_until("applied");
     assert_eq!(steps(&events), [("prices-1".to_owned(), "restart".to_owned())], "{events:?}");
@@ -204,7 +204,7 @@ fn version_that_cannot_start_stops_at_the_first_shard_and_is_taken_back_without_
 }
 
 #[tokio::test]
-async fn shards_follow_the_connections() {
+async fn autoscale_follows_the_connections() {
     let rules = "autoscale: { min: 1, max: 3, targetUtilization: 50, scaleDown: { window: 0s, interval: 0s } }";
     let run = Run::start(&quick(3, &format!("  {rules}\n")), &[]);
     assert_eq!(run.ready["shards"].as_array().unwrap().len(), 1, "{}", run.ready);
@@ -223,7 +223,7 @@ async fn shards_follow_the_connections() {
 }
 
 #[tokio::test]
-async fn connections_move_to_a_new_shard_where_the_manifest_asks_for_it() {
+async fn rebalance_moves_connections_to_a_new_shard() {
     let run = Run::start(&quick(2, ""), &[]);
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..40 {
@@ -232,7 +232,8 @@ async fn connections_move_to_a_new_shard_where_the_manifest_asks_for_it() {
     let rules = "  rebalance: { maxImbalance: 20, evictRate: 1000, budget: 100 }\n";
     run.edit(&quick(3, rules));
     while run.event("step")["action"] != "evict" {}
-    // Two shards keep 16 each at most, a fifth more than a third of forty: the rest is told to go, and comes back.
+    // Two shards keep at most 16 each, a fifth more than a third of forty. The other clients get a Close and
+    // reconnect.
     while run.health().await["shards"][2]["connections"].as_u64() < Some(40 - 2 * 16) {
         while let Some(ended) = clients.try_join_next() {
             let (code, reason) = ended.unwrap().expect("a Close");
@@ -241,5 +242,5 @@ async fn connections_move_to_a_new_shard_where_the_manifest_asks_for_it() {
             clients.spawn(run.client().await.ended());
         }
     }
-    assert!(runs(run.shard_pid(0)) && runs(run.shard_pid(1)), "nothing was restarted");
+    assert!(runs(run.shard_pid(0)) && runs(run.shard_pid(1)), "no shard was restarted");
 }

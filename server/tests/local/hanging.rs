@@ -1,4 +1,4 @@
-//! A shard that stands still: for a while it is left alone, for long it is ended and starts again.
+//! A stopped shard: after a short stop it continues, after a long one it is killed and restarted.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::run::{Run, kill, manifest, runs};
 
 #[tokio::test]
-async fn shard_that_hangs_starts_again_and_one_that_was_stopped_for_a_while_goes_on() {
+async fn hanging_shard_is_restarted_and_briefly_stopped_one_continues() {
     let run = Run::start(&manifest(2, 10, ""), &[]);
     let [hangs, pauses] = [run.shard_pid(0), run.shard_pid(1)];
     kill(hangs, Signal::STOP);

@@ -1,4 +1,4 @@
-//! `wscluster local` and `wscluster verify` as a user runs them: real processes, real sockets, an embedded broker.
+//! `wscluster local` and `wscluster verify` as processes, with real sockets and an embedded broker.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 

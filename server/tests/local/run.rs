@@ -1,4 +1,4 @@
-//! A run of `wscluster local` under test, and what a test does to it. Ends with the test, however that ends.
+//! A run of `wscluster local` under test. It ends with the test, whether that passes or fails.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// Nothing here takes this long unless it never comes.
+/// Only a failing test waits this long.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) fn wscluster() -> Command {
@@ -45,7 +45,7 @@ impl Run {
         Self::start_with(wscluster(), manifest, more)
     }
 
-    /// The same, by a command of which only the arguments are missing.
+    /// Starts `command` with the arguments of a run, on `manifest` and free ports, and waits until it is ready.
     pub(crate) fn start_with(mut command: Command, manifest: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cluster.yaml");
@@ -73,7 +73,7 @@ impl Run {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    /// The next event of this kind; others are passed over.
+    /// The next event of this kind; skips others.
     pub(crate) fn event(&self, kind: &str) -> Value {
         loop {
             let line = self.line();
@@ -83,7 +83,7 @@ impl Run {
         }
     }
 
-    /// All events up to the next one of this kind, and that one.
+    /// All events up to and including the next one of this kind.
     pub(crate) fn events_until(&self, kind: &str) -> Vec<Value> {
         let mut events = vec![self.line()];
         while events.last().is_some_and(|event| event["event"] != kind) {
@@ -92,14 +92,14 @@ impl Run {
         events
     }
 
-    /// Replaces the manifest as an editor does.
+    /// Replaces the manifest file atomically, like an editor.
     pub(crate) fn edit(&self, manifest: &str) {
         let new = self.folder.path().join("cluster.yaml.new");
         std::fs::write(&new, manifest).unwrap();
         std::fs::rename(new, self.manifest_file()).unwrap();
     }
 
-    /// Waits until everything is ready again.
+    /// Waits until the status is healthy again.
     pub(crate) fn healthy_again(&self) {
         while self.event("status")["status"] != "healthy" {}
     }
@@ -116,7 +116,7 @@ impl Run {
         kill(self.child.id(), signal);
     }
 
-    /// Waits for the end and returns the exit code, none for a signal.
+    /// Waits for the end and returns the exit code; `None` after a signal.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
         exit_code(&mut self.child)
     }
@@ -155,7 +155,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // Its children end with it; a test of its own looks at that.
+            // Its children end with it, which another test asserts.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -166,7 +166,7 @@ pub(crate) fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
 }
 
-/// Whether the process runs; one that ended and waits for its parent does not.
+/// Whether the process runs; a zombie does not.
 pub(crate) fn runs(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
@@ -188,7 +188,7 @@ pub(crate) fn exit_code(child: &mut Child) -> Option<i32> {
         }
         if Instant::now() >= end {
             let _ = child.kill();
-            panic!("it does not end");
+            panic!("the process does not end");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -199,7 +199,7 @@ pub(crate) fn output(command: &mut Command) -> (Option<i32>, String, String) {
     output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-/// The same of a command that runs already, with pipes.
+/// Waits for the end of a command with pipes: exit code, standard output, standard error.
 pub(crate) fn output_of(mut child: Child) -> (Option<i32>, String, String) {
     let mut err = child.stderr.take().unwrap();
     let errors = std::thread::spawn(move || {
@@ -229,7 +229,7 @@ impl Client {
         self.message(|message| message["type"] == "subscription_ack").await
     }
 
-    /// The next message that fits; others are passed over.
+    /// The next message that `fits`; skips others.
     pub(crate) async fn message(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
         let found = async {
             loop {
@@ -245,12 +245,12 @@ impl Client {
         tokio::time::timeout(DEADLINE, found).await.expect("a message in time")
     }
 
-    /// Waits for the end of the connection and leaves: the code and reason of its Close, none where there was none.
+    /// Waits for the end of the connection: code and reason of its Close, or `None` without a Close.
     pub(crate) async fn ended(mut self) -> Option<(CloseCode, String)> {
         let ended = async {
             let mut close = None;
             loop {
-                // Reading on after a Close sends the answer to it.
+                // The next read sends the answer to a Close.
                 match self.0.next().await {
                     Some(Ok(Message::Close(frame))) => close = frame.map(|f| (f.code, f.reason.to_string())),
                     Some(Ok(_)) => {}

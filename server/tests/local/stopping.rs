@@ -1,4 +1,4 @@
-//! The end: connections are moved away first, nothing is left, and the exit code says how it went.
+//! The end of a run: connections are moved away first, no process is left, and the exit code shows how it went.
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
@@ -16,7 +16,7 @@ async fn first_signal_drains_and_ends_everything() {
         client.subscribe(json!({ "channels": ["BTC.trade"] })).await;
         clients.push(client);
     }
-    // At once: the sample of a quarter of a second ago does not know all of them.
+    // At once: the last poll may be a quarter of a second old and lack some clients.
     run.signal(Signal::INT);
     for close in join_all(clients.into_iter().map(Client::ended)).await {
         let (code, reason) = close.expect("a Close");
@@ -30,11 +30,11 @@ async fn first_signal_drains_and_ends_everything() {
     let stopped = run.event("stopped");
     assert_eq!((&stopped["left"], &stopped["killed"]), (&json!(0), &json!([])), "{stopped}");
     assert_eq!(run.exit_code(), Some(0));
-    assert!(!run.pids().iter().any(|&pid| runs(pid)), "no child is left when it ends");
+    assert!(!run.pids().iter().any(|&pid| runs(pid)), "no child is left");
 }
 
 #[tokio::test]
-async fn client_that_never_answers_a_close_does_not_keep_anything_running() {
+async fn client_that_never_answers_a_close_does_not_delay_the_end() {
     let mut run = Run::start(&manifest(1, 10, ""), &["--grace", "1s"]);
     let _silent = [run.client().await, run.client().await];
     run.signal(Signal::TERM);
@@ -46,7 +46,7 @@ async fn client_that_never_answers_a_close_does_not_keep_anything_running() {
 
 #[tokio::test]
 async fn second_signal_ends_at_once() {
-    // At one connection a second, and no faster within this grace period, a drain of 20 takes 20 s.
+    // At one connection per second, which fits the grace period, a drain of 20 takes 20 s.
     let slow = "  drain: { evictRate: 1 }\n";
     let mut run = Run::start(&manifest(1, 50, slow), &["--grace", "60s"]);
     let mut clients = Vec::new();
@@ -64,12 +64,12 @@ async fn second_signal_ends_at_once() {
 }
 
 #[test]
-fn ends_a_child_that_hangs_when_grace_is_over() {
+fn kills_a_hanging_child_after_the_grace_period() {
     let mut run = Run::start(&manifest(1, 10, ""), &["--grace", "1s"]);
     let stuck = run.shard_pid(0);
     crate::run::kill(stuck, Signal::STOP);
     run.signal(Signal::TERM);
     assert_eq!(run.event("stopped")["killed"], json!(["prices-0"]));
-    assert_eq!(run.exit_code(), Some(1), "not everything ended well");
+    assert_eq!(run.exit_code(), Some(1), "a child had to be killed");
     assert!(!runs(stuck));
 }

@@ -1,4 +1,4 @@
-//! Children that die are started again where they were; children whose parent dies end.
+//! Children that die are restarted on their ports; children whose parent dies end.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -32,13 +32,13 @@ async fn restarts_a_killed_shard_on_its_ports_and_clients_resume() {
     assert_eq!((&missed["data"]["n"], &missed["replayed"]), (&json!(2), &json!(true)));
 }
 
-/// With one gateway there is no other that could take a client.
+/// There is one gateway only, so no other can take a client.
 #[tokio::test]
-async fn clients_of_a_killed_gateway_wait_for_the_next_one() {
+async fn clients_of_a_killed_gateway_wait_for_its_restart() {
     let run = Run::start(&manifest(1, 50, "  gateway: { replicas: 1 }\n"), &[]);
     kill(run.ready["gateways"][0]["pid"].as_u64().unwrap() as u32, Signal::KILL);
     assert_eq!(run.event("exited")["name"], "gateway-0");
-    // Nobody accepts now: it starts again 0.1 s later.
+    // No process accepts now; the gateway restarts after 0.1 s.
     for _ in 0..20 {
         run.client().await;
     }

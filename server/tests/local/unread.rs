@@ -1,4 +1,4 @@
-//! A terminal or pager that stands still stops nothing.
+//! A paused terminal or pager does not block a run.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -11,7 +11,7 @@ fn supervises_and_ends_while_nobody_reads_its_log() {
     let mut command = wscluster();
     command.env("WSCLUSTER_LOG", "trace").stderr(writer);
     let mut run = Run::start_with(command, &manifest(2, 10, ""), &[]);
-    // It holds 64 KiB; where the next line does not fit is not known.
+    // It holds 64 KiB, less the part of the next line that did not fit.
     eventually("the pipe is full", || rustix::io::ioctl_fionread(&reader).unwrap() >= 48 << 10);
     kill(run.shard_pid(0), Signal::KILL);
     assert_eq!(run.event("exited")["name"], "prices-0");

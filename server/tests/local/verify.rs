@@ -1,4 +1,4 @@
-//! `verify` says yes to a good deployment and no, by name, to one that is not what was declared.
+//! `verify` passes a deployment that is as declared, and names the check that another one fails.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn of(report: &Value, check: &str) -> Value {
 }
 
 #[test]
-fn passes_a_deployment_that_is_what_was_declared_also_when_it_is_full() {
+fn passes_a_deployment_as_declared_even_when_full() {
     let run = Run::start(&manifest(3, 20, "  gateway: { queue: { timeout: 1s } }\n"), &[]);
     let (code, report) = verify(&run, &["-f", &run.manifest_file(), "--full"]);
     assert_eq!(code, Some(0), "{report:#}");
@@ -48,13 +48,13 @@ fn passes_a_deployment_that_is_what_was_declared_also_when_it_is_full() {
         "reopen ok",
     ];
     assert_eq!(names, expected, "{report:#}");
-    // It leaves the deployment as it was.
+    // The deployment is unchanged afterwards.
     let (code, report) = verify(&run, &["-f", &run.manifest_file()]);
     assert_eq!(code, Some(0), "{report:#}");
 }
 
 #[test]
-fn finds_what_was_declared_and_is_not_there() {
+fn fails_when_fewer_shards_or_slots_exist_than_declared() {
     let run = Run::start(&manifest(2, 20, ""), &[]);
     let (code, report) = verify(&run, &["-f", &run.manifest_file(), "--shards", "3", "--capacity", "6000"]);
     assert_eq!(code, Some(1));
@@ -63,7 +63,7 @@ fn finds_what_was_declared_and_is_not_there() {
 }
 
 #[test]
-fn finds_a_shard_that_hangs() {
+fn fails_when_a_shard_hangs() {
     let run = Run::start(&manifest(2, 20, ""), &[]);
     kill(run.shard_pid(1), Signal::STOP);
     run.event("status");
@@ -75,7 +75,7 @@ fn finds_a_shard_that_hangs() {
 }
 
 #[test]
-fn finds_a_broker_that_the_shards_do_not_read() {
+fn fails_when_the_shards_read_another_broker() {
     let run = Run::start(&manifest(1, 20, ""), &[]);
     let other = Run::start(&manifest(1, 20, ""), &[]);
     let kafka = other.ready["kafka"].as_str().unwrap().to_owned();
@@ -85,7 +85,7 @@ fn finds_a_broker_that_the_shards_do_not_read() {
 }
 
 #[test]
-fn tells_a_wrong_command_line_from_a_failed_check() {
+fn distinguishes_a_wrong_command_line_from_a_failed_check() {
     let (code, _, err) = output(wscluster().args(["verify"]));
     assert_eq!(code, Some(2));
     assert!(err.contains("give --admin"), "{err}");

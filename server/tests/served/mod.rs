@@ -1,11 +1,11 @@
-//! A server for clients that are processes of their own; what follows the upgrade is the test's.
+//! A WebSocket server for client processes under test. The test decides what happens after the upgrade.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use wscluster_ws::upgrade::{HeadLimits, accept_key, parse_request};
 
-/// Serves whoever comes, each on a thread of its own.
+/// Serves each client on its own thread.
 pub(crate) fn server(serve: fn(TcpStream) -> Option<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -17,7 +17,7 @@ pub(crate) fn server(serve: fn(TcpStream) -> Option<()>) -> SocketAddr {
     addr
 }
 
-/// Reads the request and upgrades, with `fields` more in the answer; `None` when the client has gone.
+/// Reads the request and answers 101 with the additional header lines `fields`; `None` if the client has left.
 pub(crate) fn upgrade(stream: &mut TcpStream, fields: &str) -> Option<()> {
     let mut head = Vec::new();
     let mut buf = [0; 1_024];

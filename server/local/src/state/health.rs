@@ -1,22 +1,23 @@
-//! What the board means: what is wrong, whether clients are served, and the JSON of `GET /health`.
+//! What the state means: which problems there are, whether clients are served, and the JSON of `GET /health`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use wscluster_admin::health::{GatewayHealth, ShardHealth, ShardView, State, Status, ViewState, percent};
+use wscluster_admin::health::{Checks, GatewayHealth, ShardHealth, ShardView, State, Status, ViewState, percent};
 
-use super::{Board, Row};
+use super::{ChildState, RunState};
 
-/// The JSON of `GET /health` of a run: that of a gateway over all gateways, and the processes behind it.
+/// The JSON of `GET /health` of a run: the fields of a gateway, over all gateways, and the child processes.
 #[derive(Debug, Serialize)]
-pub struct LocalHealth {
+pub(crate) struct LocalHealth {
     #[serde(flatten)]
     cluster: GatewayHealth,
-    /// What is not as it should be.
+    /// One sentence for each problem.
     reasons: Vec<String>,
-    /// What the next step towards the manifest waits for: no fault of any part.
+    /// The condition that the next step of an edit waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<String>,
     processes: Vec<Process>,
@@ -31,71 +32,110 @@ struct Process {
     restarts: u32,
 }
 
-/// Something that is not as it should be.
-struct Trouble {
-    text: String,
-    /// Whether the part serves all the same.
-    serves: bool,
+/// A problem of one child.
+struct Problem {
+    child: Arc<str>,
+    cause: Cause,
 }
 
-impl Board {
-    /// What is not as it should be.
-    pub fn reasons(&self) -> Vec<String> {
-        self.troubles().into_iter().map(|trouble| trouble.text).collect()
-    }
+enum Cause {
+    Leaving,
+    NotRunning,
+    NoAnswer {
+        admin: SocketAddr,
+    },
+    Starting {
+        kafka: String,
+    },
+    Draining,
+    /// A shard that takes clients and needs attention.
+    Unwell {
+        status: Status,
+        reason: String,
+    },
+    /// A gateway's own problem, such as too few file descriptors.
+    Gateway {
+        reason: String,
+    },
+    ShardsNotReady {
+        shards: Vec<Arc<str>>,
+    },
+}
 
-    /// That of it for which a part does not serve; empty when every part does, whatever else it lacks.
-    pub fn missing(&self) -> Vec<String> {
-        self.troubles().into_iter().filter(|trouble| !trouble.serves).map(|trouble| trouble.text).collect()
+impl Problem {
+    /// Whether the child serves clients despite the problem.
+    fn serves(&self) -> bool {
+        matches!(self.cause, Cause::Unwell { status: Status::Degraded, .. } | Cause::Gateway { .. })
     }
+}
 
-    fn troubles(&self) -> Vec<Trouble> {
-        let mut troubles = Vec::new();
-        let mut add = |serves: bool, text: String| troubles.push(Trouble { text, serves });
-        for row in &self.shards {
-            match (&row.pid, &row.health) {
-                _ if row.is_leaving => add(false, format!("{} is leaving", row.name)),
-                (None, _) => add(false, format!("{} does not run", row.name)),
-                (_, None) => add(false, format!("{} does not answer on {}", row.name, row.admin)),
-                (_, Some(health)) => match health.state {
-                    State::Ready | State::Full if health.status == Status::Healthy => {}
-                    State::Ready | State::Full => {
-                        let status = health.status;
-                        let why = health.reason.as_ref().map_or_else(|| kafka(health), |reason| format!(": {reason}"));
-                        add(health.status == Status::Degraded, format!("{} is {status}{why}", row.name));
-                    }
-                    State::Starting => add(false, format!("{} is starting{}", row.name, kafka(health))),
-                    State::Draining => add(false, format!("{} is draining", row.name)),
-                },
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let child = &self.child;
+        match &self.cause {
+            Cause::Leaving => write!(f, "{child} is shutting down"),
+            Cause::NotRunning => write!(f, "{child} is not running"),
+            Cause::NoAnswer { admin } => write!(f, "{child} does not answer on {admin}"),
+            Cause::Starting { kafka } => write!(f, "{child} is starting{kafka}"),
+            Cause::Draining => write!(f, "{child} is draining"),
+            Cause::Unwell { status, reason } => {
+                write!(f, "{child} is {status}{reason}")
             }
+            Cause::Gateway { reason } => write!(f, "{child}: {reason}"),
+            Cause::ShardsNotReady { shards } => write!(f, "{child} does not see {} as ready", shards.join(", ")),
         }
-        for row in &self.gateways {
-            match (&row.pid, &row.health) {
-                _ if row.is_leaving => add(false, format!("{} is leaving", row.name)),
-                (None, _) => add(false, format!("{} does not run", row.name)),
-                (_, None) => add(false, format!("{} does not answer on {}", row.name, row.admin)),
-                (_, Some(health)) => {
-                    if let Some(reason) = &health.reason {
-                        add(true, format!("{}: {reason}", row.name));
-                    }
-                    let serving = health.shards.iter().filter(|shard| shard.state.is_serving());
-                    let ready: BTreeSet<_> = serving.map(|shard| &*shard.id).collect();
-                    let unseen = |shard: &&Row<_>| !shard.is_leaving && !ready.contains(&*shard.name);
-                    let missing = self.shards.iter().filter(unseen);
-                    let missing: Vec<_> = missing.map(|shard| &*shard.name).collect();
-                    if !missing.is_empty() {
-                        add(false, format!("{} does not see {} as ready", row.name, missing.join(", ")));
-                    }
-                }
-            }
+    }
+}
+
+impl<H> ChildState<H> {
+    /// The answer to the last poll, or why it does not count.
+    fn current(&self) -> Result<&H, Cause> {
+        match (&self.pid, &self.health) {
+            _ if self.is_leaving => Err(Cause::Leaving),
+            (None, _) => Err(Cause::NotRunning),
+            (_, None) => Err(Cause::NoAnswer { admin: self.admin }),
+            (_, Some(health)) => Ok(health),
         }
-        troubles
+    }
+}
+
+impl RunState {
+    /// One sentence for each problem.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        self.problems().iter().map(ToString::to_string).collect()
     }
 
-    /// Healthy when nothing is wrong, unhealthy when no client can be served, degraded between.
-    pub fn status(&self) -> Status {
-        let serves = |row: &Row<ShardHealth>| row.health.as_ref().is_some_and(|health| health.state.is_serving());
-        let reachable = self.gateways.iter().any(|row| row.health.is_some() && !row.is_leaving);
+    /// The problems that keep a child from serving; empty when every child serves.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        self.problems().iter().filter(|problem| !problem.serves()).map(ToString::to_string).collect()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let shards = self.shards.iter().filter_map(|child| {
+            let cause = child.current().map_or_else(Some, shard_problem)?;
+            Some(Problem { child: child.name.clone(), cause })
+        });
+        let gateways = self.gateways.iter().flat_map(|child| {
+            let causes = child.current().map_or_else(|cause| vec![cause], |health| self.gateway_problems(health));
+            causes.into_iter().map(|cause| Problem { child: child.name.clone(), cause })
+        });
+        shards.chain(gateways).collect()
+    }
+
+    fn gateway_problems(&self, health: &GatewayHealth) -> Vec<Cause> {
+        let own = health.reason.iter().map(|reason| Cause::Gateway { reason: reason.clone() });
+        let ready: BTreeSet<_> =
+            health.shards.iter().filter(|shard| shard.state.is_serving()).map(|shard| &*shard.id).collect();
+        let missing = self.shards.iter().filter(|shard| !shard.is_leaving && !ready.contains(&*shard.name));
+        let shards: Vec<_> = missing.map(|shard| shard.name.clone()).collect();
+        own.chain((!shards.is_empty()).then_some(Cause::ShardsNotReady { shards })).collect()
+    }
+
+    /// Healthy without problems, unhealthy when no client can be served, degraded in between.
+    pub(crate) fn status(&self) -> Status {
+        let serves =
+            |child: &ChildState<ShardHealth>| child.health.as_ref().is_some_and(|health| health.state.is_serving());
+        let reachable = self.gateways.iter().any(|child| child.health.is_some() && !child.is_leaving);
         match self.reasons().is_empty() {
             true => Status::Healthy,
             false if reachable && self.shards.iter().any(serves) => Status::Degraded,
@@ -104,11 +144,41 @@ impl Board {
     }
 
     /// The JSON of `GET /health`.
-    pub fn health(&self) -> LocalHealth {
-        let shards: Vec<ShardView> = self.shards.iter().map(|row| self.view(row)).collect();
-        let known = || self.shards.iter().filter_map(|row| row.health.as_ref());
-        let mut checks = wscluster_admin::health::Checks::default();
-        for shard in known() {
+    pub(crate) fn health(&self) -> LocalHealth {
+        let shards: Vec<ShardView> = self.shards.iter().map(|child| self.view(child)).collect();
+        let checks = self.checks(&shards);
+        let ready = || shards.iter().filter(|shard| shard.state.is_serving());
+        let most = ready().map(|shard| shard.connections).max().unwrap_or(0);
+        let least = ready().map(|shard| shard.connections).min().unwrap_or(0);
+        let status = self.status();
+        let gateways = || self.gateways.iter().filter_map(|child| child.health.as_ref());
+        let cluster = GatewayHealth {
+            status,
+            healthy: status != Status::Unhealthy,
+            reason: self.own_reason(),
+            // One gateway that takes upgrades is enough.
+            state: gateways()
+                .map(|health| health.state)
+                .find(|state| *state == State::Ready)
+                .unwrap_or(State::Starting),
+            incarnation: std::process::id().to_string(),
+            tunnels: gateways().map(|health| health.tunnels).sum(),
+            queued: gateways().map(|health| health.queued).sum(),
+            checks,
+            imbalance_percent: percent(most - least, most),
+            shards,
+            discovery: None,
+            uptime: self.started.elapsed().as_secs_f64(),
+        };
+        let shards = self.shards.iter().map(|child| process("shard", child));
+        let processes = shards.chain(self.gateways.iter().map(|child| process("gateway", child))).collect();
+        LocalHealth { cluster, reasons: self.reasons(), waiting: self.waiting.clone(), processes }
+    }
+
+    /// The checks of all shards, summed up; the Kafka state is the worst.
+    fn checks(&self, shards: &[ShardView]) -> Checks {
+        let mut checks = Checks::default();
+        for shard in self.shards.iter().filter_map(|child| child.health.as_ref()) {
             checks.cpu.percentage += shard.checks.cpu.percentage;
             checks.memory.bytes += shard.checks.memory.bytes;
             checks.memory.limit_bytes = shard.checks.memory.limit_bytes;
@@ -125,58 +195,35 @@ impl Board {
         checks.capacity.current = shards.iter().map(|shard| shard.connections).sum();
         checks.capacity.max = shards.iter().map(|shard| shard.max_connections).sum();
         checks.capacity.percentage = percent(checks.capacity.current, checks.capacity.max);
-        let ready = || shards.iter().filter(|shard| shard.state.is_serving());
-        let most = ready().map(|shard| shard.connections).max().unwrap_or(0);
-        let least = ready().map(|shard| shard.connections).min().unwrap_or(0);
-        let status = self.status();
-        let gateways = || self.gateways.iter().filter_map(|row| row.health.as_ref());
-        let cluster = GatewayHealth {
-            status,
-            healthy: status != Status::Unhealthy,
-            reason: self.lacks(),
-            // That of the door as a whole: one gateway that takes upgrades is enough.
-            state: gateways()
-                .map(|health| health.state)
-                .find(|state| *state == State::Ready)
-                .unwrap_or(State::Starting),
-            incarnation: std::process::id().to_string(),
-            tunnels: gateways().map(|health| health.tunnels).sum(),
-            queued: gateways().map(|health| health.queued).sum(),
-            checks,
-            imbalance_percent: percent(most - least, most),
-            shards,
-            discovery: None,
-            uptime: self.started.elapsed().as_secs_f64(),
-        };
-        let shards = self.shards.iter().map(|row| process("shard", row));
-        let processes = shards.chain(self.gateways.iter().map(|row| process("gateway", row))).collect();
-        LocalHealth { cluster, reasons: self.reasons(), waiting: self.waiting.clone(), processes }
+        checks
     }
 
-    /// What the first process that lacks something lacks.
-    fn lacks(&self) -> Option<String> {
-        let shards = self.shards.iter().filter_map(|row| Some((&row.name, row.health.as_ref()?.reason.as_ref()?)));
-        let gateways = self.gateways.iter().filter_map(|row| Some((&row.name, row.health.as_ref()?.reason.as_ref()?)));
+    /// The first problem that a process reports of itself.
+    fn own_reason(&self) -> Option<String> {
+        let shards =
+            self.shards.iter().filter_map(|child| Some((&child.name, child.health.as_ref()?.reason.as_ref()?)));
+        let gateways =
+            self.gateways.iter().filter_map(|child| Some((&child.name, child.health.as_ref()?.reason.as_ref()?)));
         shards.chain(gateways).next().map(|(name, reason)| format!("{name}: {reason}"))
     }
 
-    fn view(&self, row: &Row<ShardHealth>) -> ShardView {
-        let state = match (&row.pid, &row.health) {
+    fn view(&self, child: &ChildState<ShardHealth>) -> ShardView {
+        let state = match (&child.pid, &child.health) {
             (Some(_), Some(health)) => health.state.into(),
             _ => ViewState::Unreachable,
         };
-        let health = row.health.as_ref();
+        let health = child.health.as_ref();
         let (connections, max) = health.map_or((0, self.capacity), |health| (health.connections, health.capacity));
         ShardView {
-            id: row.name.to_string(),
-            address: row.ws.to_string(),
+            id: child.name.to_string(),
+            address: child.ws.to_string(),
             state,
             connections,
             max_connections: max,
             available_slots: health.map_or(0, |health| health.available),
             utilization: percent(connections, max),
-            age_ms: row
-                .said
+            age_ms: child
+                .answered
                 .as_ref()
                 .map_or(self.started, |(asked, _)| *asked)
                 .elapsed()
@@ -187,8 +234,20 @@ impl Board {
     }
 }
 
-fn process<H>(part: &'static str, row: &Row<H>) -> Process {
-    Process { part, id: row.name.clone(), admin: row.admin, pid: row.pid, restarts: row.restarts }
+fn process<H>(part: &'static str, child: &ChildState<H>) -> Process {
+    Process { part, id: child.name.clone(), admin: child.admin, pid: child.pid, restarts: child.restarts }
+}
+
+fn shard_problem(health: &ShardHealth) -> Option<Cause> {
+    match health.state {
+        State::Ready | State::Full if health.status == Status::Healthy => None,
+        State::Ready | State::Full => {
+            let reason = health.reason.as_ref().map_or_else(|| kafka(health), |reason| format!(": {reason}"));
+            Some(Cause::Unwell { status: health.status, reason })
+        }
+        State::Starting => Some(Cause::Starting { kafka: kafka(health) }),
+        State::Draining => Some(Cause::Draining),
+    }
 }
 
 fn kafka(health: &ShardHealth) -> String {
