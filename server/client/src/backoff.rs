@@ -1,85 +1,104 @@
-//! When to come back after an attempt failed or a connection was lost: what the server said, then full jitter
-//! (a uniform draw from 0 to a bound that doubles), so that clients that failed together do not return together.
+//! When a client reconnects after a failed handshake or a lost connection: first what the server asked for, then full
+//! jitter. Full jitter is a uniform draw between 0 and a bound that doubles with each failure; it spreads clients that
+//! failed at the same time.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
+use wscluster_protocol::close::{Advice, retry_after};
 
-/// What a failure says about coming back.
+/// What the end of a connection, or a refusal, asks of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advice {
-    /// Full jitter.
-    BackOff,
-    /// Not before this, then full jitter from the second time in a row.
-    After(Duration),
-    /// Something of the client's own doing: start from the long end of the jitter.
-    BackOffFirst,
-    /// At once.
-    AtOnce,
-    /// Not at all.
-    Never,
+pub struct Retry {
+    /// When to reconnect.
+    pub advice: Advice,
+    /// The delay for [`Advice::AfterHint`].
+    pub after: Option<Duration>,
 }
 
-impl Advice {
-    /// What a Close frame says: `docs/protocol.md`. `reason` may carry `{"retry_after_ms":n}`.
-    pub(super) fn of_close(code: Option<u16>, reason: &str) -> Self {
-        match code {
-            Some(4000..=4099) => Self::Never,
-            Some(4100..=4199) => Self::BackOffFirst,
-            Some(4200..=4299) => Self::AtOnce,
-            Some(1012 | 1013) => hint_of(reason).map_or(Self::BackOff, Self::After),
-            _ => Self::BackOff,
+impl Retry {
+    /// Reconnect with jitter: the server asked for nothing.
+    pub const JITTER: Self = Self { advice: Advice::Jitter, after: None };
+
+    /// Do not reconnect.
+    pub const NEVER: Self = Self { advice: Advice::Never, after: None };
+
+    /// Reconnect after `delay`.
+    pub const fn after(delay: Duration) -> Self {
+        Self { advice: Advice::AfterHint, after: Some(delay) }
+    }
+
+    /// What a Close frame asks for. `reason` may be `{"retry_after_ms":n}`.
+    pub fn of_close(code: Option<u16>, reason: &str) -> Self {
+        let advice = Advice::of_close(code);
+        let after = if advice == Advice::AfterHint { retry_after(reason) } else { None };
+        Self { advice, after }
+    }
+
+    /// What an answer other than 101 asks for; `after` is its `Retry-After` or `retry_after_ms`.
+    pub fn of_status(status: u16, after: Option<Duration>) -> Self {
+        match (status, after) {
+            (_, Some(after)) => Self::after(after),
+            // The same request gets the same answer, except for timeouts, rate limits and failures of the server.
+            (408 | 409 | 429 | 500 | 502..=504 | 506..=599, None) => Self::JITTER,
+            _ => Self::NEVER,
         }
     }
 }
 
-/// `retry_after_ms` of a JSON object.
-pub(super) fn hint_of(json: &str) -> Option<Duration> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    Some(Duration::from_millis(value.get("retry_after_ms")?.as_u64()?))
+/// Limits of the delays and of the number of attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Attempts after a failure; a success resets the count.
+    pub retries: u32,
+    /// Bound of the first delay.
+    pub base: Duration,
+    /// Bound of every delay, except for hints of the server.
+    pub max: Duration,
 }
 
-/// Bounds of the jitter, and how often to try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Backoff {
-    /// Attempts after a failed one.
-    pub(super) retries: u32,
-    /// Bound of the first delay.
-    pub(super) base: Duration,
-    /// Bound of every delay.
-    pub(super) max: Duration,
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { retries: u32::MAX, base: Duration::from_millis(200), max: Duration::from_secs(10) }
+    }
 }
 
 impl Backoff {
-    /// Longer than any run: what a server asks beyond it is not a time that can be told.
+    /// Hints above this are cut, so that the delay can be added to an instant.
     const LONGEST_HINT: Duration = Duration::from_hours(24);
 
-    /// How long to wait before the attempt that follows `failures` failed ones in a row (1 or more); `None`: give up.
-    pub(super) fn delay(&self, advice: Advice, failures: u32) -> Option<Duration> {
+    /// [`Advice::BackOff`] starts with the bound of a later failure.
+    const BACK_OFF_FAILURES: u32 = 4;
+
+    /// The delay before the next attempt after `failures` failures in a row (1 or more); `None`: give up.
+    pub fn delay(&self, retry: Retry, failures: u32) -> Option<Duration> {
         if failures > self.retries {
             return None;
         }
-        match advice {
-            Advice::Never => None,
-            Advice::AtOnce => Some(if failures > 1 { self.jitter(failures - 1) } else { Duration::ZERO }),
-            Advice::After(hint) => {
-                let jitter = if failures > 1 { self.jitter(failures - 1) } else { Duration::ZERO };
-                Some(hint.min(Self::LONGEST_HINT) + jitter)
-            }
-            Advice::BackOff => Some(self.jitter(failures)),
-            Advice::BackOffFirst => Some(self.jitter(failures.saturating_add(4))),
+        let first = failures <= 1;
+        let repeated = || if first { Duration::ZERO } else { self.jitter(failures - 1) };
+        match (retry.advice, retry.after) {
+            (Advice::Never, _) => None,
+            // The second time in a row, the advice has not helped: jitter prevents a loop.
+            (Advice::AtOnce, _) => Some(repeated()),
+            (Advice::AfterHint, Some(hint)) => Some(hint.min(Self::LONGEST_HINT) + repeated()),
+            (Advice::AfterHint, None) | (Advice::Jitter, _) => Some(self.jitter(failures)),
+            (Advice::BackOff, _) => Some(self.jitter(failures.saturating_add(Self::BACK_OFF_FAILURES))),
         }
     }
 
     fn jitter(&self, failures: u32) -> Duration {
-        let bound = self.base.saturating_mul(1 << (failures - 1).min(20)).min(self.max);
+        let doublings = failures.saturating_sub(1).min(20);
+        let bound = self.base.saturating_mul(1 << doublings).min(self.max);
         bound.mul_f64(rand::rng().random_range(0.0..=1.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wscluster_protocol::close::CloseCode;
+
     use super::*;
 
     const BACKOFF: Backoff = Backoff { retries: 100, base: Duration::from_millis(100), max: Duration::from_secs(5) };
@@ -88,7 +107,7 @@ mod tests {
     fn draws_from_zero_to_a_doubling_bound() {
         for (failures, bound) in [(1, 100), (2, 200), (4, 800), (9, 5_000), (90, 5_000)] {
             let bound = Duration::from_millis(bound);
-            let delays: Vec<_> = (0..500).map(|_| BACKOFF.delay(Advice::BackOff, failures).unwrap()).collect();
+            let delays: Vec<_> = (0..500).map(|_| BACKOFF.delay(Retry::JITTER, failures).unwrap()).collect();
             assert!(delays.iter().all(|delay| *delay <= bound));
             assert!(delays.iter().any(|delay| *delay < bound / 4), "not full jitter");
             assert!(delays.iter().any(|delay| *delay > bound * 3 / 4), "bound not used");
@@ -98,37 +117,73 @@ mod tests {
     #[test]
     fn gives_up_after_its_retries() {
         let backoff = Backoff { retries: 2, ..BACKOFF };
-        assert!(backoff.delay(Advice::BackOff, 2).is_some());
-        assert_eq!(backoff.delay(Advice::BackOff, 3), None);
-        assert_eq!(backoff.delay(Advice::AtOnce, 3), None);
+        assert!(backoff.delay(Retry::JITTER, 2).is_some());
+        assert_eq!(backoff.delay(Retry::JITTER, 3), None);
+        assert_eq!(backoff.delay(Retry { advice: Advice::AtOnce, after: None }, 3), None);
     }
 
     #[test]
-    fn never_comes_back_before_the_hint() {
+    fn never_reconnects_before_the_hint() {
         let hint = Duration::from_secs(7);
-        assert_eq!(BACKOFF.delay(Advice::After(hint), 1), Some(hint));
-        assert!(BACKOFF.delay(Advice::After(hint), 5).unwrap() >= hint);
+        assert_eq!(BACKOFF.delay(Retry::after(hint), 1), Some(hint));
+        assert!(BACKOFF.delay(Retry::after(hint), 5).unwrap() >= hint);
     }
 
     #[test]
-    fn takes_an_endless_hint_for_one_that_outlasts_the_run() {
-        let delay = BACKOFF.delay(Advice::After(Duration::from_secs(u64::MAX)), 2).unwrap();
+    fn cuts_a_hint_that_no_instant_can_hold() {
+        let delay = BACKOFF.delay(Retry::after(Duration::from_secs(u64::MAX)), 2).unwrap();
         assert!(delay >= Backoff::LONGEST_HINT);
         assert!(std::time::Instant::now().checked_add(delay).is_some());
     }
 
     #[test]
-    fn obeys_the_table_of_close_codes() {
+    fn obeys_the_advice_of_every_close_code() {
+        let text = r#"{"retry_after_ms":250}"#;
+        let hint = Duration::from_millis(250);
+        let ours = CloseCode::ALL.map(CloseCode::number);
+        for code in ours.into_iter().chain([1006, 3000, 4000, 4099, 4199, 4200, 4299, 4300]) {
+            let retry = Retry::of_close(Some(code), text);
+            let delays: Vec<_> = (0..200).map(|_| BACKOFF.delay(retry, 1)).collect();
+            let all = |obeys: &dyn Fn(Duration) -> bool| delays.iter().all(|delay| delay.is_some_and(obeys));
+            let obeyed = match Advice::of_close(Some(code)) {
+                Advice::Never => delays.iter().all(Option::is_none),
+                Advice::AtOnce => all(&|delay| delay.is_zero()),
+                Advice::AfterHint => all(&|delay| delay == hint),
+                Advice::Jitter => all(&|delay| delay <= BACKOFF.base),
+                Advice::BackOff => {
+                    let longer = delays.iter().flatten().filter(|delay| **delay > BACKOFF.base).count();
+                    all(&|delay| delay <= BACKOFF.base * 16) && longer > 150
+                }
+            };
+            assert!(obeyed, "{code}: {retry:?} led to {delays:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_advice_of_a_close_frame() {
         let hint = r#"{"retry_after_ms":250}"#;
         for code in [1012, 1013] {
-            assert_eq!(Advice::of_close(Some(code), hint), Advice::After(Duration::from_millis(250)));
-            assert_eq!(Advice::of_close(Some(code), "bye"), Advice::BackOff);
+            assert_eq!(Retry::of_close(Some(code), hint), Retry::after(Duration::from_millis(250)));
+            let without = Retry::of_close(Some(code), "bye");
+            assert!(BACKOFF.delay(without, 1).unwrap() <= BACKOFF.base);
         }
-        assert_eq!(Advice::of_close(Some(4001), ""), Advice::Never);
-        assert_eq!(BACKOFF.delay(Advice::Never, 1), None);
-        assert_eq!(Advice::of_close(Some(4100), hint), Advice::BackOffFirst);
-        assert_eq!(BACKOFF.delay(Advice::of_close(Some(4200), ""), 1), Some(Duration::ZERO));
-        assert_eq!(Advice::of_close(None, ""), Advice::BackOff);
-        assert_eq!(Advice::of_close(Some(1001), hint), Advice::BackOff);
+        assert_eq!(Retry::of_close(Some(4001), ""), Retry::NEVER);
+        assert_eq!(BACKOFF.delay(Retry::NEVER, 1), None);
+        assert_eq!(Retry::of_close(Some(4100), hint), Retry { advice: Advice::BackOff, after: None });
+        assert_eq!(BACKOFF.delay(Retry::of_close(Some(4200), ""), 1), Some(Duration::ZERO));
+        assert_eq!(Retry::of_close(None, ""), Retry::JITTER);
+        assert_eq!(Retry::of_close(Some(1001), hint), Retry::JITTER);
+    }
+
+    #[test]
+    fn retries_what_may_pass_and_nothing_else() {
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert_eq!(Retry::of_status(status, None), Retry::JITTER, "{status}");
+        }
+        for status in [200, 301, 400, 401, 403, 404, 405, 426, 431, 501, 505] {
+            assert_eq!(Retry::of_status(status, None), Retry::NEVER, "{status}");
+        }
+        let after = Duration::from_secs(3);
+        assert_eq!(Retry::of_status(503, Some(after)), Retry::after(after));
     }
 }

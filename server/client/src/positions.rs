@@ -1,91 +1,85 @@
-//! Where a client stands in each channel, and whether what comes follows on from there. Pure.
+//! Where a client stands in each channel, and whether a message follows the previous one. No I/O.
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use wscluster_protocol::{Partition, Position};
 
-/// A message as far as a follower cares.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Message {
-    pub(super) channel: String,
-    pub(super) pos: Option<String>,
-    pub(super) prev: Option<String>,
-}
-
-/// How a message follows on from the one before.
+/// How a message follows the previous message of its channel and partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// As it should, or as far as can be told.
+pub enum Link {
+    /// As it should, as far as this client can tell.
     Next,
     /// Messages between the two are missing.
     Hole,
-    /// It came before.
+    /// The message was received before.
     Repeat,
 }
 
-/// Where a client stands in a channel.
+/// The position in one channel.
 #[derive(Debug, Default)]
 struct Place {
-    /// The last position in each partition.
+    /// The last offset in each partition.
     seen: HashMap<Partition, i64>,
-    /// The server lost the thread here: what comes next is a new beginning.
+    /// The server lost track of the channel: the next message starts anew.
     is_over: bool,
 }
 
-/// The place in each channel.
+/// The positions in all channels of a client.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub struct Positions {
     channels: BTreeMap<String, Place>,
 }
 
-impl Progress {
-    pub(super) fn new(since: impl IntoIterator<Item = (String, Position)>) -> Self {
-        let mut progress = Self::default();
+impl Positions {
+    /// Positions that the client already has.
+    pub fn new(since: impl IntoIterator<Item = (String, Position)>) -> Self {
+        let mut positions = Self::default();
         for (channel, position) in since {
-            progress.channels.entry(channel).or_default().seen.insert(position.partition, position.offset);
+            positions.channels.entry(channel).or_default().seen.insert(position.partition, position.offset);
         }
-        progress
+        positions
     }
 
-    /// Takes a message in.
-    pub(super) fn step(&mut self, message: &Message) -> Step {
-        let parse = |token: &Option<String>| token.as_deref().and_then(|token| token.parse::<Position>().ok());
-        let Some(Position { partition, offset }) = parse(&message.pos) else { return Step::Next };
-        let Place { seen, is_over } = self.channels.entry(message.channel.clone()).or_default();
-        if std::mem::take(is_over) {
-            seen.clear();
+    /// Records a message at `position` of `channel`; `prev` is the predecessor that the message names.
+    pub fn step(&mut self, channel: &str, position: Option<Position>, prev: Option<Position>) -> Link {
+        let Some(Position { partition, offset }) = position else { return Link::Next };
+        let place = self.place(channel);
+        if std::mem::take(&mut place.is_over) {
+            place.seen.clear();
         }
-        let before = seen.get(&partition).copied();
+        let before = place.seen.get(&partition).copied();
         if before.is_some_and(|before| offset <= before) {
-            return Step::Repeat;
+            return Link::Repeat;
         }
-        seen.insert(partition, offset);
-        match (before, parse(&message.prev)) {
-            (Some(before), Some(prev)) if prev.partition == partition && prev.offset != before => Step::Hole,
-            _ => Step::Next,
+        place.seen.insert(partition, offset);
+        match (before, prev) {
+            (Some(before), Some(prev)) if prev.partition == partition && prev.offset != before => Link::Hole,
+            _ => Link::Next,
         }
     }
 
-    /// The server says where `channel` goes on, and not that it is where this client stands. Where it does not know, the old
-    /// place serves until a message comes: asked for what follows it, the server says at least that something may be missing.
-    pub(super) fn go_on(&mut self, channel: &str, positions: &[Position]) {
-        let place = self.channels.entry(channel.to_owned()).or_default();
+    /// Replaces the positions of `channel`: the server continues after `positions`, not after those of the client.
+    /// Without positions the old ones stay until the next message: a resume with them yields at least the answer that
+    /// messages may be missing.
+    pub fn replace(&mut self, channel: &str, positions: &[Position]) {
+        let place = self.place(channel);
         place.is_over = positions.is_empty();
         if !place.is_over {
             place.seen = positions.iter().map(|position| (position.partition, position.offset)).collect();
         }
     }
 
-    /// Those of `channels` in which the place is not known.
-    pub(super) fn unknown<'c>(&self, channels: &'c [String]) -> Vec<&'c str> {
+    /// Those of `channels` without a position.
+    pub fn unknown<'c>(&self, channels: &'c [String]) -> Vec<&'c str> {
         let known = |channel: &&String| self.channels.get(*channel).is_some_and(|place| !place.seen.is_empty());
         channels.iter().filter(|channel| !known(channel)).map(String::as_str).collect()
     }
 
-    /// What to ask for when subscribing to `channels`.
-    pub(super) fn since(&self, channels: &[String], latest: bool) -> serde_json::Map<String, Value> {
-        let mut since = serde_json::Map::new();
+    /// The `since` of a subscription to `channels`; with `latest`, a channel without a position requests its last
+    /// message.
+    pub fn since(&self, channels: &[String], latest: bool) -> Map<String, Value> {
+        let mut since = Map::new();
         for channel in channels {
             match self.channels.get(channel).map(|place| &place.seen).filter(|seen| !seen.is_empty()) {
                 Some(seen) => {
@@ -102,50 +96,62 @@ impl Progress {
         }
         since
     }
+
+    fn place(&mut self, channel: &str) -> &mut Place {
+        // Two look-ups: the key is only allocated for a new channel.
+        if !self.channels.contains_key(channel) {
+            self.channels.insert(channel.to_owned(), Place::default());
+        }
+        self.channels.get_mut(channel).expect("it was just inserted")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(pos: &str, prev: Option<&str>) -> Message {
-        Message { channel: "a".into(), pos: Some(pos.into()), prev: prev.map(str::to_owned) }
+    fn at(token: &str) -> Position {
+        token.parse().unwrap()
+    }
+
+    fn step(positions: &mut Positions, pos: &str, prev: Option<&str>) -> Link {
+        positions.step("a", Some(at(pos)), prev.map(at))
     }
 
     #[test]
     fn notices_holes_and_repeats() {
-        let mut progress = Progress::default();
-        assert_eq!(progress.step(&message("1-0-5", Some("1-0-3"))), Step::Next);
-        assert_eq!(progress.step(&message("1-0-7", Some("1-0-5"))), Step::Next);
-        assert_eq!(progress.step(&message("1-0-7", Some("1-0-5"))), Step::Repeat);
-        assert_eq!(progress.step(&message("1-1-2", Some("1-1-1"))), Step::Next);
-        assert_eq!(progress.step(&message("1-0-9", None)), Step::Next);
-        assert_eq!(progress.step(&message("1-0-12", Some("1-0-10"))), Step::Hole);
+        let mut positions = Positions::default();
+        assert_eq!(step(&mut positions, "1-0-5", Some("1-0-3")), Link::Next);
+        assert_eq!(step(&mut positions, "1-0-7", Some("1-0-5")), Link::Next);
+        assert_eq!(step(&mut positions, "1-0-7", Some("1-0-5")), Link::Repeat);
+        assert_eq!(step(&mut positions, "1-1-2", Some("1-1-1")), Link::Next);
+        assert_eq!(step(&mut positions, "1-0-9", None), Link::Next);
+        assert_eq!(step(&mut positions, "1-0-12", Some("1-0-10")), Link::Hole);
     }
 
     #[test]
-    fn asks_for_what_follows_every_partition_seen() {
-        let mut progress = Progress::new([("a".to_owned(), "1-1-4".parse().unwrap())]);
-        progress.step(&message("1-0-5", None));
-        let since = progress.since(&["a".into(), "b".into()], false);
+    fn resumes_in_every_partition() {
+        let mut positions = Positions::new([("a".to_owned(), at("1-1-4"))]);
+        step(&mut positions, "1-0-5", None);
+        let since = positions.since(&["a".into(), "b".into()], false);
         assert_eq!(Value::Object(since), json!({ "a": ["1-0-5", "1-1-4"] }));
-        assert_eq!(progress.unknown(&["a".into(), "b".into()]), ["b"]);
-        assert_eq!(Value::Object(progress.since(&["b".into()], true)), json!({ "b": "latest" }));
+        assert_eq!(positions.unknown(&["a".into(), "b".into()]), ["b"]);
+        assert_eq!(Value::Object(positions.since(&["b".into()], true)), json!({ "b": "latest" }));
     }
 
     #[test]
-    fn goes_on_where_the_server_says() {
-        let since = |progress: &Progress| Value::Object(progress.since(&["a".into()], false));
-        let mut progress = Progress::default();
-        progress.go_on("a", &["1-0-5".parse().unwrap()]);
-        assert_eq!(since(&progress), json!({ "a": ["1-0-5"] }));
-        assert_eq!(progress.step(&message("1-0-9", Some("1-0-7"))), Step::Hole);
-        progress.go_on("a", &["1-0-20".parse().unwrap(), "1-1-3".parse().unwrap()]);
-        assert_eq!(progress.step(&message("1-0-21", Some("1-0-20"))), Step::Next);
-        // It does not know: the place that is over is asked for, and mixes with nothing that comes.
-        progress.go_on("a", &[]);
-        assert_eq!(since(&progress), json!({ "a": ["1-0-21", "1-1-3"] }));
-        assert_eq!(progress.step(&message("2-0-0", None)), Step::Next);
-        assert_eq!(since(&progress), json!({ "a": ["2-0-0"] }));
+    fn continues_at_the_positions_of_the_server() {
+        let since = |positions: &Positions| Value::Object(positions.since(&["a".into()], false));
+        let mut positions = Positions::default();
+        positions.replace("a", &[at("1-0-5")]);
+        assert_eq!(since(&positions), json!({ "a": ["1-0-5"] }));
+        assert_eq!(step(&mut positions, "1-0-9", Some("1-0-7")), Link::Hole);
+        positions.replace("a", &[at("1-0-20"), at("1-1-3")]);
+        assert_eq!(step(&mut positions, "1-0-21", Some("1-0-20")), Link::Next);
+        // The server does not know: the old positions are requested, and do not mix with what arrives.
+        positions.replace("a", &[]);
+        assert_eq!(since(&positions), json!({ "a": ["1-0-21", "1-1-3"] }));
+        assert_eq!(step(&mut positions, "2-0-0", None), Link::Next);
+        assert_eq!(since(&positions), json!({ "a": ["2-0-0"] }));
     }
 }

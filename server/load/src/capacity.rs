@@ -11,7 +11,7 @@ mod subject;
 
 use std::process::ExitCode;
 
-use cpu::Seen;
+use cpu::CpuUse;
 use evidence::{Evidence, Holds, Row};
 pub(super) use limits::Limits;
 use search::Search;
@@ -19,7 +19,7 @@ use subject::{Subject, SubjectError};
 use wscluster_runtime::args::Output;
 
 use super::args::Args;
-use super::coordinator::{Run, RunError, conduct};
+use super::coordinator::{Run, RunError, coordinate};
 use super::report::Report;
 use super::schedule::Rate;
 use super::settings::{self, UsageError, range};
@@ -124,11 +124,11 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     let mut subject = Subject::start(&mut step, connections).await?;
     let mut run = settings::run(&step, files)?;
     // Each client gets its share of the channels: what is published reaches that share of the clients.
-    let channels = run.order.channels.len() as f64;
-    let per_client = run.order.channels_of(0).len().max(1) as f64;
+    let channels = run.plan.channels.len() as f64;
+    let per_client = run.plan.channels_of(0).len().max(1) as f64;
     run.publish_rate = message_rate * channels / per_client;
     run.publish_in_hold = true;
-    let report = conduct(&run, |mark| subject.mark(mark)).await?;
+    let report = coordinate(&run, |mark| subject.mark(mark)).await?;
     if let Some(reason) = &report.audit.not_compared {
         return Err(CapacityError::NotCompared(reason.clone()));
     }
@@ -139,8 +139,8 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
 /// CPU of one CPU that other programs may use before they count as a disturbance, percent.
 const OTHERS_PERCENT: f64 = 25.0;
 
-fn row(args: &Args, run: &Run, report: &Report, message_rate: f64, seen: Seen) -> Row {
-    let hold = run.order.schedule.hold.as_secs_f64().max(1e-3);
+fn row(args: &Args, run: &Run, report: &Report, message_rate: f64, seen: CpuUse) -> Row {
+    let hold = run.plan.schedule.hold.as_secs_f64().max(1e-3);
     let mut disturbed_by = report.generator.reasons.clone();
     if let Some(others) = seen.others_cpu_percent.filter(|others| *others > OTHERS_PERCENT) {
         disturbed_by.push(format!("other programs used {others:.0} % of a CPU"));

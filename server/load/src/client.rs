@@ -11,11 +11,11 @@ use super::failure::{Failure, Phase};
 use super::ground_truth::ClientLog;
 use super::inbox::Inbox;
 use super::session::{End, Session};
-use super::worker::Worker;
+use super::worker::LoadWorker;
 use super::worker_plan::Sending;
 
 /// Lives client `k`, which is due at `due`. A closed loop's `permit` is given back after the first handshake.
-pub(super) async fn live(worker: Rc<Worker>, k: u32, mut due: Instant, mut permit: Option<OwnedSemaphorePermit>) {
+pub(super) async fn live(worker: Rc<LoadWorker>, k: u32, mut due: Instant, mut permit: Option<OwnedSemaphorePermit>) {
     let mut life = Life { worker: &worker, k, failures: 0, lost_at: None, dropped: false, resolved: false };
     let mut log = life.new_log();
     worker.stats.borrow_mut().counts.started += 1;
@@ -34,8 +34,8 @@ pub(super) async fn live(worker: Rc<Worker>, k: u32, mut due: Instant, mut permi
         let failure = match opened {
             Err(failure) => failure,
             Ok((opened, rest)) => {
-                let slow = worker.order.is_slow(k);
-                let echo = matches!(worker.order.sending, Sending::Echoes(_));
+                let slow = worker.plan.is_slow(k);
+                let echo = matches!(worker.plan.sending, Sending::Echoes(_));
                 let inbox = Inbox::new(std::mem::take(&mut log), opened.at, echo, slow);
                 let mut session = Session::new(Rc::clone(&worker), k, opened.stream, inbox, opened.at);
                 worker.stats.borrow_mut().counts.live += 1;
@@ -99,7 +99,7 @@ pub(super) fn early(due: Instant) -> Instant {
 
 /// What has to be remembered between two connections of a client.
 struct Life<'w> {
-    worker: &'w Worker,
+    worker: &'w LoadWorker,
     k: u32,
     /// Failed or lost in a row.
     failures: u32,
@@ -110,7 +110,7 @@ struct Life<'w> {
 
 impl Life<'_> {
     fn new_log(&self) -> ClientLog {
-        ClientLog { channels: self.worker.order.channels_of(self.k), ..ClientLog::default() }
+        ClientLog { channels: self.worker.plan.channels_of(self.k), ..ClientLog::default() }
     }
 
     async fn attempt(&self, due: Instant) -> Result<(super::dial::Opened, Vec<u8>), Failure> {
@@ -118,7 +118,7 @@ impl Life<'_> {
         let mut times = Times::default();
         self.worker.stats.borrow_mut().counts.attempts += 1;
         // Boxed: an idle connection must not carry the state of its handshake.
-        let result = Box::pin(dial(&self.worker.order, self.k, &mut times)).await;
+        let result = Box::pin(dial(&self.worker.plan, self.k, &mut times)).await;
         let mut stats = self.worker.stats.borrow_mut();
         stats.latencies.late.record(begun.saturating_duration_since(due));
         let since = |at: Instant| at.duration_since(due.min(begun));
@@ -127,7 +127,7 @@ impl Life<'_> {
         match result {
             Ok(mut opened) => {
                 stats.counts.opened += 1;
-                stats.slow_opened += u64::from(self.worker.order.is_slow(self.k));
+                stats.slow_opened += u64::from(self.worker.plan.is_slow(self.k));
                 stats.latencies.upgrade.record(since(opened.at));
                 let rest = std::mem::take(&mut opened.rest);
                 Ok((opened, rest))
@@ -169,7 +169,7 @@ impl Life<'_> {
 
     fn comes_back(&mut self, failure: &Failure) -> Option<Instant> {
         self.failures += 1;
-        let delay = self.worker.order.backoff.delay(failure.advice(), self.failures);
+        let delay = self.worker.plan.backoff.delay(failure.retry(), self.failures);
         let mut stats = self.worker.stats.borrow_mut();
         if let Some(delay) = delay {
             stats.counts.retries += 1;

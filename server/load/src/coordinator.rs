@@ -8,19 +8,19 @@ use tokio::time::interval;
 use wscluster_runtime::args::Output;
 
 use super::fleet::{Fleet, FleetError};
-use super::ground_truth::{Findings, Truth};
+use super::ground_truth::{Findings, GroundTruth};
 use super::progress::Progress;
 use super::report::{AuditReport, BUSY_PERCENT, GeneratorReport, Report};
 use super::stats::ThreadTime;
 use super::topic::{Follower, Publisher, Topic, TopicError};
-use super::worker::{Outcome, Snapshot};
-use super::worker_plan::{Control, Order, unix_now};
+use super::worker::{Snapshot, WorkerOutcome};
+use super::worker_plan::{Control, WorkerPlan, unix_now};
 
 /// A checked run.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     /// What workers do; `start` is filled in here.
-    pub(super) order: Order,
+    pub(super) plan: WorkerPlan,
     /// Processes.
     pub(super) processes: u32,
     /// The topic behind the channels.
@@ -53,22 +53,22 @@ pub(super) enum RunError {
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// Does `run`; `on_hold` is called when all clients have connected or failed, and again at the end of the hold.
-pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<Report, RunError> {
+pub(super) async fn coordinate(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<Report, RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     let follower = run.topic.as_ref().map(Topic::follow).transpose()?;
     let publishing = run.topic.as_ref().filter(|_| run.publish_rate > 0.0);
-    let publisher = publishing.map(|topic| topic.publish(run.publish_rate, run.order.payload)).transpose()?;
+    let publisher = publishing.map(|topic| topic.publish(run.publish_rate, run.plan.payload)).transpose()?;
     let head_start = HEAD_START * (1 + run.processes);
-    let order = Order { start: unix_now() + head_start.as_nanos() as u64, ..run.order.clone() };
-    let mut fleet = Fleet::start(&order, run.processes)?;
+    let plan = WorkerPlan { start: unix_now() + head_start.as_nanos() as u64, ..run.plan.clone() };
+    let mut fleet = Fleet::start(&plan, run.processes)?;
     let started = Instant::now() + head_start;
     publisher.iter().filter(|_| !run.publish_in_hold).for_each(Publisher::begin);
 
     let mut control = Control::default();
-    let mut progress = Progress::start(order.schedule.clients, run.progress);
+    let mut progress = Progress::start(plan.schedule.clients, run.progress);
     let mut load = Load::new(run);
     let mut ticks = interval(Duration::from_millis(200));
-    let mut sum = Outcome::default();
+    let mut sum = WorkerOutcome::default();
     let (mut held, mut hold_over) = (None, false);
     loop {
         tokio::select! {
@@ -88,14 +88,14 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
             _ = ticks.tick() => {
                 let snapshot = fleet.snapshot();
                 load.watch(&snapshot);
-                if held.is_none() && snapshot.counts.resolved >= u64::from(order.schedule.clients) {
+                if held.is_none() && snapshot.counts.resolved >= u64::from(plan.schedule.clients) {
                     held = Some(Instant::now());
                     control.hold = Some(unix_now());
                     fleet.tell(control);
                     publisher.iter().filter(|_| run.publish_in_hold).for_each(Publisher::begin);
                     on_hold(Mark::Begin);
                 }
-                if !hold_over && (control.stop || held.is_some_and(|held| held.elapsed() >= order.schedule.hold)) {
+                if !hold_over && (control.stop || held.is_some_and(|held| held.elapsed() >= plan.schedule.hold)) {
                     hold_over = true;
                     publisher.iter().for_each(Publisher::stop);
                     on_hold(Mark::End);
@@ -122,11 +122,11 @@ pub(super) async fn conduct(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<
     let audit = AuditReport { not_compared, ..AuditReport::new(&sum.stats, compared) };
     let late = sum.stats.latencies.late.summary();
     let report = Report {
-        targets: order.targets.iter().map(|target| format!("ws://{}{}", target.host, target.path)).collect(),
+        targets: plan.targets.iter().map(|target| target.endpoint.to_string()).collect(),
         seconds: ended.saturating_duration_since(started).as_secs_f64(),
         ramp_seconds: held.unwrap_or(ended).saturating_duration_since(started).as_secs_f64(),
         interrupted: control.stop,
-        planned: u64::from(order.schedule.clients),
+        planned: u64::from(plan.schedule.clients),
         audit,
         publisher,
         generator: GeneratorReport::judge(run.processes, &sum.threads, late, load.saturated.as_secs()),
@@ -144,7 +144,7 @@ pub(super) enum Mark {
     End,
 }
 
-fn compare(truth: &Truth, sum: &Outcome, tail: Duration) -> (Findings, u64) {
+fn compare(truth: &GroundTruth, sum: &WorkerOutcome, tail: Duration) -> (Findings, u64) {
     let mut all = Findings::default();
     for log in &sum.logs {
         let found = truth.compare(log, tail);
@@ -165,7 +165,7 @@ struct Load {
 
 impl Load {
     fn new(run: &Run) -> Self {
-        let workers = run.order.threads * run.processes.max(1);
+        let workers = run.plan.threads * run.processes.max(1);
         Self { workers, last: (Instant::now(), ThreadTime::default()), saturated: Duration::ZERO }
     }
 

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::io;
 
-use super::backoff::Advice;
+use wscluster_client::Retry;
+use wscluster_client::handshake::{HandshakeError, Stage};
 
 /// How far a connection had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,19 +62,19 @@ pub(super) enum Failure {
         status: u16,
         /// Reason header, already made safe.
         reason: Option<String>,
-        /// What it says about coming back.
-        advice: Advice,
+        /// When to reconnect.
+        retry: Retry,
     },
     /// 101 with a wrong or no `Sec-WebSocket-Accept`.
     BadAcceptKey,
-    /// 101 without `Upgrade: websocket` or `Connection: upgrade`, or with an extension or protocol not asked for.
+    /// 101 without `Upgrade: websocket` or `Connection: upgrade`, or with an extension or protocol that was not offered.
     BadUpgradeHeader,
     /// What came is no HTTP response head, or too long a one.
     NotHttp,
     /// The server broke RFC 6455.
     Protocol(Phase),
     /// A Close frame that was not asked for.
-    Close(Phase, Option<u16>, Advice),
+    Close(Phase, Option<u16>, Retry),
     /// The subscription was answered by an error message with this code.
     SubscribeRejected(String),
 }
@@ -97,11 +98,38 @@ impl Failure {
         }
     }
 
-    /// What this says about coming back.
-    pub(super) fn advice(&self) -> Advice {
+    /// When to reconnect.
+    pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::Http { advice, .. } | Self::Close(_, _, advice) => *advice,
-            _ => Advice::BackOff,
+            Self::Http { retry, .. } | Self::Close(_, _, retry) => *retry,
+            _ => Retry::JITTER,
+        }
+    }
+}
+
+impl From<Stage> for Phase {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Connect => Self::Connect,
+            Stage::FirstByte => Self::FirstByte,
+            Stage::Head => Self::Head,
+        }
+    }
+}
+
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Io(stage, error) => Self::of_io(&error, stage.into()),
+            HandshakeError::Ended(stage) => Self::Eof(stage.into()),
+            HandshakeError::Timeout(stage, _) => Self::Timeout(stage.into()),
+            HandshakeError::Refused(refusal) => {
+                let retry = refusal.retry();
+                Self::Http { status: refusal.status, reason: refusal.reason, retry }
+            }
+            HandshakeError::AcceptKey => Self::BadAcceptKey,
+            HandshakeError::UpgradeHeader | HandshakeError::Subprotocol => Self::BadUpgradeHeader,
+            HandshakeError::NotHttp => Self::NotHttp,
         }
     }
 }
@@ -144,7 +172,7 @@ mod tests {
     #[test]
     fn names_are_safe_whatever_a_peer_says() {
         let reason = Some("No Capacity!\n{}ä".to_owned());
-        let failure = Failure::Http { status: 503, reason, advice: Advice::BackOff };
+        let failure = Failure::Http { status: 503, reason, retry: Retry::JITTER };
         assert_eq!(failure.to_string(), "http_503_no_capacity_____");
         assert_eq!(Failure::SubscribeRejected("x".repeat(500)).to_string().len(), 19 + 32);
     }

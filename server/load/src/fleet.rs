@@ -1,5 +1,5 @@
 //! The workers of a run: threads of this process, or of member processes that run the same code with their own file
-//! descriptors. A member gets its order and the phases as JSON lines on standard input (whose end stops it, however
+//! descriptors. A member gets its plan and the phases as JSON lines on standard input (whose end stops it, however
 //! this process dies) and answers with snapshots and its outcome on standard output.
 
 use std::io::{BufRead as _, Write as _};
@@ -13,8 +13,8 @@ use tokio::process::Command;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::worker::{self, Outcome, Snapshot, WorkerError};
-use super::worker_plan::{Control, Order};
+use super::worker::{self, Snapshot, WorkerError, WorkerOutcome};
+use super::worker_plan::{Control, WorkerPlan};
 
 /// Why a fleet cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub(super) enum FleetError {
     #[error("failed to hear from a member process: {0}")]
     Member(String),
     /// This is a member, and what it was told makes no sense.
-    #[error("failed to read the order: {0}")]
+    #[error("failed to read the plan: {0}")]
     Order(String),
 }
 
@@ -41,43 +41,43 @@ pub(super) enum FleetError {
 #[serde(rename_all = "snake_case")]
 enum Line {
     Snapshot(Box<Snapshot>),
-    Outcome(Box<Outcome>),
+    Outcome(Box<WorkerOutcome>),
 }
 
 /// Running workers.
 pub(super) struct Fleet {
     control: watch::Sender<Control>,
     shown: Vec<Arc<Mutex<Snapshot>>>,
-    tasks: JoinSet<Result<Outcome, FleetError>>,
+    tasks: JoinSet<Result<WorkerOutcome, FleetError>>,
 }
 
 impl Fleet {
-    /// Starts `order.threads` workers in each of `processes` processes; one process means this one.
-    pub(super) fn start(order: &Order, processes: u32) -> Result<Self, FleetError> {
+    /// Starts `plan.threads` workers in each of `processes` processes; one process means this one.
+    pub(super) fn start(plan: &WorkerPlan, processes: u32) -> Result<Self, FleetError> {
         let control = watch::Sender::new(Control::default());
         let mut fleet = Self { control, shown: Vec::new(), tasks: JoinSet::new() };
         if processes <= 1 {
-            let order = Arc::new(order.clone());
-            for slot in order.slot..order.slot + order.threads {
-                fleet.start_thread(&order, slot)?;
+            let plan = Arc::new(plan.clone());
+            for slot in plan.slot..plan.slot + plan.threads {
+                fleet.start_thread(&plan, slot)?;
             }
         } else {
             for process in 0..processes {
-                fleet.start_process(&Order { slot: process * order.threads, ..order.clone() })?;
+                fleet.start_process(&WorkerPlan { slot: process * plan.threads, ..plan.clone() })?;
             }
         }
         Ok(fleet)
     }
 
-    fn start_thread(&mut self, order: &Arc<Order>, slot: u32) -> Result<(), FleetError> {
+    fn start_thread(&mut self, plan: &Arc<WorkerPlan>, slot: u32) -> Result<(), FleetError> {
         let shown = Arc::<Mutex<Snapshot>>::default();
         let (done, outcome) = oneshot::channel();
-        let (order, control, show) = (Arc::clone(order), self.control.subscribe(), Arc::clone(&shown));
+        let (plan, control, show) = (Arc::clone(plan), self.control.subscribe(), Arc::clone(&shown));
         std::thread::Builder::new()
             .name(format!("load-{slot}"))
             .spawn(move || {
                 // Nobody waits any more when the run was given up.
-                let _ = done.send(worker::run(&order, slot, &control, &show));
+                let _ = done.send(worker::run(&plan, slot, &control, &show));
             })
             .map_err(FleetError::Thread)?;
         self.shown.push(shown);
@@ -85,7 +85,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn start_process(&mut self, order: &Order) -> Result<(), FleetError> {
+    fn start_process(&mut self, plan: &WorkerPlan) -> Result<(), FleetError> {
         let program = std::env::current_exe().map_err(FleetError::Spawn)?;
         let mut command = Command::new(program);
         command.args(["load", "--member"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -95,7 +95,7 @@ impl Fleet {
         };
         let shown = Arc::<Mutex<Snapshot>>::default();
         self.shown.push(Arc::clone(&shown));
-        let first = line(order);
+        let first = line(plan);
         let mut control = self.control.subscribe();
         self.tasks.spawn(async move {
             let broken = |error: std::io::Error| FleetError::Member(error.to_string());
@@ -149,7 +149,7 @@ impl Fleet {
     }
 
     /// The next worker or process that is done; `None` after the last one.
-    pub(super) async fn next_done(&mut self) -> Option<Result<Outcome, FleetError>> {
+    pub(super) async fn next_done(&mut self) -> Option<Result<WorkerOutcome, FleetError>> {
         let done = self.tasks.join_next().await?;
         Some(done.unwrap_or(Err(FleetError::Worker(WorkerError::Fault))))
     }
@@ -163,14 +163,14 @@ fn line(value: &impl Serialize) -> String {
 pub(super) fn be_member() -> Result<(), FleetError> {
     let mut first = String::new();
     std::io::stdin().lock().read_line(&mut first).map_err(|e| FleetError::Order(e.to_string()))?;
-    let order: Order = serde_json::from_str(&first)
+    let plan: WorkerPlan = serde_json::from_str(&first)
         .map_err(|e| FleetError::Order(format!("{e}; --member is for processes started by a load run")))?;
     wscluster_runtime::sockets::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Runtime)?;
     runtime.block_on(async {
         // Ctrl-C reaches the whole process group: the parent decides when members stop.
         let _interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
-        let mut fleet = Fleet::start(&order, 1)?;
+        let mut fleet = Fleet::start(&plan, 1)?;
         let control = fleet.control.clone();
         std::thread::spawn(move || {
             for text in std::io::stdin().lock().lines() {
@@ -179,7 +179,7 @@ pub(super) fn be_member() -> Result<(), FleetError> {
             }
             control.send_modify(|control| control.stop = true);
         });
-        let mut sum = Outcome::default();
+        let mut sum = WorkerOutcome::default();
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
         loop {
             let say = |told: &Line| std::io::stdout().lock().write_all(line(told).as_bytes());

@@ -35,7 +35,7 @@ struct Records {
 
 /// The topic.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Truth {
+pub(super) struct GroundTruth {
     channels: BTreeMap<u32, BTreeMap<i32, Records>>,
     /// Per partition, the first offset known.
     from: BTreeMap<i32, i64>,
@@ -62,7 +62,7 @@ impl Records {
     }
 }
 
-impl Truth {
+impl GroundTruth {
     /// Nothing before `offset` of `partition` will be added.
     pub(super) fn begin(&mut self, partition: i32, offset: i64) {
         self.from.insert(partition, offset);
@@ -185,8 +185,8 @@ mod tests {
     const PARTITION: Partition = Partition { epoch: Epoch(3), number: 0 };
 
     /// Offsets `0, 3, 6 …` of channel 0, published at 1000, 1001, …
-    fn truth(len: i64) -> Truth {
-        let mut truth = Truth::default();
+    fn truth(len: i64) -> GroundTruth {
+        let mut truth = GroundTruth::default();
         truth.begin(0, 0);
         (0..len).for_each(|i| truth.add(0, 0, i * 3, 1_000 + i as u64));
         truth

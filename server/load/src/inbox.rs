@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use wscluster_client::{Retry, SubscriptionAck, subscribe};
 use wscluster_protocol::Position;
 use wscluster_ws::decode::{Event, Flow};
 use wscluster_ws::frame::{Opcode, client_frame};
 
 use super::audit::{Track, Verdict};
-use super::backoff::Advice;
 use super::failure::{Failure, Phase};
 use super::ground_truth::{ClientLog, Nanos};
 use super::message::{Delivery, Message, Reader};
@@ -84,7 +84,7 @@ impl Inbox {
             }
             Event::Pong(_) => {}
             Event::Close(code, reason) => {
-                self.end = Some(Failure::Close(self.phase, *code, Advice::of_close(*code, reason)));
+                self.end = Some(Failure::Close(self.phase, *code, Retry::of_close(*code, reason)));
             }
         }
         if self.end.is_some() { Flow::Stop } else { Flow::Continue }
@@ -108,7 +108,7 @@ impl Inbox {
         match message {
             Message::Delivery(delivery) => self.delivery(&delivery, stats),
             Message::Pong => self.reply(stats),
-            Message::Subscribed { recovered, unrecovered, positions } => {
+            Message::Subscribed(SubscriptionAck { recovered, positions, .. }) => {
                 if self.phase == Phase::Subscribe {
                     self.phase = Phase::Settle;
                     // A slow client is not audited: without a session nothing is required of it.
@@ -116,10 +116,13 @@ impl Inbox {
                         self.log.sessions.push((self.unix, Nanos::MAX));
                     }
                 }
-                stats.chain.recovered += u64::from(recovered);
-                stats.chain.unrecovered += unrecovered.len() as u64;
-                for channel in &unrecovered {
-                    self.forgive(channel, reader);
+                for (channel, recovered) in &recovered {
+                    if *recovered {
+                        stats.chain.recovered += 1;
+                    } else {
+                        stats.chain.unrecovered += 1;
+                        self.forgive(channel, reader);
+                    }
                 }
                 for (channel, positions) in &positions {
                     self.go_on(channel, positions, reader, stats);
@@ -206,7 +209,6 @@ impl Inbox {
 /// The subscription of a client, with the positions it has: `{"type":"subscribe","data":{…}}`.
 pub(super) fn subscription(log: &ClientLog, channels: &[String]) -> String {
     let names: Vec<&str> = log.channels.iter().map(|channel| channels[*channel as usize].as_str()).collect();
-    let mut data = serde_json::json!({ "channels": names });
     let mut since = serde_json::Map::new();
     for (channel, name) in log.channels.iter().zip(&names) {
         let of_channel = || log.tracks.iter().filter(|track| track.channel == *channel);
@@ -216,9 +218,7 @@ pub(super) fn subscription(log: &ClientLog, channels: &[String]) -> String {
         let positions: Vec<_> = of_channel().filter(|track| track.partition().epoch == epoch).map(position).collect();
         since.insert((*name).to_owned(), Position::to_json(&positions));
     }
-    // Also when there is none: the answer tells the first ones.
-    data["since"] = since.into();
-    serde_json::json!({ "type": "subscribe", "data": data }).to_string()
+    subscribe(&names, Some(since))
 }
 
 #[cfg(test)]

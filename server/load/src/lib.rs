@@ -6,7 +6,6 @@
 
 mod args;
 mod audit;
-mod backoff;
 mod capacity;
 mod channels;
 mod client;
@@ -70,7 +69,7 @@ pub fn run(args: Args) -> ExitCode {
     if run.processes > 1 && args.processes == 0 && !args.quiet {
         eprintln!("{} clients need more than one process: using {}", args.connections, run.processes);
     }
-    match runtime.block_on(coordinator::conduct(&run, |_| {})) {
+    match runtime.block_on(coordinator::coordinate(&run, |_| {})) {
         Ok(report) => finish(&args, &report),
         Err(error) => fail(COULD_NOT_RUN, &error),
     }

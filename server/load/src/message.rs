@@ -1,14 +1,11 @@
-//! What a shard says, as far as a tester cares. All subscribers of a channel get the same bytes, so a worker parses
-//! each record once and recognises it afterwards: a comparison of bytes instead of a JSON parse per delivery.
+//! Messages from a shard. All subscribers of a channel receive the same bytes, so a worker parses each record once and
+//! recognises it afterwards: a comparison of bytes instead of a JSON parse per delivery.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use wscluster_client::{Record, SubscriptionAck};
 use wscluster_protocol::Position;
 
 use super::ground_truth::Nanos;
@@ -33,15 +30,8 @@ pub(super) struct Delivery {
 pub(super) enum Message {
     /// A record.
     Delivery(Delivery),
-    /// `subscription_ack`, with channels that could not be recovered.
-    Subscribed {
-        /// Recovered channels.
-        recovered: u32,
-        /// Channels with `recovered: false`.
-        unrecovered: Vec<String>,
-        /// Behind which positions channels begin.
-        positions: Vec<(String, Vec<Position>)>,
-    },
+    /// `subscription_ack`.
+    Subscribed(SubscriptionAck),
     /// `pong`.
     Pong,
     /// `gap`: the server lost the thread of this channel, and goes on behind these positions.
@@ -50,79 +40,6 @@ pub(super) enum Message {
     Error(String),
     /// Anything else.
     Other,
-}
-
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    channel: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    pos: Option<Cow<'a, str>>,
-    /// Where channels go on: in an answer, or behind a gap.
-    #[serde(borrow)]
-    positions: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prev: Option<Cow<'a, str>>,
-    ts: Option<i64>,
-    #[serde(default)]
-    replayed: bool,
-    #[serde(default)]
-    data: Stamp,
-    #[serde(default)]
-    recovered: BTreeMap<String, bool>,
-    code: Option<String>,
-}
-
-/// `sent_ns` of a record that this tester published, whatever else `data` is.
-#[derive(Default)]
-struct Stamp(Option<Nanos>);
-
-impl<'de> Deserialize<'de> for Stamp {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Stamp;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any JSON value")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Stamp, A::Error> {
-                let mut stamp = Stamp(None);
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                    if key == "sent_ns" {
-                        stamp.0 = map.next_value::<serde_json::Value>()?.as_u64();
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(stamp)
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Stamp, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Stamp(None))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Stamp, E> {
-                Ok(Stamp(None))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Stamp, E> {
-                Ok(Stamp(None))
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Stamp, E> {
-                Ok(Stamp(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Stamp, E> {
-                Ok(Stamp(None))
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Stamp, E> {
-                Ok(Stamp(None))
-            }
-            fn visit_unit<E>(self) -> Result<Stamp, E> {
-                Ok(Stamp(None))
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
 }
 
 /// Reads messages, remembering the last records.
@@ -158,42 +75,27 @@ impl Reader {
     }
 
     fn parse(&self, text: &str) -> Message {
-        let Ok(wire) = serde_json::from_str::<Wire<'_>>(text) else { return Message::Other };
-        let channel = wire.channel.unwrap_or_default();
-        match &*wire.kind {
-            "subscription_ack" => {
-                let recovered = wire.recovered.values().filter(|recovered| **recovered).count() as u32;
-                let lost = wire.recovered.into_iter().filter(|(_, recovered)| !recovered);
-                let positions = read::<BTreeMap<String, Value>>(wire.positions).unwrap_or_default().into_iter();
-                Message::Subscribed {
-                    recovered,
-                    unrecovered: lost.map(|(channel, _)| channel).collect(),
-                    positions: positions
-                        .filter_map(|(channel, pos)| Some((channel, Position::from_json(&pos)?)))
-                        .collect(),
-                }
+        match wscluster_client::Message::parse(text) {
+            wscluster_client::Message::Record(record) => self.record(&record).map_or(Message::Other, Message::Delivery),
+            wscluster_client::Message::Subscribed(ack) => Message::Subscribed(ack),
+            wscluster_client::Message::Pong => Message::Pong,
+            wscluster_client::Message::Gap { channel, positions } => Message::Gap(channel.into_owned(), positions),
+            wscluster_client::Message::Error { code, .. } => {
+                Message::Error(code.unwrap_or_else(|| "unnamed".to_owned()))
             }
-            "pong" => Message::Pong,
-            "gap" => {
-                let positions = read(wire.positions).and_then(|at| Position::from_json(&at));
-                Message::Gap(channel.into_owned(), positions.unwrap_or_default())
-            }
-            "error" => Message::Error(wire.code.unwrap_or_else(|| "unnamed".to_owned())),
-            _ => match wire.pos.and_then(|pos| pos.parse().ok()) {
-                Some(position) => Message::Delivery(Delivery {
-                    channel: self.channels.get(&*channel).copied(),
-                    position,
-                    prev: wire.prev.and_then(|prev| prev.parse().ok()),
-                    published: match (wire.data.0, wire.ts) {
-                        (Some(nanos), _) => Some((nanos, true)),
-                        (None, Some(ts)) => u64::try_from(ts).ok().map(|ts| (ts.saturating_mul(1_000_000), false)),
-                        (None, None) => None,
-                    },
-                    replayed: wire.replayed,
-                }),
-                None => Message::Other,
-            },
+            wscluster_client::Message::Hello { .. } | wscluster_client::Message::Other => Message::Other,
         }
+    }
+
+    fn record(&self, record: &Record<'_>) -> Option<Delivery> {
+        let of_kafka = || Some((u64::try_from(record.ts?).ok()?.saturating_mul(1_000_000), false));
+        Some(Delivery {
+            channel: self.channels.get(&*record.channel).copied(),
+            position: record.position?,
+            prev: record.prev,
+            published: record.data.and_then(stamp).map(|nanos| (nanos, true)).or_else(of_kafka),
+            replayed: record.replayed,
+        })
     }
 
     /// The index of a channel of the run.
@@ -202,8 +104,15 @@ impl Reader {
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
+/// `sent_ns` of a record that this tester published; `None` for any other value.
+fn stamp(data: &RawValue) -> Option<Nanos> {
+    #[derive(Deserialize)]
+    struct Stamp {
+        sent_ns: Nanos,
+    }
+    // Serde would read a list as a struct, too.
+    let is_object = data.get().starts_with('{');
+    is_object.then(|| serde_json::from_str::<Stamp>(data.get()).ok()).flatten().map(|stamp| stamp.sent_ns)
 }
 
 /// Where a text is remembered: a cheap mix of its bytes, read in words from the head, where positions are.
@@ -251,7 +160,18 @@ mod tests {
 
     #[test]
     fn falls_back_to_kafkas_timestamp_for_foreign_data() {
-        for data in ["[1,2]", "null", "\"x\"", "1.5", "-1", "true", r#"{"sent_ns":"soon"}"#, r#"{"a\"":{"b":[]}}"#] {
+        for data in [
+            "[1,2]",
+            "null",
+            "\"x\"",
+            "1.5",
+            "-1",
+            "true",
+            "[5]",
+            "1e999",
+            r#"{"sent_ns":"soon"}"#,
+            r#"{"a\"":{"b":[]}}"#,
+        ] {
             let text = payload(9, &format!("\"data\":{data}"));
             let Message::Delivery(delivery) = reader().read(&text) else { panic!("{text}") };
             assert_eq!(delivery.published, Some((1_700_000_000_123_000_000, false)), "{data}");
@@ -261,9 +181,12 @@ mod tests {
     #[test]
     fn reads_answers() {
         let ack = r#"{"type":"subscription_ack","subscribed":["A.trade","B.trade"],"count":2,"recovered":{"A.trade":true,"B.trade":false},"reason":{"B.trade":"too_old"},"positions":{"B.trade":"7-1-5"}}"#;
-        let positions = vec![("B.trade".to_owned(), vec![position(5)])];
-        let unrecovered = vec!["B.trade".to_owned()];
-        assert_eq!(reader().read(ack), Message::Subscribed { recovered: 1, unrecovered, positions });
+        let expected = SubscriptionAck {
+            recovered: BTreeMap::from([("A.trade".to_owned(), true), ("B.trade".to_owned(), false)]),
+            reason: BTreeMap::from([("B.trade".to_owned(), "too_old".to_owned())]),
+            positions: BTreeMap::from([("B.trade".to_owned(), vec![position(5)])]),
+        };
+        assert_eq!(reader().read(ack), Message::Subscribed(expected));
         assert_eq!(reader().read(r#"{"type":"pong","ts":5}"#), Message::Pong);
         assert_eq!(reader().read(r#"{"type":"gap","channel":"A.trade"}"#), Message::Gap("A.trade".into(), vec![]));
         let gap = r#"{"type":"gap","channel":"A.trade","positions":["7-1-5","7-1-6"]}"#;

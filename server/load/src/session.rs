@@ -20,7 +20,7 @@ use wscluster_ws::frame::{Opcode, client_frame, close_payload};
 use super::failure::{Failure, Phase};
 use super::ground_truth::ClientLog;
 use super::inbox::{Inbox, subscription};
-use super::worker::Worker;
+use super::worker::LoadWorker;
 use super::worker_plan::{Control, Sending};
 
 /// Largest message accepted.
@@ -50,7 +50,7 @@ pub(super) enum End {
 
 /// An upgraded connection.
 pub(super) struct Session {
-    worker: Rc<Worker>,
+    worker: Rc<LoadWorker>,
     stream: TcpStream,
     decoder: Decoder,
     /// What it knows.
@@ -64,11 +64,11 @@ pub(super) struct Session {
 
 impl Session {
     /// Takes over client `k`'s upgraded socket.
-    pub(super) fn new(worker: Rc<Worker>, k: u32, stream: TcpStream, inbox: Inbox, opened: Instant) -> Self {
-        let order = &worker.order;
+    pub(super) fn new(worker: Rc<LoadWorker>, k: u32, stream: TcpStream, inbox: Inbox, opened: Instant) -> Self {
+        let plan = &worker.plan;
         // Clients send at different points of the interval: the golden ratio spreads any number of them.
         let next_send =
-            order.sending.interval().map(|i| opened + i.mul_f64(((f64::from(k) + 1.0) * 0.618_033_988_75).fract()));
+            plan.sending.interval().map(|i| opened + i.mul_f64(((f64::from(k) + 1.0) * 0.618_033_988_75).fract()));
         let next_slow_read = inbox.slow.then_some(opened);
         let decoder = Decoder::new(Role::Client, MAX_MESSAGE);
         let control = worker.control.clone();
@@ -78,7 +78,7 @@ impl Session {
     /// Lives until the plan or the server ends it; `settled` is called once it has lived through the settle time.
     pub(super) async fn run(&mut self, mut rest: Vec<u8>, mut settled: impl FnMut(&mut Inbox)) -> End {
         if self.inbox.phase == Phase::Subscribe {
-            let message = subscription(&self.inbox.log, &self.worker.order.channels);
+            let message = subscription(&self.inbox.log, &self.worker.plan.channels);
             self.push(Opcode::Text, message.as_bytes());
         }
         self.inbox.tick();
@@ -120,16 +120,16 @@ impl Session {
 
     /// What has to be done next, and when.
     fn next_due(&self) -> (Instant, Cause) {
-        let order = &self.worker.order;
+        let plan = &self.worker.plan;
         let control = *self.control.borrow();
         let hold = control.hold.map(|at| self.worker.clock.instant(at));
         let in_hold = hold.map(|hold| (hold, self.opened.saturating_duration_since(hold)));
-        let storm = in_hold.and_then(|(hold, from)| Some(hold + order.schedule.next_storm(from)?));
-        let churn = in_hold.and_then(|(hold, from)| Some(hold + order.schedule.next_churn(self.k, from)?));
+        let storm = in_hold.and_then(|(hold, from)| Some(hold + plan.schedule.next_storm(from)?));
+        let churn = in_hold.and_then(|(hold, from)| Some(hold + plan.schedule.next_churn(self.k, from)?));
         [
-            (hold.map(|hold| hold + order.schedule.hold + order.linger), Cause::Finished),
-            ((self.inbox.phase == Phase::Subscribe).then(|| self.opened + order.timeout), Cause::NotSubscribed),
-            ((self.inbox.phase == Phase::Settle).then(|| self.opened + order.settle), Cause::Settled),
+            (hold.map(|hold| hold + plan.schedule.hold + plan.linger), Cause::Finished),
+            ((self.inbox.phase == Phase::Subscribe).then(|| self.opened + plan.timeout), Cause::NotSubscribed),
+            ((self.inbox.phase == Phase::Settle).then(|| self.opened + plan.settle), Cause::Settled),
             (churn, Cause::Churned),
             (storm, Cause::Stormed),
             (self.next_send, Cause::Send),
@@ -165,18 +165,18 @@ impl Session {
     }
 
     fn send(&mut self) {
-        let order = &self.worker.order;
-        let text = match order.sending {
+        let plan = &self.worker.plan;
+        let text = match plan.sending {
             Sending::Nothing => return,
-            Sending::Echoes(_) => "x".repeat(order.payload),
+            Sending::Echoes(_) => "x".repeat(plan.payload),
             Sending::Heartbeats(_) => {
                 const FRAME: usize = r#"{"type":"heartbeat","data":{"pad":""}}"#.len();
-                let pad = "x".repeat(order.payload.saturating_sub(FRAME));
+                let pad = "x".repeat(plan.payload.saturating_sub(FRAME));
                 format!(r#"{{"type":"heartbeat","data":{{"pad":"{pad}"}}}}"#)
             }
         };
         // An open loop here too: the next one is due an interval after this one was, and is timed from then.
-        if let (Some(due), Some(interval)) = (self.next_send, order.sending.interval()) {
+        if let (Some(due), Some(interval)) = (self.next_send, plan.sending.interval()) {
             self.inbox.unanswered.push_back(due);
             self.next_send = Some(due + interval);
         }
@@ -191,7 +191,7 @@ impl Session {
     async fn flush(&mut self) -> Result<(), Failure> {
         let out = std::mem::take(&mut self.inbox.out);
         let phase = self.inbox.phase;
-        let written = timeout(self.worker.order.timeout, self.stream.write_all(&out)).await;
+        let written = timeout(self.worker.plan.timeout, self.stream.write_all(&out)).await;
         written.map_err(|_| Failure::Timeout(phase))?.map_err(|error| Failure::of_io(&error, phase))
     }
 
@@ -236,7 +236,7 @@ impl Session {
     fn read_slowly(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.next_slow_read = Some(now + Duration::from_secs(1));
-        let mut left = self.worker.order.slow_rate;
+        let mut left = self.worker.plan.slow_rate;
         SCRATCH.with_borrow_mut(|scratch| {
             while left > 0 && self.inbox.end.is_none() {
                 let most = scratch.len().min(left);

@@ -1,14 +1,16 @@
 //! From what was typed to a checked run. What is wrong is said with the argument, its value and what would be right.
 
+use wscluster_client::Backoff;
+use wscluster_client::handshake::{HeaderError, header_lines};
+
 use super::args::Args;
-use super::backoff::Backoff;
 use super::channels::{ChannelError, Template, expand};
 use super::coordinator::Run;
 use super::schedule::{Rate, Schedule};
 use super::source;
-use super::target::{Target, TargetError};
+use super::target::{LoadTarget, TargetError};
 use super::topic::Topic;
-use super::worker_plan::{Order, Sending};
+use super::worker_plan::{Sending, WorkerPlan};
 
 /// Most processes of a run.
 const MAX_PROCESSES: u32 = 256;
@@ -44,6 +46,9 @@ pub(super) enum UsageError {
         /// What would be right.
         remedy: &'static str,
     },
+    /// Not a header.
+    #[error("--header: {0}")]
+    Header(#[from] HeaderError),
     /// A topic without channels.
     #[error("--topic needs --channels: the channels of its records that clients subscribe to")]
     TopicWithoutChannels,
@@ -87,9 +92,9 @@ pub(super) fn range(
 
 /// The run that `args` describes; `files` is how many a process may open.
 pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
-    let mut targets = args.shard.iter().map(|shard| Target::of_shard(shard)).collect::<Result<Vec<_>, _>>()?;
+    let mut targets = args.shard.iter().map(|shard| LoadTarget::of_shard(shard)).collect::<Result<Vec<_>, _>>()?;
     if let Some(url) = args.url() {
-        targets.push(Target::of_url(url)?);
+        targets.push(LoadTarget::of_url(url)?);
     }
     let first = targets.first().ok_or(UsageError::NoTarget)?.addr.ip();
     check_numbers(args)?;
@@ -106,10 +111,10 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
         Some(interval) => Sending::Heartbeats(interval.0),
     };
     let rate = args.rate.unwrap_or(DEFAULT_RATE);
-    let order = Order {
+    let plan = WorkerPlan {
         sources: source::choose(&args.source, per_target, first),
         targets,
-        headers: headers(&args.header),
+        headers: header_lines(args.header.iter().map(|(name, value)| (name.as_str(), value.as_str())))?,
         schedule: Schedule { clients: args.connections, rate, hold: args.hold.0, churn: args.churn, storms },
         in_flight: args.in_flight.div_ceil(slots),
         settle: args.settle.0,
@@ -129,7 +134,7 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
         start: 0,
     };
     Ok(Run {
-        order,
+        plan,
         processes,
         topic,
         publish_rate: args.publish_rate,
@@ -168,10 +173,6 @@ fn processes(args: &Args, files: u64) -> Result<u32, UsageError> {
         return Err(UsageError::Files { processes, clients, files, need });
     }
     Ok(processes)
-}
-
-fn headers(headers: &[(String, String)]) -> String {
-    headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
 fn topic(args: &Args, channels: &[String]) -> Result<Option<Topic>, UsageError> {

@@ -14,10 +14,10 @@ use wscluster_ws::frame::{Opcode, server_frame};
 use wscluster_ws::upgrade::{HeadLimits, accept_key, parse_request};
 
 use super::channels::Template;
-use super::coordinator::{Mark, Run, conduct};
+use super::coordinator::{Mark, Run, coordinate};
 use super::report::Report;
 use super::topic::Topic;
-use super::worker_plan::{Order, tests::order};
+use super::worker_plan::{WorkerPlan, tests::plan};
 
 /// A server that does `serve` with each connection, in a thread of its own.
 fn server(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {
@@ -94,13 +94,13 @@ fn text(text: &str) -> Vec<u8> {
 
 const ACK: &str = r#"{"type":"subscription_ack","subscribed":["A.trade"],"count":1}"#;
 
-fn run(order: Order) -> Report {
-    run_with(order, None, |_| {})
+fn run(plan: WorkerPlan) -> Report {
+    run_with(plan, None, |_| {})
 }
 
-fn run_with(order: Order, topic: Option<Topic>, on_hold: impl FnMut(Mark)) -> Report {
+fn run_with(plan: WorkerPlan, topic: Option<Topic>, on_hold: impl FnMut(Mark)) -> Report {
     let run = Run {
-        order,
+        plan,
         processes: 1,
         topic,
         publish_rate: 0.0,
@@ -110,25 +110,25 @@ fn run_with(order: Order, topic: Option<Topic>, on_hold: impl FnMut(Mark)) -> Re
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_mins(1), conduct(&run, on_hold)).await.expect("the run ends").unwrap()
+        tokio::time::timeout(Duration::from_mins(1), coordinate(&run, on_hold)).await.expect("the run ends").unwrap()
     })
 }
 
 /// The only failure of one client against `serve`.
 fn failure(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
-    failure_of(order(server(move |stream, _| serve(stream)), 1))
+    failure_of(plan(server(move |stream, _| serve(stream)), 1))
 }
 
-fn failure_of(order: Order) -> String {
-    let report = run(order);
+fn failure_of(plan: WorkerPlan) -> String {
+    let report = run(plan);
     assert_eq!((report.started, report.connected, report.failed, report.failed_attempts), (1, 0, 1, 1), "{report:?}");
     let names: Vec<_> = report.failures.into_iter().collect();
     let [(name, 1)] = &names[..] else { panic!("one failure: {names:?}") };
     name.clone()
 }
 
-fn short(order: Order) -> Order {
-    Order { timeout: Duration::from_millis(200), ..order }
+fn short(plan: WorkerPlan) -> WorkerPlan {
+    WorkerPlan { timeout: Duration::from_millis(200), ..plan }
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn reports_what_it_saw_when_the_topic_cannot_be_read_to_its_end() {
         wait(stream);
     };
     let denied = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9];
-    let report = run_with(order(server(serve), 1), Some(topic), |_| {
+    let report = run_with(plan(server(serve), 1), Some(topic), |_| {
         cluster.request_errors(RDKafkaApiKey::ListOffsets, &denied);
     });
     assert_eq!((report.connected, report.audit.basis), (1, "none"));

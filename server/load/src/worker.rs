@@ -16,7 +16,7 @@ use super::ground_truth::ClientLog;
 use super::message::Reader;
 use super::session::Session;
 use super::stats::{Chain, Counts, Messages, Stats, ThreadTime, count};
-use super::worker_plan::{Clock, Control, Order};
+use super::worker_plan::{Clock, Control, WorkerPlan};
 
 /// How often a worker shows where it stands.
 const SNAPSHOT: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
 
 /// What a worker hands in at its end.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Outcome {
+pub(super) struct WorkerOutcome {
     /// Counted.
     pub(super) stats: Stats,
     /// Per client, when asked for.
@@ -60,9 +60,9 @@ pub(super) enum WorkerError {
 type Left = (ClientLog, Option<Failure>);
 
 /// What the clients of one thread share.
-pub(super) struct Worker {
+pub(super) struct LoadWorker {
     /// The run.
-    pub(super) order: Arc<Order>,
+    pub(super) plan: Arc<WorkerPlan>,
     /// Counters.
     pub(super) stats: RefCell<Stats>,
     /// Reads messages.
@@ -76,7 +76,7 @@ pub(super) struct Worker {
     leaving: RefCell<JoinSet<Left>>,
 }
 
-impl Worker {
+impl LoadWorker {
     /// Sleeps; `false` when the run was stopped or over before.
     pub(super) async fn sleep_until(&self, at: Instant) -> bool {
         let mut control = self.control.clone();
@@ -89,8 +89,8 @@ impl Worker {
     }
 
     fn is_over(&self) -> bool {
-        let end = self.control.borrow().hold.map(|hold| self.clock.instant(hold) + self.order.schedule.hold);
-        end.is_some_and(|end| Instant::now() >= end + self.order.linger)
+        let end = self.control.borrow().hold.map(|hold| self.clock.instant(hold) + self.plan.schedule.hold);
+        end.is_some_and(|end| Instant::now() >= end + self.plan.linger)
     }
 
     /// Ends `session` by a closing handshake, beside whatever comes next.
@@ -112,7 +112,7 @@ impl Worker {
 
     /// Keeps a client's log for the comparison with the topic.
     pub(super) fn keep(&self, log: ClientLog) {
-        if self.order.logs && !log.sessions.is_empty() {
+        if self.plan.logs && !log.sessions.is_empty() {
             self.logs.borrow_mut().push(log);
         }
     }
@@ -120,17 +120,17 @@ impl Worker {
 
 /// Runs worker number `slot` of the run on this thread until its clients are done.
 pub(super) fn run(
-    order: &Arc<Order>,
+    plan: &Arc<WorkerPlan>,
     slot: u32,
     control: &watch::Receiver<Control>,
     shown: &Arc<Mutex<Snapshot>>,
-) -> Result<Outcome, WorkerError> {
+) -> Result<WorkerOutcome, WorkerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Runtime)?;
     let began = Instant::now();
-    let worker = Rc::new(Worker {
-        order: Arc::clone(order),
+    let worker = Rc::new(LoadWorker {
+        plan: Arc::clone(plan),
         stats: RefCell::default(),
-        reader: RefCell::new(Reader::new(&order.channels)),
+        reader: RefCell::new(Reader::new(&plan.channels)),
         control: control.clone(),
         clock: Clock::start(),
         logs: RefCell::default(),
@@ -159,7 +159,7 @@ pub(super) fn run(
     let time = ThreadTime::of_this_thread().unwrap_or_default();
     let worker = Rc::into_inner(worker).ok_or(WorkerError::Fault)?;
     finished.then_some(()).ok_or(WorkerError::Fault)?;
-    Ok(Outcome {
+    Ok(WorkerOutcome {
         stats: worker.stats.into_inner(),
         logs: worker.logs.into_inner(),
         threads: vec![(time, began.elapsed())],
@@ -167,13 +167,13 @@ pub(super) fn run(
 }
 
 /// Starts each client of this worker at its instant, then waits for all; whether none of them panicked.
-async fn clients(worker: &Rc<Worker>, slot: u32) -> bool {
-    let order = &worker.order;
-    let start = worker.clock.instant(order.start);
-    let in_flight = Arc::new(Semaphore::new(order.in_flight.max(1) as usize));
+async fn clients(worker: &Rc<LoadWorker>, slot: u32) -> bool {
+    let plan = &worker.plan;
+    let start = worker.clock.instant(plan.start);
+    let in_flight = Arc::new(Semaphore::new(plan.in_flight.max(1) as usize));
     let mut tasks = JoinSet::new();
-    for k in (slot..order.schedule.clients).step_by(order.slots as usize) {
-        let (due, permit) = if let Some(offset) = order.schedule.arrival(k) {
+    for k in (slot..plan.schedule.clients).step_by(plan.slots as usize) {
+        let (due, permit) = if let Some(offset) = plan.schedule.arrival(k) {
             (start + offset, None)
         } else {
             let permit = Arc::clone(&in_flight).acquire_owned().await.ok();
@@ -198,7 +198,7 @@ async fn clients(worker: &Rc<Worker>, slot: u32) -> bool {
     sound
 }
 
-impl Outcome {
+impl WorkerOutcome {
     /// Adds another worker's.
     pub(super) fn merge(&mut self, other: Self) {
         self.stats.merge(&other.stats);

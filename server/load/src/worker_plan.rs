@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use wscluster_client::Backoff;
 
-use super::backoff::Backoff;
 use super::ground_truth::Nanos;
 use super::schedule::Schedule;
-use super::target::Target;
+use super::target::LoadTarget;
 
 /// What clients send by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +34,9 @@ impl Sending {
 
 /// A run, and one process's share of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct WorkerPlan {
     /// Endpoints, used in turn.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<LoadTarget>,
     /// Source addresses, used in turn; empty: the kernel chooses.
     pub(super) sources: Vec<IpAddr>,
     /// Further header lines of each upgrade, with CRLF.
@@ -77,7 +77,7 @@ pub(super) struct Order {
     pub(super) start: Nanos,
 }
 
-impl Order {
+impl WorkerPlan {
     /// The channels client `k` subscribes to, as indices: neighbours in the list, spread evenly over clients.
     pub(super) fn channels_of(&self, k: u32) -> Vec<u32> {
         let all = self.channels.len() as u32;
@@ -130,11 +130,11 @@ pub(super) mod tests {
     use super::super::schedule::Rate;
     use super::*;
 
-    /// An order for `clients` clients of `addr` that come at once and leave at once.
-    pub(in super::super) fn order(addr: std::net::SocketAddr, clients: u32) -> Order {
+    /// An plan for `clients` clients of `addr` that come at once and leave at once.
+    pub(in super::super) fn plan(addr: std::net::SocketAddr, clients: u32) -> WorkerPlan {
         let backoff = Backoff { retries: 0, base: Duration::from_millis(1), max: Duration::from_millis(10) };
-        Order {
-            targets: vec![Target { addr, host: addr.to_string(), path: "/ws".into() }],
+        WorkerPlan {
+            targets: vec![LoadTarget::of_shard(&addr.to_string()).unwrap()],
             sources: Vec::new(),
             headers: String::new(),
             schedule: Schedule {
@@ -165,15 +165,15 @@ pub(super) mod tests {
 
     #[test]
     fn spreads_channels_evenly() {
-        let mut order = order("127.0.0.1:1".parse().unwrap(), 12);
-        order.channels = (0..6).map(|i| i.to_string()).collect();
-        order.per_client = 4;
+        let mut plan = plan("127.0.0.1:1".parse().unwrap(), 12);
+        plan.channels = (0..6).map(|i| i.to_string()).collect();
+        plan.per_client = 4;
         let mut subscribers = [0; 6];
-        (0..12).flat_map(|k| order.channels_of(k)).for_each(|channel| subscribers[channel as usize] += 1);
+        (0..12).flat_map(|k| plan.channels_of(k)).for_each(|channel| subscribers[channel as usize] += 1);
         assert_eq!(subscribers, [8; 6]);
-        order.per_client = 0;
-        assert_eq!(order.channels_of(3).len(), 6);
-        order.channels.clear();
-        assert!(order.channels_of(3).is_empty());
+        plan.per_client = 0;
+        assert_eq!(plan.channels_of(3).len(), 6);
+        plan.channels.clear();
+        assert!(plan.channels_of(3).is_empty());
     }
 }

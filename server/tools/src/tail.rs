@@ -1,17 +1,18 @@
-//! `wscluster tail CHANNEL…`: prints the messages of channels with their positions, as they come.
+//! `wscluster tail CHANNEL…`: prints the messages of channels as they arrive.
 //!
-//! It does what a good client does: it keeps the position of each channel, comes back after a broken connection as the close
-//! code asks, says what it last saw, and tells when something was missed. It checks the links between messages itself.
+//! The client is [`wscluster_client::Client`]: it keeps positions, resumes after a lost connection, and notices missing
+//! messages. This file maps arguments to it and prints its events: messages on standard output, remarks on standard
+//! error.
 
-mod follow;
 mod print;
-mod progress;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wscluster_api::units::Span;
+use wscluster_client::handshake::{HeaderError, header_lines};
+use wscluster_client::{Backoff, Client, ClientError, Config, Endpoint, EndpointError, Event, Link};
 use wscluster_protocol::Position;
 use wscluster_runtime::args::{Output, http_header};
 use wscluster_runtime::exit::{FAILED, USAGE, fail};
@@ -69,62 +70,104 @@ fn since(text: &str) -> Result<(String, Position), String> {
     Ok((channel.to_owned(), position))
 }
 
-/// Why following is to end.
+/// Time limit for the TCP connection, and again for the upgrade.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long writing the current line may take at the end: whoever reads standard output may be slow.
+const LAST_LINE: Duration = Duration::from_secs(1);
+
+/// Why `tail` failed.
+#[derive(Debug, thiserror::Error)]
+enum TailError {
+    #[error("failed to read --url: {0}")]
+    Url(#[from] EndpointError),
+    #[error("failed to read --header: {0}")]
+    Header(#[from] HeaderError),
+    #[error("{0}; is --url the address of clients, such as ws://localhost:8080/ws, and not an admin port?")]
+    NotFound(ClientError),
+    #[error(transparent)]
+    Client(ClientError),
+    #[error("failed to subscribe in the time of --for: {0}")]
+    NeverSubscribed(String),
+    #[error("failed to write: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("an internal fault ended the client; the output above shows it")]
+    Fault,
+}
+
+impl From<ClientError> for TailError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(ref refusal) if refusal.status == 404 => Self::NotFound(error),
+            error => Self::Client(error),
+        }
+    }
+}
+
+/// What ends `tail` from outside.
 enum Stop {
     TimeUp,
     Signal,
 }
 
-/// How long the line that is being written may take when following is to end: whoever reads it does so meanwhile.
-const LAST_LINE: Duration = Duration::from_secs(1);
-
-/// Runs the part.
+/// Runs `wscluster tail`.
 pub fn run(args: &Args) -> ExitCode {
-    if let Some(channel) = stranger(args) {
+    if let Some(channel) = unsubscribed(args) {
         let given = args.channels.join(" ");
-        let error =
-            format!("--since {channel}: it is none of the channels to subscribe to ({given}); name it there too");
+        let error = format!("--since {channel}: the command line does not subscribe to it ({given}); add the channel");
         return fail(USAGE, error);
     }
+    let config = match config(args) {
+        Ok(config) => config,
+        Err(error) => return fail(USAGE, error),
+    };
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let attended = runtime().and_then(|attending| attending.block_on(attend(args, runtime()?)));
-    let followed = match attended {
-        Ok(followed) => followed,
+    let ended = match runtime().and_then(|supervisor| supervisor.block_on(supervise(args, config, runtime()?))) {
+        Ok(ended) => ended,
         Err(error) => return fail(FAILED, format_args!("failed to start: {error}")),
     };
-    match followed {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        // `wscluster tail … | head` ends by this, and well.
-        Err(follow::FollowError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error @ (follow::FollowError::Url { .. } | follow::FollowError::Header(_))) => fail(USAGE, error),
+        // `wscluster tail … | head` ends this way.
+        Err(TailError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, error),
     }
 }
 
-/// A channel that a position is given for, and that is not asked for.
-fn stranger(args: &Args) -> Option<&str> {
+fn config(args: &Args) -> Result<Config, TailError> {
+    let headers = args.header.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let retries = if args.no_reconnect { 0 } else { u32::MAX };
+    Ok(Config {
+        endpoint: Endpoint::of_url(&args.url)?,
+        headers: header_lines(headers)?,
+        channels: args.channels.clone(),
+        since: args.since.clone(),
+        latest: args.latest,
+        backoff: Backoff { retries, ..Backoff::default() },
+        limit: CONNECT,
+    })
+}
+
+/// A channel of `--since` that is not subscribed to.
+fn unsubscribed(args: &Args) -> Option<&str> {
     args.since
         .iter()
         .map(|(channel, _)| channel.as_str())
         .find(|channel| args.channels.iter().all(|one| one != channel))
 }
 
-/// Follows on a thread of its own, by `following`: writing waits for whoever reads, and a signal must not wait for them too.
-async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Result<Result<(), follow::FollowError>> {
+/// Runs the client on a thread of its own, in `runtime`: printing blocks while nobody reads standard output, and a signal
+/// must end the process nevertheless.
+async fn supervise(
+    args: &Args,
+    config: Config,
+    runtime: tokio::runtime::Runtime,
+) -> std::io::Result<Result<(), TailError>> {
     let (stop, stopped) = oneshot::channel();
     let (ended, mut end) = oneshot::channel();
-    let to_follow = args.clone();
+    let args_of_thread = args.clone();
     std::thread::Builder::new().name("tail".into()).spawn(move || {
-        let contact = follow::Contact::default();
-        let followed = following.block_on(async {
-            tokio::select! {
-                followed = follow::follow(&to_follow, &contact) => followed,
-                stop = stopped => match stop {
-                    Ok(Stop::TimeUp) => contact.ended(),
-                    _ => Ok(()),
-                },
-            }
-        });
+        let followed = runtime.block_on(follow_until(stopped, &args_of_thread, Client::new(config)));
         let _ = ended.send(followed);
     })?;
     let time_up = async {
@@ -133,20 +176,73 @@ async fn attend(args: &Args, following: tokio::runtime::Runtime) -> std::io::Res
             None => std::future::pending().await,
         }
     };
-    let why = tokio::select! {
-        followed = &mut end => return Ok(followed.unwrap_or(Err(follow::FollowError::Fault))),
+    let cause = tokio::select! {
+        followed = &mut end => return Ok(followed.unwrap_or(Err(TailError::Fault))),
         () = time_up => Stop::TimeUp,
         _ = wscluster_runtime::shutdown::stop_requested(false) => Stop::Signal,
     };
-    let _ = stop.send(why);
-    // Nobody reads: nothing more can be said to them.
+    let _ = stop.send(cause);
     Ok(tokio::time::timeout(LAST_LINE, end).await.map_or(Ok(()), |followed| followed.unwrap_or(Ok(()))))
 }
 
-/// How long to wait before attempt `n` (from 0): anything up to a bound that doubles, so that clients do not come in step.
-fn backoff(attempt: u32) -> Duration {
-    let most = Duration::from_millis(200).saturating_mul(1 << attempt.min(6)).min(Duration::from_secs(10));
-    most.mul_f64(rand::random::<f64>())
+async fn follow_until(stopped: oneshot::Receiver<Stop>, args: &Args, mut client: Client) -> Result<(), TailError> {
+    let mut trouble = None;
+    let stop = tokio::select! {
+        followed = follow(args, &mut client, &mut trouble) => {
+            if followed.is_ok() {
+                client.close().await;
+            }
+            return followed;
+        }
+        stop = stopped => stop,
+    };
+    match stop {
+        Ok(Stop::TimeUp) if !client.has_subscribed() => {
+            let trouble = trouble.unwrap_or_else(|| "the server did not answer".to_owned());
+            Err(TailError::NeverSubscribed(trouble))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints what arrives until `--count` is reached. `trouble` becomes the reason of the last disconnect.
+async fn follow(args: &Args, client: &mut Client, trouble: &mut Option<String>) -> Result<(), TailError> {
+    let mut left = args.count;
+    loop {
+        match client.next().await? {
+            Event::Subscribed => {}
+            Event::Message { text, record } => {
+                match &record {
+                    Some((channel, Link::Hole)) => print::remark(&format!("{channel}: messages are missing here")),
+                    Some((channel, Link::Repeat)) => {
+                        print::remark(&format!("{channel}: the next message was received before"));
+                    }
+                    _ => {}
+                }
+                print::message(&text, args.output)?;
+                if let (Some(left), Some(_)) = (&mut left, &record) {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+            Event::Unrecovered { channel, reason } => {
+                let reason = reason.as_deref().unwrap_or("no reason given");
+                print::remark(&format!("{channel}: messages may be missing ({reason})"));
+            }
+            Event::Gap { channel } => {
+                print::remark(&format!("{channel}: the shard missed messages; fetch fresh state"));
+            }
+            Event::NoPosition { channel } => {
+                print::remark(&format!("{channel}: no position to resume from; messages may be missing"));
+            }
+            Event::Disconnected { cause, retry_in, .. } => {
+                print::remark(&format!("{cause}; reconnecting in {} ms", retry_in.as_millis()));
+                *trouble = Some(cause.to_string());
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -156,11 +252,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_a_position_of_a_channel_that_is_not_asked_for() {
+    fn finds_a_position_of_a_channel_without_a_subscription() {
         let args = parsed(["tail", "K.a", "b=c", "--since", "b=c=1-0-5", "--since", "Z.a=1-0-5"]).unwrap();
-        assert_eq!(stranger(&args), Some("Z.a"));
+        assert_eq!(unsubscribed(&args), Some("Z.a"));
         assert_eq!(run(&args), ExitCode::from(USAGE));
         let args = parsed(["tail", "K.a", "--since", "K.a=1-0-5"]).unwrap();
-        assert_eq!(stranger(&args), None);
+        assert_eq!(unsubscribed(&args), None);
+    }
+
+    #[test]
+    fn names_what_is_wrong_with_the_url_or_a_header() {
+        let refusal = |more: &[&str]| {
+            let args = parsed([&["tail", "a"], more].concat()).unwrap();
+            assert_eq!(run(&args), ExitCode::from(USAGE));
+            config(&args).unwrap_err().to_string()
+        };
+        assert!(refusal(&["--url", "wss://x/ws"]).contains("plain ws:// only"));
+        assert!(refusal(&["--url", "http://x/ws"]).contains("plain ws:// only"));
+        assert!(refusal(&["--url", "not a url"]).contains("failed to read --url: \"not a url\""));
+        assert!(refusal(&["--header", "A=\u{1}"]).contains("failed to read --header: \"A=\\u{1}\""));
+    }
+
+    /// Follows a server that sends `answer` and nothing else.
+    async fn follow_answer(answer: &'static [u8], more: &[&str], stop: Option<Stop>) -> Result<(), TailError> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let args: Args = parsed([&["tail", "a", "--url", &url], more].concat()).unwrap();
+        let (sender, stopped) = oneshot::channel();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+            if let Some(stop) = stop {
+                let _ = sender.send(stop);
+                stream
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            followed = follow_until(stopped, &args, Client::new(config(&args).unwrap())) => followed,
+            _stream = async { let stream = server.await; std::future::pending::<()>().await; stream } => unreachable!(),
+        }
+    }
+
+    #[tokio::test]
+    async fn explains_a_404() {
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        let error = follow_answer(answer, &[], None).await.unwrap_err().to_string();
+        assert!(error.starts_with("the server refused: 404 Not Found; is --url the address of clients"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn fails_when_the_time_is_up_without_a_subscription() {
+        let error = follow_answer(b"", &[], Some(Stop::TimeUp)).await.unwrap_err().to_string();
+        assert_eq!(error, "failed to subscribe in the time of --for: the server did not answer");
+    }
+
+    #[tokio::test]
+    async fn ends_well_on_a_signal_without_a_subscription() {
+        follow_answer(b"", &[], Some(Stop::Signal)).await.unwrap();
     }
 }

@@ -3,7 +3,7 @@
 //! Only reads `/health` of an admin port. On a terminal it draws over what it drew before; elsewhere it prints one table a
 //! look, or the health JSON as it is, one line a look. A gateway that does not answer is said so and asked again.
 
-pub mod table;
+mod table;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use wscluster_api::units::Span;
 use wscluster_runtime::args::Output;
 use wscluster_runtime::exit::{FAILED, USAGE, fail, report};
 
-use crate::verify::target::admin_address;
+use crate::verify::admin_address;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,16 +3,16 @@
 //! Looks from outside only: at the health answer, at shards through their own ports, at the gateway as a client, at Kafka as
 //! a producer. [`checks`] has them in their order; each prints one line with numbers, and what would help when it fails.
 
-pub mod balance;
-pub mod checks;
-pub mod client;
-pub mod delivery;
-pub mod fields;
-pub mod full;
-pub mod members;
-pub mod refusal;
-pub mod report;
-pub mod target;
+mod balance;
+mod checks;
+mod client;
+mod delivery;
+mod fields;
+mod full;
+mod members;
+mod refusal;
+mod report;
+mod target;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ use wscluster_runtime::exit::{FAILED, USAGE, fail};
 
 use self::report::Report;
 use self::target::Target;
+pub(crate) use self::target::admin_address;
 
 const EXAMPLES: &str = "\
 Examples:

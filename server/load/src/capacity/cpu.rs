@@ -6,7 +6,7 @@ use wscluster_runtime::usage::{Usage, usage};
 
 /// What was seen in the hold.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct CpuUse {
     /// CPU of the server, percent of one CPU.
     pub(super) cpu_percent: Option<f64>,
     /// Its memory at the end.
@@ -32,13 +32,13 @@ impl Moment {
     }
 
     /// What was used since `before`.
-    pub(super) fn since(&self, before: &Self) -> Seen {
+    pub(super) fn since(&self, before: &Self) -> CpuUse {
         let elapsed = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
         let percent = |now: Duration, then: Duration| 100.0 * now.saturating_sub(then).as_secs_f64() / elapsed;
         let server = percent(self.server.cpu, before.server.cpu);
         let own = percent(self.own.cpu, before.own.cpu);
         let others = percent(self.machine, before.machine) - server - own;
-        Seen {
+        CpuUse {
             cpu_percent: Some(server),
             rss_bytes: Some(self.server.rss_bytes),
             others_cpu_percent: Some(others.max(0.0)),

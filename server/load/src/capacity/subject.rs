@@ -14,7 +14,7 @@ use wscluster_runtime::child_process::{Program, Running, SpawnError};
 
 use super::super::args::Args;
 use super::super::coordinator::Mark;
-use super::cpu::{Moment, Seen};
+use super::cpu::{CpuUse, Moment};
 
 /// Time for a shard to listen and to turn ready.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ type Samples = Arc<Mutex<Option<Vec<(f64, u64)>>>>;
 /// How its CPU is seen.
 enum Cpu {
     Unseen,
-    Process { pid: u32, begin: Option<Moment>, seen: Seen },
+    Process { pid: u32, begin: Option<Moment>, seen: CpuUse },
     Health { samples: Samples, poll: JoinHandle<()> },
 }
 
@@ -147,7 +147,7 @@ impl Subject {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         step.shard = vec![addresses.ws.to_string()];
-        let cpu = Cpu::Process { pid: running.pid, begin: None, seen: Seen::default() };
+        let cpu = Cpu::Process { pid: running.pid, begin: None, seen: CpuUse::default() };
         Ok(Self { own: Some(Own { running, _broker: broker, _manifest: own_file }), cpu })
     }
 
@@ -156,7 +156,7 @@ impl Subject {
         match (&mut self.cpu, mark) {
             (Cpu::Process { pid, begin, .. }, Mark::Begin) => *begin = Moment::now(*pid),
             (Cpu::Process { pid, begin: Some(begin), seen }, Mark::End) => {
-                *seen = Moment::now(*pid).map_or_else(Seen::default, |now| now.since(begin));
+                *seen = Moment::now(*pid).map_or_else(CpuUse::default, |now| now.since(begin));
             }
             (Cpu::Health { samples, .. }, Mark::Begin) => {
                 if let Ok(mut samples) = samples.lock() {
@@ -169,14 +169,14 @@ impl Subject {
     }
 
     /// Ends it if it was started here; what was seen of it.
-    pub(super) async fn finish(self) -> Seen {
+    pub(super) async fn finish(self) -> CpuUse {
         if let Some(mut own) = self.own {
             own.running.signal(rustix::process::Signal::TERM);
             own.running.signal(rustix::process::Signal::TERM);
             let _ = tokio::time::timeout(START_TIME, own.running.ended()).await;
         }
         match self.cpu {
-            Cpu::Unseen => Seen::default(),
+            Cpu::Unseen => CpuUse::default(),
             Cpu::Process { seen, .. } => seen,
             Cpu::Health { samples, poll } => {
                 poll.abort();
@@ -184,7 +184,7 @@ impl Subject {
                 let n = samples.len() as f64;
                 let mean = samples.iter().map(|(cpu, _)| cpu / n).sum::<f64>();
                 let last = samples.last();
-                Seen {
+                CpuUse {
                     cpu_percent: last.map(|_| mean),
                     rss_bytes: last.map(|(_, bytes)| *bytes),
                     others_cpu_percent: None,

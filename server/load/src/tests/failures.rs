@@ -7,7 +7,7 @@ fn names_a_refused_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    assert_eq!(failure_of(order(addr, 1)), "refused");
+    assert_eq!(failure_of(plan(addr, 1)), "refused");
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn names_a_connection_that_is_never_established() {
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
     let fill: Vec<_> = (0..4).map(|_| crate::source::dial(addr, None, None).unwrap()).collect();
-    assert_eq!(failure_of(short(order(addr, 1))), "timeout_in_connect");
+    assert_eq!(failure_of(short(plan(addr, 1))), "timeout_in_connect");
     drop(fill);
 }
 
@@ -52,20 +52,20 @@ fn names_timeouts_by_phase() {
         key(&mut s);
         wait(s);
     });
-    assert_eq!(failure_of(short(order(silent, 1))), "timeout_in_first_byte");
+    assert_eq!(failure_of(short(plan(silent, 1))), "timeout_in_first_byte");
     let half = server(|mut s, _| {
         key(&mut s);
         s.write_all(b"HTTP/1.1 101 Swit").unwrap();
         wait(s);
     });
-    assert_eq!(failure_of(short(order(half, 1))), "timeout_in_head");
+    assert_eq!(failure_of(short(plan(half, 1))), "timeout_in_head");
     let mute = server(|mut s, _| {
         let key = key(&mut s);
         s.write_all(switching(&key).as_bytes()).unwrap();
         wait(s);
     });
-    let order = Order { channels: vec!["A.trade".into()], ..order(mute, 1) };
-    assert_eq!(failure_of(short(order)), "timeout_in_subscribe");
+    let plan = WorkerPlan { channels: vec!["A.trade".into()], ..plan(mute, 1) };
+    assert_eq!(failure_of(short(plan)), "timeout_in_subscribe");
 }
 
 fn answers(answer: &'static str) -> String {
@@ -130,6 +130,6 @@ fn names_a_rejected_subscription() {
         s.write_all(&[head.as_bytes(), &error].concat()).unwrap();
         wait(s);
     });
-    let order = Order { channels: vec!["A.trade".into()], ..order(addr, 1) };
-    assert_eq!(failure_of(order), "subscribe_rejected_too_many_channels");
+    let plan = WorkerPlan { channels: vec!["A.trade".into()], ..plan(addr, 1) };
+    assert_eq!(failure_of(plan), "subscribe_rejected_too_many_channels");
 }

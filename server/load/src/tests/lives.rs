@@ -17,10 +17,10 @@ fn closing(bytes: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> 
     })
 }
 
-fn with_retries(addr: SocketAddr, retries: u32) -> Order {
-    let mut order = order(addr, 1);
-    order.backoff.retries = retries;
-    order
+fn with_retries(addr: SocketAddr, retries: u32) -> WorkerPlan {
+    let mut plan = plan(addr, 1);
+    plan.backoff.retries = retries;
+    plan
 }
 
 #[test]
@@ -70,11 +70,11 @@ fn counts_a_connection_lost_in_the_hold_and_its_return() {
         }
         wait(s);
     });
-    let mut order = with_retries(addr, 1);
-    order.schedule.hold = Duration::from_secs(1);
-    order.settle = Duration::from_millis(10);
-    order.sending = Sending::Heartbeats(Duration::from_millis(500));
-    let report = run(order);
+    let mut plan = with_retries(addr, 1);
+    plan.schedule.hold = Duration::from_secs(1);
+    plan.settle = Duration::from_millis(10);
+    plan.sending = Sending::Heartbeats(Duration::from_millis(500));
+    let report = run(plan);
     assert_eq!((report.connected, report.failed, report.failed_attempts), (1, 0, 0), "{report:?}");
     assert_eq!((report.dropped, report.reconnected, report.retries), (1, 1, 1));
     assert_eq!(report.drops["close_4200_in_hold"], 1);
@@ -105,12 +105,12 @@ fn sends_its_positions_after_a_storm_and_audits_across_it() {
         }
         wait(s);
     });
-    let mut order = order(addr, 1);
-    order.channels = vec!["A.trade".into()];
-    order.settle = Duration::from_millis(10);
-    order.schedule.hold = Duration::from_millis(600);
-    order.schedule.storms = vec![Duration::from_millis(200)];
-    let report = run(order);
+    let mut plan = plan(addr, 1);
+    plan.channels = vec!["A.trade".into()];
+    plan.settle = Duration::from_millis(10);
+    plan.schedule.hold = Duration::from_millis(600);
+    plan.schedule.storms = vec![Duration::from_millis(200)];
+    let report = run(plan);
     assert_eq!((report.connected, report.failed, report.stormed, report.settled), (1, 0, 1, 2), "{report:?}");
     let chain = report.audit.chain;
     assert_eq!((report.audit.basis, report.audit.lost, chain.duplicated, chain.in_order), ("chain", 1, 1, 2));
@@ -134,23 +134,23 @@ fn comes_back_with_the_position_of_its_acknowledgement() {
         }
         wait(s);
     });
-    let mut order = order(addr, 1);
-    order.channels = vec!["A.trade".into()];
-    order.settle = Duration::from_millis(10);
-    order.schedule.hold = Duration::from_millis(600);
-    order.schedule.storms = vec![Duration::from_millis(200)];
-    let report = run(order);
+    let mut plan = plan(addr, 1);
+    plan.channels = vec!["A.trade".into()];
+    plan.settle = Duration::from_millis(10);
+    plan.schedule.hold = Duration::from_millis(600);
+    plan.schedule.storms = vec![Duration::from_millis(200)];
+    let report = run(plan);
     assert_eq!((report.connected, report.stormed, report.settled), (1, 1, 2), "{report:?}");
     assert_eq!((report.audit.basis, report.audit.lost), ("chain", 1));
 }
 
 #[test]
 fn replaces_clients_by_plan() {
-    let mut order = order(closing(|_| None), 4);
-    order.settle = Duration::from_millis(10);
-    order.schedule.churn = 20.0;
-    order.schedule.hold = Duration::from_millis(520);
-    let report = run(order);
+    let mut plan = plan(closing(|_| None), 4);
+    plan.settle = Duration::from_millis(10);
+    plan.schedule.churn = 20.0;
+    plan.schedule.hold = Duration::from_millis(520);
+    let report = run(plan);
     assert_eq!((report.churned, report.failed, report.dropped), (10, 0, 0), "{report:?}");
     assert_eq!(report.opened, 14);
 }
@@ -171,11 +171,11 @@ fn measures_echoes() {
             }
         }
     });
-    let mut order = order(addr, 3);
-    order.schedule.hold = Duration::from_millis(300);
-    order.sending = Sending::Echoes(Duration::from_millis(50));
-    order.payload = 128;
-    let report = run(order);
+    let mut plan = plan(addr, 3);
+    plan.schedule.hold = Duration::from_millis(300);
+    plan.sending = Sending::Echoes(Duration::from_millis(50));
+    plan.payload = 128;
+    let report = run(plan);
     assert!(report.messages.replies >= 9, "{report:?}");
     assert!(report.messages.sent - report.messages.replies <= 3, "{report:?}");
     assert_eq!(report.latency_ms.reply.count, report.messages.replies);
@@ -190,20 +190,20 @@ fn learns_why_a_slow_client_was_ended() {
         let _ = s.write_all(&text(&"x".repeat(30_000)));
         let _ = s.write_all(&close_frame(4100, ""));
     });
-    let mut order = order(addr, 1);
-    order.slow = 1;
-    order.settle = Duration::from_millis(10);
-    order.schedule.hold = Duration::from_millis(1_200);
-    let report = run(order);
+    let mut plan = plan(addr, 1);
+    plan.slow = 1;
+    plan.settle = Duration::from_millis(10);
+    plan.schedule.hold = Duration::from_millis(1_200);
+    let report = run(plan);
     assert_eq!((report.failed, report.slow.opened, report.slow.ended), (0, 1, 1), "{report:?}");
     assert_eq!(report.slow.ends["close_4100_in_hold"], 1);
 }
 
 #[test]
 fn runs_a_closed_loop_with_several_threads() {
-    let mut order = order(closing(|_| None), 50);
-    order.schedule.rate = crate::schedule::Rate::Max;
-    (order.threads, order.slots, order.in_flight) = (2, 2, 3);
-    let report = run(order);
+    let mut plan = plan(closing(|_| None), 50);
+    plan.schedule.rate = crate::schedule::Rate::Max;
+    (plan.threads, plan.slots, plan.in_flight) = (2, 2, 3);
+    let report = run(plan);
     assert_eq!((report.connected, report.failed, report.generator.threads), (50, 0, 2));
 }

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use wscluster_kafka::identity::describe;
 
 use super::{ANSWER_TIME, Said, Topic, TopicError, stamp};
-use crate::ground_truth::Truth;
+use crate::ground_truth::GroundTruth;
 
 /// What Kafka says of the topic.
 struct Listing {
@@ -24,12 +24,12 @@ struct Listing {
 /// Reads the topic in its own thread.
 pub(crate) struct Follower {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Truth, TopicError>>,
+    thread: JoinHandle<Result<GroundTruth, TopicError>>,
 }
 
 impl Follower {
     /// Reads up to what is now the end. Blocks.
-    pub(crate) fn finish(self) -> Result<Truth, TopicError> {
+    pub(crate) fn finish(self) -> Result<GroundTruth, TopicError> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or(Err(TopicError::Fault))
     }
@@ -49,7 +49,7 @@ impl Topic {
         if partitions.is_empty() {
             return Err(TopicError::NoTopic { topic: self.name.clone(), brokers: self.brokers.clone() });
         }
-        let mut truth = Truth::default();
+        let mut truth = GroundTruth::default();
         let mut assignment = TopicPartitionList::new();
         for partition in &partitions {
             let (_, high) = consumer
@@ -89,7 +89,7 @@ impl Topic {
         &self,
         consumer: &BaseConsumer<Said>,
         before: Option<&str>,
-        truth: &mut Truth,
+        truth: &mut GroundTruth,
     ) -> Result<Vec<(i32, i64)>, TopicError> {
         let Listing { id, partitions } = self.list(consumer)?;
         if partitions.is_empty() {
@@ -122,9 +122,9 @@ impl Topic {
         &self,
         consumer: &BaseConsumer<Said>,
         id: Option<&str>,
-        mut truth: Truth,
+        mut truth: GroundTruth,
         stop: &AtomicBool,
-    ) -> Result<Truth, TopicError> {
+    ) -> Result<GroundTruth, TopicError> {
         let channels = self.channels.iter().map(String::as_str).zip(0_u32..).collect::<HashMap<_, _>>();
         let mut next = BTreeMap::<i32, i64>::new();
         let mut goal: Option<(Instant, Vec<(i32, i64)>)> = None;

@@ -1,4 +1,4 @@
-//! How messages look on standard output, and remarks on standard error.
+//! Formats messages for standard output and remarks for standard error.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wscluster_runtime::args::Output;
 
-/// Prints one message; the error says that nobody reads any more.
+/// Prints one message. Fails when standard output is closed.
 pub(super) fn message(text: &str, output: Output) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match output {
@@ -16,14 +16,14 @@ pub(super) fn message(text: &str, output: Output) -> std::io::Result<()> {
     }
 }
 
-/// `TIME CHANNEL POSITION [replayed] VALUE`; the value as it came, so that no digit of a number is lost.
+/// `TIME CHANNEL POSITION [replayed] VALUE`. The value is copied, not parsed: a number keeps all its digits.
 fn line(text: &str) -> String {
     let Ok(message) = serde_json::from_str::<HashMap<String, &RawValue>>(text) else { return text.to_owned() };
     let text_of = |name| part::<String>(&message, name).unwrap_or_else(|| "-".to_owned());
     let ts = part(&message, "ts").unwrap_or(0);
     let replayed = if part(&message, "replayed") == Some(true) { " replayed" } else { "" };
     let value = match message.get("data") {
-        // Line breaks stand between the parts of a JSON text only: one message stays one line.
+        // A JSON text has line breaks only between tokens, so a message can stay on one line.
         Some(data) => data.get().replace(['\n', '\r'], " "),
         None => part(&message, "data_base64").map_or_else(|| "-".to_owned(), |bytes: String| format!("base64 {bytes}")),
     };
@@ -34,7 +34,7 @@ fn part<'m, T: Deserialize<'m>>(message: &HashMap<String, &'m RawValue>, name: &
     message.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
-/// Unix milliseconds as `2026-11-24T07:30:19.123Z` (RFC 3339; civil date by Howard Hinnant's algorithm).
+/// Unix milliseconds as RFC 3339, e.g. `2026-11-24T07:30:19.123Z`. The date follows Howard Hinnant's `civil_from_days`.
 fn time(ms: i64) -> String {
     let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let shifted = days + 719_468;
@@ -49,7 +49,7 @@ fn time(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
 }
 
-/// Says something beside the messages.
+/// Prints a line about the messages.
 pub(super) fn remark(text: &str) {
     eprintln!("# {text}");
 }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_times_as_people_do() {
+    fn writes_times_as_rfc_3339() {
         assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(time(951_782_400_001), "2000-02-29T00:00:00.001Z");
         assert_eq!(time(1_795_505_419_123), "2026-11-24T07:30:19.123Z");

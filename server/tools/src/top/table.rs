@@ -9,7 +9,7 @@ use wscluster_admin::health::GatewayHealth;
 const BAR: usize = 20;
 
 /// Two lines of totals, then one line a shard.
-pub fn of(health: &GatewayHealth) -> String {
+pub(crate) fn of(health: &GatewayHealth) -> String {
     let GatewayHealth { status, reason, tunnels, queued, checks, shards, imbalance_percent, uptime, .. } = health;
     let up = Duration::from_secs(*uptime as u64);
     let mut text = status.to_string();

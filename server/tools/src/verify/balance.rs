@@ -11,7 +11,7 @@ use super::report::Finding;
 const ALLOWED: u32 = 3;
 
 /// Whether the shards hold about the same number of connections.
-pub fn spread(health: &GatewayHealth, most_percent: f64) -> Finding {
+pub(crate) fn spread(health: &GatewayHealth, most_percent: f64) -> Finding {
     let ready: Vec<_> = health.shards.iter().filter(|shard| serves(shard)).collect();
     let (Some(most), Some(least)) =
         (ready.iter().max_by_key(|shard| shard.connections), ready.iter().min_by_key(|shard| shard.connections))
@@ -31,7 +31,7 @@ pub fn spread(health: &GatewayHealth, most_percent: f64) -> Finding {
 }
 
 /// Whether clients that came one after the other reached every shard that was next in line for them.
-pub fn reached(before: &GatewayHealth, landed: &BTreeMap<String, u32>, clients: u32) -> Finding {
+pub(crate) fn reached(before: &GatewayHealth, landed: &BTreeMap<String, u32>, clients: u32) -> Finding {
     let list = landed.iter().map(|(shard, count)| format!("{count} on {shard}")).collect::<Vec<_>>().join(", ");
     let numbers = format!("{clients} clients through the gateway: {list}");
     if let Some(stranger) = landed.keys().find(|name| !before.shards.iter().any(|shard| shard.id == **name)) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wscluster_admin::client::get_json;
 use wscluster_admin::health::GatewayHealth;
 
-use super::client::{Client, Door};
+use super::client::{Client, Entrance};
 use super::report::Finding;
 use super::target::Target;
 use super::{Args, balance, delivery, fields, full, members};
@@ -15,7 +15,7 @@ use super::{Args, balance, delivery, fields, full, members};
 const CLIENTS_PER_SHARD: u32 = 8;
 
 /// Runs all checks; `tell` gets each finding as it is made.
-pub async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
+pub(crate) async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     let within = args.timeout.0;
     let health = match get_json(&target.admin, "/health", within).await {
         Ok(health) => health,
@@ -38,9 +38,9 @@ pub async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     tell(members::capacity(&before, target.expected));
 
     let mut clients = straight(target, &before, within, tell).await;
-    if let Some(door) = gateway_door(target, within) {
+    if let Some(gateway) = target.entrance(within) {
         quiet(target).await;
-        through(&door, &before, &mut clients, tell).await;
+        through(&gateway, &before, &mut clients, tell).await;
     } else {
         tell(Finding::skipped("gateway", "no client went through a gateway", "give --gateway ws://HOST:PORT/ws"));
     }
@@ -70,11 +70,6 @@ pub async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     }
 }
 
-fn gateway_door(target: &Target, within: Duration) -> Option<Door> {
-    let (authority, path) = target.gateway.clone()?;
-    Some(Door { authority, path, origin: target.origin.clone(), within })
-}
-
 /// One client straight at each shard: is it the shard that the health answer says?
 async fn straight(
     target: &Target,
@@ -82,7 +77,6 @@ async fn straight(
     within: Duration,
     tell: &mut dyn FnMut(Finding),
 ) -> Vec<Client> {
-    let path = target.gateway.as_ref().map_or("/ws", |(_, path)| path).to_owned();
     let mut clients = Vec::new();
     let mut wrong = Vec::new();
     let mut full = 0;
@@ -91,8 +85,14 @@ async fn straight(
             full += 1;
             continue;
         }
-        let (authority, path) = (shard.address.clone(), path.clone());
-        match Client::open(&Door { authority, path, origin: target.origin.clone(), within }).await {
+        let entrance = match target.shard(&shard.address, within) {
+            Ok(entrance) => entrance,
+            Err(error) => {
+                wrong.push(format!("{}: {error}", shard.id));
+                continue;
+            }
+        };
+        match Client::open(&entrance).await {
             Ok(client) if client.shard == shard.id => clients.push(client),
             Ok(client) => wrong.push(format!("{} answers as {:?}, not {}", shard.address, client.shard, shard.id)),
             Err(error) => wrong.push(format!("{}: {error}", shard.id)),
@@ -110,7 +110,7 @@ async fn straight(
 }
 
 /// Clients through the gateway, one after the other.
-async fn through(door: &Door, before: &GatewayHealth, clients: &mut Vec<Client>, tell: &mut dyn FnMut(Finding)) {
+async fn through(gateway: &Entrance, before: &GatewayHealth, clients: &mut Vec<Client>, tell: &mut dyn FnMut(Finding)) {
     let free: u32 = before.shards.iter().map(|shard| shard.available_slots).sum();
     let taken = u32::try_from(clients.len()).unwrap_or(u32::MAX);
     let shards = u32::try_from(before.shards.len()).unwrap_or(u32::MAX);
@@ -121,7 +121,7 @@ async fn through(door: &Door, before: &GatewayHealth, clients: &mut Vec<Client>,
     }
     let mut landed: BTreeMap<String, u32> = BTreeMap::new();
     for opened in 0..count {
-        match Client::open(door).await {
+        match Client::open(gateway).await {
             Ok(client) => {
                 *landed.entry(client.shard.clone()).or_default() += 1;
                 clients.push(client);
@@ -200,7 +200,7 @@ async fn returned(
 /// Fills the deployment, if it is small enough.
 async fn fill(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     let within = args.timeout.0;
-    let Some(door) = gateway_door(target, within) else {
+    let Some(gateway) = target.entrance(within) else {
         return tell(Finding::skipped("full", "no gateway to fill through", "give --gateway ws://HOST:PORT/ws"));
     };
     let Some(now) = settled(target, within, |_| true).await else {
@@ -217,10 +217,10 @@ async fn fill(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     }
     // An upgrade may wait in the gateway's queue before it is refused.
     let patience = within + args.queue_timeout.0;
-    let found = full::check(&door, &now, patience).await;
+    let found = full::check(&gateway, &now, patience).await;
     found.findings.into_iter().for_each(&mut *tell);
     returned("release", target, within, found.clients, tell).await;
-    tell(match Client::open(&door).await {
+    tell(match Client::open(&gateway).await {
         Ok(client) => {
             let finding = Finding::ok("reopen", format!("a new client is served again, by {}", client.shard));
             client.close().await;

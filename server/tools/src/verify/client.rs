@@ -1,137 +1,121 @@
-//! One WebSocket client of the deployment, which knows the shard that holds it.
+//! One WebSocket client of the deployment under test. It knows the shard that holds it.
 
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use serde_json::Value;
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use wscluster_client::handshake::{HandshakeError, Refusal, header_lines};
+use wscluster_client::{Connection, Endpoint, EndpointError, Incoming, subscribe};
 
 /// Where to connect, and how.
 #[derive(Clone, Debug)]
-pub struct Door {
-    /// `host:port`.
-    pub authority: String,
-    /// Path of the upgrade.
-    pub path: String,
-    /// `Origin` to send, where the deployment asks for one.
-    pub origin: Option<String>,
-    /// Time for each step.
-    pub within: Duration,
+pub(crate) struct Entrance {
+    /// A gateway or a shard.
+    pub(crate) endpoint: Endpoint,
+    /// `Origin` to send, if the deployment requires one.
+    pub(crate) origin: Option<String>,
+    /// Time limit for each step.
+    pub(crate) limit: Duration,
 }
 
-/// Why a client is not served. Each step has a name of its own.
+/// Why a client is not served.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// No TCP connection.
+pub(crate) enum ClientError {
+    /// Another answer than 101.
+    #[error("{0} refused the upgrade: {1}")]
+    Refused(String, Refusal),
+    /// No TCP connection, or no valid answer to the upgrade.
     #[error("failed to connect to {0}: {1}")]
-    Connect(String, String),
-    /// An answer other than 101.
-    #[error("{0} refused the upgrade: {1}{2}")]
-    Refused(String, u16, String),
-    /// No valid answer to the upgrade.
-    #[error("{0} did not answer the upgrade as RFC 6455 asks: {1}")]
-    Upgrade(String, String),
-    /// Upgraded, and then not served.
+    Handshake(String, HandshakeError),
+    /// The connection ended after its 101.
     #[error("{0} closed the connection after its 101: {1}")]
     Closed(String, String),
-    /// Something did not come in time.
+    /// A message did not arrive in time.
     #[error("{0}: no {1} within {2:?}")]
     Late(String, &'static str, Duration),
 }
 
-/// A client that is connected.
+/// A connected client.
 #[derive(Debug)]
-pub struct Client {
-    /// The shard that holds it, as it calls itself.
-    pub shard: String,
-    door: Door,
-    socket: WebSocketStream<TcpStream>,
+pub(crate) struct Client {
+    /// Name of the shard that holds the client, from its `hello`.
+    pub(crate) shard: String,
+    entrance: Entrance,
+    connection: Connection,
 }
 
 impl Client {
-    /// Connects and waits for the shard's greeting.
-    pub async fn open(door: &Door) -> Result<Self, ClientError> {
-        let at = || door.authority.clone();
-        let within = door.within;
-        let tcp = match timeout(within, TcpStream::connect(&door.authority)).await {
-            Ok(Ok(tcp)) => tcp,
-            Ok(Err(error)) => return Err(ClientError::Connect(at(), error.to_string())),
-            Err(_) => return Err(ClientError::Late(at(), "TCP connection", within)),
-        };
-        let invalid = |error: &dyn std::fmt::Display| ClientError::Upgrade(at(), error.to_string());
-        let url = format!("ws://{}{}", door.authority, door.path);
-        let mut request = url.into_client_request().map_err(|error| invalid(&error))?;
-        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("wscluster.v1"));
-        if let Some(origin) = &door.origin {
-            let origin = HeaderValue::from_str(origin).map_err(|error| invalid(&error))?;
-            request.headers_mut().insert(ORIGIN, origin);
-        }
-        let socket = match timeout(within, tokio_tungstenite::client_async(request, tcp)).await {
-            Ok(Ok((socket, _))) => socket,
-            Ok(Err(WsError::Http(answer))) => {
-                let reason = answer.headers().get("x-wscluster-reason").and_then(|value| value.to_str().ok());
-                let reason = reason.map_or_else(String::new, |reason| format!(" {reason}"));
-                return Err(ClientError::Refused(at(), answer.status().as_u16(), reason));
-            }
-            Ok(Err(error)) => return Err(invalid(&error)),
-            Err(_) => return Err(ClientError::Late(at(), "answer to the upgrade", within)),
-        };
-        let mut client = Self { shard: String::new(), door: door.clone(), socket };
+    /// Connects and waits for the `hello` of the shard.
+    pub(crate) async fn open(entrance: &Entrance) -> Result<Self, ClientError> {
+        let at = || entrance.endpoint.host.clone();
+        let opened = Connection::open(&entrance.endpoint, &entrance.headers(), entrance.limit).await;
+        let connection = opened.map_err(|error| match error {
+            HandshakeError::Refused(refusal) => ClientError::Refused(at(), refusal),
+            error => ClientError::Handshake(at(), error),
+        })?;
+        let mut client = Self { shard: String::new(), entrance: entrance.clone(), connection };
         let hello = client.wait("hello message", |message| message["type"] == "hello").await?;
         hello["shard"].as_str().unwrap_or_default().clone_into(&mut client.shard);
         Ok(client)
     }
 
     /// Subscribes to `channel` and waits for the acknowledgement.
-    pub async fn subscribe(&mut self, channel: &str) -> Result<(), ClientError> {
-        let request = json!({ "type": "subscribe", "data": { "channels": [channel] } });
-        self.socket.send(Message::text(request.to_string())).await.map_err(|error| self.closed(&error))?;
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<(), ClientError> {
+        let request = subscribe(&[channel], None);
+        self.connection.send(&request).await.map_err(|error| self.closed(&error))?;
         self.wait("subscription_ack", |message| message["type"] == "subscription_ack").await.map(drop)
     }
 
-    /// The next message that `fits`; others are passed over.
-    pub async fn wait(&mut self, what: &'static str, fits: impl Fn(&Value) -> bool) -> Result<Value, ClientError> {
-        let within = self.door.within;
-        let found = timeout(within, async {
+    /// The next message that `fits`. Other messages are skipped.
+    pub(crate) async fn wait(
+        &mut self,
+        what: &'static str,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Result<Value, ClientError> {
+        let limit = self.entrance.limit;
+        let found = timeout(limit, async {
             loop {
-                match self.socket.next().await {
-                    Some(Ok(Message::Text(text))) => match serde_json::from_str::<Value>(&text) {
+                match self.connection.next().await {
+                    Ok(Incoming::Text(text)) => match serde_json::from_str::<Value>(&text) {
                         Ok(message) if fits(&message) => return Ok(message),
                         _ => {}
                     },
-                    Some(Ok(Message::Close(Some(frame)))) => {
-                        return Err(self.closed(&format!("{} {}", u16::from(frame.code), frame.reason)));
+                    Ok(Incoming::Close { code, reason }) => {
+                        let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
+                        return Err(self.closed(&format!("{code} {reason}")));
                     }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(self.closed(&error)),
-                    None => return Err(self.closed(&"end of stream")),
+                    Ok(_) => {}
+                    Err(error) => return Err(self.closed(&error)),
                 }
             }
         });
         match found.await {
             Ok(found) => found,
-            Err(_) => Err(ClientError::Late(self.door.authority.clone(), what, within)),
+            Err(_) => Err(ClientError::Late(self.entrance.endpoint.host.clone(), what, limit)),
         }
     }
 
-    /// Says goodbye (RFC 6455 §7) and waits for the answer, so that its slot is free for sure.
-    pub async fn close(mut self) {
-        let within = self.door.within;
-        let _ = timeout(within, async {
-            if self.socket.close(None).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.next().await {}
-            }
-        })
-        .await;
+    /// Closes the connection (RFC 6455 §7) and waits until the server has ended it, so that its slot is free.
+    pub(crate) async fn close(self) {
+        self.connection.close(self.entrance.limit).await;
     }
 
     fn closed(&self, error: &dyn std::fmt::Display) -> ClientError {
-        ClientError::Closed(self.door.authority.clone(), error.to_string())
+        ClientError::Closed(self.entrance.endpoint.host.clone(), error.to_string())
+    }
+}
+
+impl Entrance {
+    /// The same for the server at `address`, `HOST:PORT`.
+    pub(crate) fn at(&self, address: &str) -> Result<Self, EndpointError> {
+        let Endpoint { host, .. } = Endpoint::of_authority(address)?;
+        let path = self.endpoint.path.clone();
+        Ok(Self { endpoint: Endpoint { host, path }, ..self.clone() })
+    }
+
+    /// The header lines of an upgrade.
+    pub(crate) fn headers(&self) -> String {
+        // `Target::new` has checked the origin.
+        self.origin.as_deref().and_then(|origin| header_lines([("Origin", origin)]).ok()).unwrap_or_default()
     }
 }

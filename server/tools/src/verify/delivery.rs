@@ -17,16 +17,16 @@ use crate::publish::input::Record;
 
 /// A record that no other run publishes.
 #[derive(Clone, Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     key: String,
     value: String,
     /// Where it arrives.
-    pub channel: String,
+    pub(crate) channel: String,
 }
 
 impl Probe {
     /// A new one for the topic of `source`.
-    pub fn new(source: &Source) -> Self {
+    pub(crate) fn new(source: &Source) -> Self {
         let nonce: u64 = rand::rng().random();
         let key = format!("wscluster-verify-{nonce:016x}");
         let value = json!({ "verify": key }).to_string();
@@ -57,7 +57,7 @@ impl Probe {
 }
 
 /// Publishes one record and waits for it on every client; `clients` are subscribed to nothing yet.
-pub async fn check(source: &Source, clients: &mut [Client], within: Duration) -> Finding {
+pub(crate) async fn check(source: &Source, clients: &mut [Client], within: Duration) -> Finding {
     let probe = Probe::new(source);
     let subscribed = join_all(clients.iter_mut().map(|client| client.subscribe(&probe.channel))).await;
     if let Some(error) = subscribed.into_iter().find_map(Result::err) {

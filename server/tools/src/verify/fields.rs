@@ -67,7 +67,7 @@ impl Kind {
 }
 
 /// Whether `health` has every field, each with its type.
-pub fn check(health: &Value) -> Finding {
+pub(crate) fn check(health: &Value) -> Finding {
     let mut wrong = Vec::new();
     let mut look = |value: &Value, at: &str, fields: &[(&str, Kind)]| {
         for (path, kind) in fields {

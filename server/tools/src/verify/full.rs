@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use wscluster_admin::health::GatewayHealth;
 
-use super::client::{Client, Door};
+use super::client::{Client, Entrance};
 use super::refusal::{self, Who};
 use super::report::Finding;
 
@@ -13,15 +13,15 @@ use super::report::Finding;
 const AT_ONCE: usize = 32;
 
 /// A full deployment that was looked at, and the clients that fill it.
-pub struct Full {
+pub(crate) struct Full {
     /// What was found.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// They hold the slots until they are closed.
-    pub clients: Vec<Client>,
+    pub(crate) clients: Vec<Client>,
 }
 
 /// Takes every free slot of the deployment of `health`, then asks for one more at the gateway and at every shard.
-pub async fn check(gateway: &Door, health: &GatewayHealth, patience: Duration) -> Full {
+pub(crate) async fn check(gateway: &Entrance, health: &GatewayHealth, patience: Duration) -> Full {
     let free: u32 = health.shards.iter().map(|shard| shard.available_slots).sum();
     let opened = stream::iter(0..free).map(|_| Client::open(gateway)).buffer_unordered(AT_ONCE);
     let (clients, errors) = opened
@@ -48,18 +48,20 @@ pub async fn check(gateway: &Door, health: &GatewayHealth, patience: Duration) -
     let mut findings = vec![filled];
     findings.push(refused("refusal", gateway, Who::Gateway, patience).await);
     for shard in &health.shards {
-        let door = Door { authority: shard.address.clone(), ..gateway.clone() };
-        findings.push(refused("refusal", &door, Who::Shard, patience).await);
+        findings.push(match gateway.at(&shard.address) {
+            Ok(entrance) => refused("refusal", &entrance, Who::Shard, patience).await,
+            Err(error) => Finding::failed("refusal", error.to_string(), "check .shards of the health answer"),
+        });
     }
     Full { findings, clients }
 }
 
-async fn refused(check: &'static str, door: &Door, who: Who, patience: Duration) -> Finding {
+async fn refused(check: &'static str, entrance: &Entrance, who: Who, patience: Duration) -> Finding {
     let name = match who {
-        Who::Gateway => format!("one more client at the gateway {}", door.authority),
-        Who::Shard => format!("one more client straight at the shard {}", door.authority),
+        Who::Gateway => format!("one more client at the gateway {}", entrance.endpoint.host),
+        Who::Shard => format!("one more client straight at the shard {}", entrance.endpoint.host),
     };
-    let judged = match refusal::ask(door, patience).await {
+    let judged = match refusal::ask(entrance, patience).await {
         Ok(answer) => refusal::judge(&answer, who),
         Err(error) => Err(error),
     };

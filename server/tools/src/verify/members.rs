@@ -8,20 +8,20 @@ use super::report::Finding;
 
 /// What was declared; where nothing was, the deployment is only described.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// Shards.
-    pub shards: Option<u32>,
+    pub(crate) shards: Option<u32>,
     /// Connections a shard may hold.
-    pub capacity: Option<u32>,
+    pub(crate) capacity: Option<u32>,
 }
 
 /// Whether a shard takes part: grants slots, or would if it had one.
-pub fn serves(shard: &ShardView) -> bool {
+pub(crate) fn serves(shard: &ShardView) -> bool {
     shard.state.is_serving()
 }
 
 /// All shards there, distinct, and ready.
-pub fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
+pub(crate) fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
     let all = &health.shards;
     let list = all.iter().map(|shard| format!("{} {}", shard.id, shard.state)).collect::<Vec<_>>().join(", ");
     if let Some(declared) = expected.shards
@@ -50,7 +50,7 @@ pub fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
 }
 
 /// Every shard has the declared capacity, and the sum is told right.
-pub fn capacity(health: &GatewayHealth, expected: Expected) -> Finding {
+pub(crate) fn capacity(health: &GatewayHealth, expected: Expected) -> Finding {
     let sum: u64 = health.shards.iter().map(|shard| u64::from(shard.max_connections)).sum();
     let told = u64::from(health.checks.capacity.max);
     if sum != told {
@@ -79,14 +79,14 @@ fn each(health: &GatewayHealth) -> String {
 
 #[cfg(test)]
 #[expect(missing_docs, reason = "tests")]
-pub mod tests {
+pub(crate) mod tests {
     use wscluster_admin::health::{Checks, Status, ViewState};
 
     use super::*;
     use crate::verify::report::Verdict;
 
     /// A healthy deployment of shards with these connections, 100 slots each.
-    pub fn deployment(connections: &[u32]) -> GatewayHealth {
+    pub(crate) fn deployment(connections: &[u32]) -> GatewayHealth {
         let view = |(n, &connections): (usize, &u32)| ShardView {
             id: format!("prices-{n}"),
             address: format!("127.0.0.1:{}", 9_000 + n),

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use wscluster_client::Endpoint;
 
-use super::client::Door;
+use super::client::Entrance;
 
 /// An answer is at most this long.
 const MAX_BYTES: u64 = 64 << 10;
@@ -17,26 +18,26 @@ const GATEWAY_REASONS: [&str; 4] = ["no_capacity", "queue_full", "timeout", FD_L
 const SHARD_REASONS: [&str; 2] = ["full", FD_LIMIT];
 
 /// Both may lack file descriptors: said as it should be, but the deployment holds less than it declares.
-pub const FD_LIMIT: &str = "fd_limit";
+pub(crate) const FD_LIMIT: &str = "fd_limit";
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub(crate) enum Who {
     /// A gateway.
     Gateway,
     /// A shard, asked without a gateway.
     Shard,
 }
 
-/// Sends an upgrade through `door` and returns the whole answer; an error text when there is none.
-pub async fn ask(door: &Door, within: Duration) -> Result<Vec<u8>, String> {
+/// Sends an upgrade to `entrance` and returns the whole answer, or an error text.
+pub(crate) async fn ask(entrance: &Entrance, within: Duration) -> Result<Vec<u8>, String> {
     let exchange = async {
-        let mut tcp = TcpStream::connect(&door.authority).await?;
-        let origin = door.origin.as_ref().map_or_else(String::new, |origin| format!("Origin: {origin}\r\n"));
+        let Endpoint { host, path } = &entrance.endpoint;
+        let mut tcp = TcpStream::connect(entrance.endpoint.address()).await?;
+        let headers = entrance.headers();
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{origin}\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            door.path, door.authority
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{headers}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         tcp.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
@@ -56,7 +57,7 @@ pub async fn ask(door: &Door, within: Duration) -> Result<Vec<u8>, String> {
 }
 
 /// What is wrong with a refusal; its reason when nothing is.
-pub fn judge(answer: &[u8], who: Who) -> Result<String, String> {
+pub(crate) fn judge(answer: &[u8], who: Who) -> Result<String, String> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);
     let Ok(httparse::Status::Complete(length)) = head.parse(answer) else {

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be.
     Ok,
     /// Not as it should be.
@@ -19,31 +19,31 @@ pub enum Verdict {
 
 /// One check and what it found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was checked.
-    pub check: &'static str,
+    pub(crate) check: &'static str,
     /// How it ended.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// The numbers.
-    pub detail: String,
+    pub(crate) detail: String,
     /// What would help.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
 }
 
 impl Finding {
     /// All is well.
-    pub fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Ok, detail: detail.into(), remedy: None }
     }
 
     /// Something is wrong.
-    pub fn failed(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn failed(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
     /// Not looked at, and how it would be.
-    pub fn skipped(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn skipped(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Skipped, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 }
@@ -62,26 +62,26 @@ impl fmt::Display for Finding {
 
 /// All findings of a run.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Nothing failed.
-    pub ok: bool,
+    pub(crate) ok: bool,
     /// What the deployment was verified through.
-    pub admin: String,
+    pub(crate) admin: String,
     /// In the order they were made.
-    pub checks: Vec<Finding>,
+    pub(crate) checks: Vec<Finding>,
     /// How long it took.
-    pub took_ms: u64,
+    pub(crate) took_ms: u64,
 }
 
 impl Report {
     /// Sums up.
-    pub fn new(admin: String, checks: Vec<Finding>, took: Duration) -> Self {
+    pub(crate) fn new(admin: String, checks: Vec<Finding>, took: Duration) -> Self {
         let ok = checks.iter().all(|finding| finding.verdict != Verdict::Failed);
         Self { ok, admin, checks, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
     }
 
     /// The last line for people.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let count = |verdict| self.checks.iter().filter(|finding| finding.verdict == verdict).count();
         format!(
             "{} ok, {} failed, {} skipped in {:.1} s",

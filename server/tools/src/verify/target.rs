@@ -5,42 +5,44 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tokio_tungstenite::tungstenite::http::Uri;
 use wscluster_api::WsCluster;
 use wscluster_api::spec::{Kafka, Topic};
+use wscluster_client::handshake::{HeaderError, header_lines};
+use wscluster_client::{Endpoint, EndpointError};
 
 use super::Args;
+use super::client::Entrance;
 use super::members::Expected;
 
 /// Everything a run of checks needs.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// `host:port` of the admin address.
-    pub admin: String,
-    /// `host:port` and path of the WebSocket address.
-    pub gateway: Option<(String, String)>,
+    pub(crate) admin: String,
+    /// WebSocket address of a gateway.
+    pub(crate) gateway: Option<Endpoint>,
     /// What was declared.
-    pub expected: Expected,
+    pub(crate) expected: Expected,
     /// How to publish.
-    pub source: Option<Source>,
+    pub(crate) source: Option<Source>,
     /// `Origin` to send.
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
 }
 
 /// Where to publish, and where it should arrive.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// Brokers and how they are trusted.
-    pub kafka: Kafka,
+    pub(crate) kafka: Kafka,
     /// Topic.
-    pub topic: String,
+    pub(crate) topic: String,
     /// Template of its channels.
-    pub channel: String,
+    pub(crate) channel: String,
 }
 
 /// What cannot be made a target of.
 #[derive(Debug, thiserror::Error)]
-pub enum TargetError {
+pub(crate) enum TargetError {
     /// An address.
     #[error("--{option} {value:?} is no {what}; write {example}")]
     Address {
@@ -70,6 +72,9 @@ pub enum TargetError {
     /// No admin address.
     #[error("no admin address: give --admin http://HOST:PORT of a gateway, or --local FILE")]
     NoAdmin,
+    /// An origin that cannot stand in a header.
+    #[error("--origin: {0}")]
+    Origin(#[from] HeaderError),
     /// A topic that the manifest does not have.
     #[error(
         "--topic {0:?} is not in the manifest, so its channel is not known; give --channel too, e.g. \"{{key}}.trade\""
@@ -104,7 +109,7 @@ struct LocalRun {
 
 impl Target {
     /// From the command line.
-    pub fn new(args: &Args) -> Result<Self, TargetError> {
+    pub(crate) fn new(args: &Args) -> Result<Self, TargetError> {
         let cluster = args.file.as_deref().map(wscluster_api::manifest::read).transpose()?;
         let local = args.local.as_deref().map(|path| read_local(path, args.timeout.0)).transpose()?;
         let admin = match (&args.admin, &local) {
@@ -113,8 +118,8 @@ impl Target {
             (None, None) => return Err(TargetError::NoAdmin),
         };
         let gateway = match (&args.url, &local) {
-            (Some(url), _) => Some(authority("url", url, "ws")?),
-            (None, Some(local)) => Some((local.gateway.clone(), "/ws".to_owned())),
+            (Some(url), _) => Some(websocket_address("url", url)?),
+            (None, Some(local)) => Some(websocket_address("local", &local.gateway)?),
             (None, None) => None,
         };
         let spec = cluster.as_ref().map(|cluster| &cluster.spec);
@@ -124,8 +129,27 @@ impl Target {
             capacity: args.capacity.or(spec.map(|spec| spec.capacity)),
         };
         let origin = spec.and_then(|spec| spec.gateway.allowed_origins.first().cloned());
+        let origin = args.origin.clone().or(origin);
+        if let Some(origin) = &origin {
+            header_lines([("Origin", origin.as_str())])?;
+        }
         let source = source(args, cluster.as_ref(), local.as_ref())?;
-        Ok(Self { admin, gateway, expected, source, origin: args.origin.clone().or(origin) })
+        Ok(Self { admin, gateway, expected, source, origin })
+    }
+
+    /// The gateway, with `limit` for each step.
+    pub(crate) fn entrance(&self, limit: Duration) -> Option<Entrance> {
+        let endpoint = self.gateway.clone()?;
+        Some(Entrance { endpoint, origin: self.origin.clone(), limit })
+    }
+
+    /// The shard at `address`, reached without a gateway on the same path.
+    pub(crate) fn shard(&self, address: &str, limit: Duration) -> Result<Entrance, EndpointError> {
+        let endpoint = Endpoint::of_authority(address)?;
+        match self.entrance(limit) {
+            Some(gateway) => gateway.at(address),
+            None => Ok(Entrance { endpoint, origin: self.origin.clone(), limit }),
+        }
     }
 }
 
@@ -182,29 +206,36 @@ fn read_local(path: &Path, within: Duration) -> Result<LocalRun, TargetError> {
     }
 }
 
-/// `host:port` of the admin address `text` that `option` was given.
-pub fn admin_address(option: &'static str, text: &str) -> Result<String, TargetError> {
-    Ok(authority(option, text, "http")?.0)
+/// `HOST:PORT` of the admin address `text`, the value of `option`. The scheme `http://` may be left out.
+pub(crate) fn admin_address(option: &'static str, text: &str) -> Result<String, TargetError> {
+    let authority = match text.split_once("://") {
+        Some(("http", rest)) => Some(rest.split_once(['/', '?']).map_or(rest, |(authority, _)| authority)),
+        Some(_) => None,
+        None => Some(text.split_once(['/', '?']).map_or(text, |(authority, _)| authority)),
+    };
+    let endpoint = authority.and_then(|authority| Endpoint::of_authority(authority).ok());
+    endpoint.map(|endpoint| endpoint.address()).ok_or_else(|| TargetError::Address {
+        option,
+        value: text.to_owned(),
+        what: "admin address",
+        example: "http://127.0.0.1:8081 (no TLS here: verify from inside)",
+    })
 }
 
-/// `host:port` and path of `SCHEME://host:port/path`; the scheme may be left away.
-fn authority(option: &'static str, text: &str, scheme: &str) -> Result<(String, String), TargetError> {
-    let (what, example) = match scheme {
-        "ws" => ("WebSocket address", "ws://127.0.0.1:8080/ws (no TLS here: verify from inside, behind the ingress)"),
-        _ => ("admin address", "http://127.0.0.1:8081 (no TLS here: verify from inside)"),
-    };
-    let wrong = || TargetError::Address { option, value: text.to_owned(), what, example };
-    let full = if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") };
-    let uri: Uri = full.parse().map_err(|_| wrong())?;
-    if uri.scheme_str() != Some(scheme) {
-        return Err(wrong());
+/// The WebSocket address `text`, the value of `option`. The scheme `ws://` may be left out; the default path is `/ws`.
+fn websocket_address(option: &'static str, text: &str) -> Result<Endpoint, TargetError> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("ws://{text}") };
+    let mut endpoint = Endpoint::of_url(&url).map_err(|_| TargetError::Address {
+        option,
+        value: text.to_owned(),
+        what: "WebSocket address",
+        example: "ws://127.0.0.1:8080/ws (no TLS here: verify from inside, behind the ingress)",
+    })?;
+    // A URL without a path is often written with a final slash.
+    if endpoint.path == "/" {
+        endpoint.path = "/ws".to_owned();
     }
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-    let path = match uri.path_and_query().map(ToString::to_string) {
-        Some(path) if path != "/" => path,
-        _ => "/ws".to_owned(),
-    };
-    Ok((format!("{host}:{}", uri.port_u16().unwrap_or(80)), path))
+    Ok(endpoint)
 }
 
 #[cfg(test)]
@@ -225,7 +256,7 @@ mod tests {
     fn reads_addresses_with_and_without_scheme() {
         let target = parse(&["--admin", "127.0.0.1:8081", "--url", "ws://[::1]:8080"]).unwrap();
         assert_eq!(target.admin, "127.0.0.1:8081");
-        assert_eq!(target.gateway, Some(("[::1]:8080".into(), "/ws".into())));
+        assert_eq!(target.gateway, Some(Endpoint { host: "[::1]:8080".into(), path: "/ws".into() }));
         assert!(target.source.is_none());
     }
 
@@ -250,7 +281,7 @@ mod tests {
         std::fs::write(&run, line).unwrap();
         let target = parse(&["-f", manifest.to_str().unwrap(), "--local", run.to_str().unwrap()]).unwrap();
         assert_eq!(target.admin, "127.0.0.1:2");
-        assert_eq!(target.gateway, Some(("127.0.0.1:1".into(), "/ws".into())));
+        assert_eq!(target.gateway, Some(Endpoint { host: "127.0.0.1:1".into(), path: "/ws".into() }));
         assert_eq!(target.expected, Expected { shards: Some(3), capacity: Some(50) });
         assert_eq!(target.origin.as_deref(), Some("https://example.com"));
         let source = target.source.unwrap();
