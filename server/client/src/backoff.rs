@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use wscluster_protocol::close::{Advice, retry_after};
+use wscluster_runtime::backoff::{Jitter, Policy};
 
 /// What the end of a connection, or a refusal, asks of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Retry {
 
 /// Limits of the delays and of the number of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backoff {
+pub struct ReconnectPolicy {
     /// Attempts after a failure; a success resets the count.
     pub retries: u32,
     /// Bound of the first delay.
@@ -58,13 +58,13 @@ pub struct Backoff {
     pub max: Duration,
 }
 
-impl Default for Backoff {
+impl Default for ReconnectPolicy {
     fn default() -> Self {
         Self { retries: u32::MAX, base: Duration::from_millis(200), max: Duration::from_secs(10) }
     }
 }
 
-impl Backoff {
+impl ReconnectPolicy {
     /// Hints above this are cut, so that the delay can be added to an instant.
     const LONGEST_HINT: Duration = Duration::from_hours(24);
 
@@ -89,9 +89,7 @@ impl Backoff {
     }
 
     fn jitter(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(20);
-        let bound = self.base.saturating_mul(1 << doublings).min(self.max);
-        bound.mul_f64(rand::rng().random_range(0.0..=1.0))
+        Policy { first: self.base, factor: 2, max: self.max, jitter: Jitter::Full }.delay(failures)
     }
 }
 
@@ -101,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    const BACKOFF: Backoff = Backoff { retries: 100, base: Duration::from_millis(100), max: Duration::from_secs(5) };
+    const BACKOFF: ReconnectPolicy = ReconnectPolicy { retries: 100, base: Duration::from_millis(100), max: Duration::from_secs(5) };
 
     #[test]
     fn draws_from_zero_to_a_doubling_bound() {
@@ -116,7 +114,7 @@ mod tests {
 
     #[test]
     fn gives_up_after_its_retries() {
-        let backoff = Backoff { retries: 2, ..BACKOFF };
+        let backoff = ReconnectPolicy { retries: 2, ..BACKOFF };
         assert!(backoff.delay(Retry::JITTER, 2).is_some());
         assert_eq!(backoff.delay(Retry::JITTER, 3), None);
         assert_eq!(backoff.delay(Retry { advice: Advice::AtOnce, after: None }, 3), None);
@@ -132,7 +130,7 @@ mod tests {
     #[test]
     fn cuts_a_hint_that_no_instant_can_hold() {
         let delay = BACKOFF.delay(Retry::after(Duration::from_secs(u64::MAX)), 2).unwrap();
-        assert!(delay >= Backoff::LONGEST_HINT);
+        assert!(delay >= ReconnectPolicy::LONGEST_HINT);
         assert!(std::time::Instant::now().checked_add(delay).is_some());
     }
 

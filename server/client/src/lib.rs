@@ -4,7 +4,7 @@
 //!   resumes with `since`.
 //! - [`Connection`] is one WebSocket without resumption: text messages in both directions. It answers pings.
 //! - [`handshake`] is the upgrade alone, for callers that need their own read loop.
-//! - [`Backoff`] and [`Retry`] decide when a client reconnects: what a close code, `Retry-After` or `retry_after_ms`
+//! - [`Retry`] and [`ReconnectPolicy`] decide when a client reconnects: what a close code, `Retry-After` or `retry_after_ms`
 //!   asks for, then full jitter.
 //! - [`Message`] is what a shard sends; [`Positions`] is where a client stands in its channels.
 //!
@@ -18,7 +18,7 @@ mod message;
 mod positions;
 mod resume;
 
-pub use backoff::{Backoff, Retry};
+pub use backoff::{ReconnectPolicy, Retry};
 pub use connection::{Connection, ConnectionError, Incoming};
 pub use endpoint::{Endpoint, EndpointError};
 pub use message::{Message, Record, SubscriptionAck, subscribe};

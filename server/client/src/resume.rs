@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use wscluster_protocol::Position;
 
 use super::handshake::{HandshakeError, Refusal, SUBPROTOCOL};
-use super::{Backoff, Connection, ConnectionError, Endpoint, Incoming, Link, Message, Positions, Retry, subscribe};
+use super::{ReconnectPolicy, Connection, ConnectionError, Endpoint, Incoming, Link, Message, Positions, Retry, subscribe};
 
 /// The default of `spec.delivery.pingInterval`, for servers whose `hello` does not name the interval.
 const PING: Duration = Duration::from_secs(27);
@@ -30,7 +30,7 @@ pub struct Config {
     /// Start with the last message of each channel.
     pub latest: bool,
     /// Delays between attempts. Failures count in a row; a message resets the count.
-    pub backoff: Backoff,
+    pub backoff: ReconnectPolicy,
     /// Limit for the TCP connection, and again for the upgrade.
     pub limit: Duration,
 }
@@ -132,7 +132,7 @@ pub enum ClientError {
     /// The server closed the connection with a code that forbids to reconnect.
     #[error("{0}; this code forbids to reconnect")]
     Forbidden(Disconnect),
-    /// [`Backoff::retries`] attempts failed.
+    /// [`ReconnectPolicy::retries`] attempts failed.
     #[error("connection ended: {0}")]
     GaveUp(Disconnect),
 }

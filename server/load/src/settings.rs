@@ -1,6 +1,6 @@
 //! From what was typed to a checked run. What is wrong is said with the argument, its value and what would be right.
 
-use wscluster_client::Backoff;
+use wscluster_client::ReconnectPolicy;
 use wscluster_client::handshake::{HeaderError, header_lines};
 
 use super::args::Args;
@@ -119,7 +119,7 @@ pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
         in_flight: args.in_flight.div_ceil(slots),
         settle: args.settle.0,
         timeout: args.timeout.0,
-        backoff: Backoff { retries: args.retry, base: args.retry_base.0, max: args.retry_max.0 },
+        backoff: ReconnectPolicy { retries: args.retry, base: args.retry_base.0, max: args.retry_max.0 },
         channels,
         per_client: args.subscribe_per_client,
         sending,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use wscluster_client::Backoff;
+use wscluster_client::ReconnectPolicy;
 
 use super::ground_truth::Nanos;
 use super::schedule::Schedule;
@@ -50,7 +50,7 @@ pub(super) struct WorkerPlan {
     /// Limit of each phase of a handshake and of the subscription.
     pub(super) timeout: Duration,
     /// When to come back.
-    pub(super) backoff: Backoff,
+    pub(super) backoff: ReconnectPolicy,
     /// Channels of the run.
     pub(super) channels: Vec<String>,
     /// Channels per client.
@@ -132,7 +132,7 @@ pub(super) mod tests {
 
     /// An plan for `clients` clients of `addr` that come at once and leave at once.
     pub(in super::super) fn plan(addr: std::net::SocketAddr, clients: u32) -> WorkerPlan {
-        let backoff = Backoff { retries: 0, base: Duration::from_millis(1), max: Duration::from_millis(10) };
+        let backoff = ReconnectPolicy { retries: 0, base: Duration::from_millis(1), max: Duration::from_millis(10) };
         WorkerPlan {
             targets: vec![LoadTarget::of_shard(&addr.to_string()).unwrap()],
             sources: Vec::new(),

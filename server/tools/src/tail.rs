@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wscluster_api::units::Span;
 use wscluster_client::handshake::{HeaderError, header_lines};
-use wscluster_client::{Backoff, Client, ClientError, Config, Endpoint, EndpointError, Event, Link};
+use wscluster_client::{ReconnectPolicy, Client, ClientError, Config, Endpoint, EndpointError, Event, Link};
 use wscluster_protocol::Position;
 use wscluster_runtime::args::{Output, http_header};
 use wscluster_runtime::exit::{FAILED, USAGE, fail};
@@ -143,7 +143,7 @@ fn config(args: &Args) -> Result<Config, TailError> {
         channels: args.channels.clone(),
         since: args.since.clone(),
         latest: args.latest,
-        backoff: Backoff { retries, ..Backoff::default() },
+        backoff: ReconnectPolicy { retries, ..ReconnectPolicy::default() },
         limit: CONNECT,
     })
 }

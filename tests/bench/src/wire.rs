@@ -1,114 +1,66 @@
-//! The client's side of a WebSocket on a bare TCP stream, cheap enough that the tester does not become the bottleneck.
+//! The client's side of a WebSocket on a bare TCP stream, cheap enough that the clients do not become the bottleneck.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use wscluster_client::Endpoint;
+use wscluster_client::handshake::{HandshakeError, Request, connect, upgrade};
 
-/// The key every client sends and the answer it must get (the example of RFC 6455 §1.3).
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// Why a handshake failed, as reports name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failure(String);
 
-/// Longest answer head we take.
-const MAX_HEAD: usize = 4_096;
-
-/// Why there is no WebSocket, each under its own name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Failure {
-    /// Error of the system in a phase.
-    #[error("{1:?} in {0}")]
-    Io(&'static str, io::ErrorKind),
-    /// Too slow in a phase.
-    #[error("timeout in {0}")]
-    Timeout(&'static str),
-    /// The stream ended before the head did.
-    #[error("closed before an answer")]
-    Closed,
-    /// Another status than 101, with its reason header where there is one.
-    #[error("status {0} {1}")]
-    Status(u16, String),
-    /// A 101 that proves nothing.
-    #[error("wrong accept key")]
-    Accept,
-    /// What came is no HTTP.
-    #[error("answer is no HTTP")]
-    NotHttp,
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
-/// A WebSocket, and what came in one piece with the 101.
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        Self(match error {
+            HandshakeError::Io(stage, error) => format!("{:?} in {stage}", error.kind()),
+            HandshakeError::Timeout(stage, _) => format!("timeout in {stage}"),
+            HandshakeError::Ended(_) => "closed before an answer".to_owned(),
+            HandshakeError::Refused(refusal) => {
+                format!("status {} {}", refusal.status, refusal.reason.unwrap_or(refusal.phrase))
+            }
+            HandshakeError::AcceptKey => "wrong accept key".to_owned(),
+            HandshakeError::UpgradeHeader | HandshakeError::Subprotocol => "wrong upgrade header".to_owned(),
+            HandshakeError::NotHttp => "answer is no HTTP".to_owned(),
+        })
+    }
+}
+
+/// An upgraded connection.
 #[derive(Debug)]
 pub struct Opened {
-    /// The connection.
+    /// The socket.
     pub stream: TcpStream,
-    /// Bytes behind the head.
+    /// Bytes received after the 101.
     pub rest: Vec<u8>,
 }
 
-/// Connects to `addr` and upgrades on `path`, all within `limit`.
+/// Connects to `addr` and upgrades on `path`, both within `limit`.
 pub async fn open(addr: SocketAddr, path: &str, limit: Duration) -> Result<Opened, Failure> {
-    let deadline = Instant::now() + limit;
-    let mut stream = within(deadline, "connect", TcpStream::connect(addr)).await?;
-    // As browsers do; without it small frames of a client wait for acknowledgements.
-    stream.set_nodelay(true).map_err(|e| Failure::Io("connect", e.kind()))?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Version: 13\r\n\r\n"
-    );
-    within(deadline, "request", stream.write_all(request.as_bytes())).await?;
-    let mut head = Vec::with_capacity(512);
-    loop {
-        let phase = if head.is_empty() { "first byte" } else { "head" };
-        if within(deadline, phase, stream.read_buf(&mut head)).await? == 0 {
-            return Err(Failure::Closed);
-        }
-        if let Some(len) = verdict(&head)? {
-            return Ok(Opened { stream, rest: head.split_off(len) });
-        }
-        if head.len() > MAX_HEAD {
-            return Err(Failure::NotHttp);
-        }
-    }
+    let began = Instant::now();
+    let endpoint = Endpoint { host: addr.to_string(), path: path.to_owned() };
+    let stream = connect(&endpoint, limit).await?;
+    let request = Request::new(&endpoint, "");
+    let upgraded = upgrade(&stream, &request, limit.saturating_sub(began.elapsed()), &mut None).await?;
+    Ok(Opened { stream, rest: upgraded.rest })
 }
 
-async fn within<T>(
-    deadline: Instant,
-    phase: &'static str,
-    work: impl Future<Output = io::Result<T>>,
-) -> Result<T, Failure> {
-    match timeout_at(deadline, work).await {
-        Ok(done) => done.map_err(|error| Failure::Io(phase, error.kind())),
-        Err(_) => Err(Failure::Timeout(phase)),
-    }
-}
-
-/// The length of a good 101's head; `None` while it is incomplete.
-fn verdict(bytes: &[u8]) -> Result<Option<usize>, Failure> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(bytes).map_err(|_| Failure::NotHttp)?;
-    let httparse::Status::Complete(len) = parsed else { return Ok(None) };
-    let value = |name: &str| {
-        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        header.map(|header| String::from_utf8_lossy(header.value).into_owned())
-    };
-    match response.code {
-        Some(101) if value("Sec-WebSocket-Accept").as_deref() == Some(ACCEPT) => Ok(Some(len)),
-        Some(101) => Err(Failure::Accept),
-        status => {
-            let reason = value("X-Wscluster-Reason").or_else(|| response.reason.map(str::to_owned));
-            Err(Failure::Status(status.unwrap_or(0), reason.unwrap_or_default()))
-        }
-    }
-}
-
-/// Waits for bytes, reads once into `scratch` and hands them to `sink`; 0 at the end of the stream.
+/// Waits for bytes, reads once into `scratch` and passes them to `sink`; 0 at the end of the stream.
 ///
-/// A read shorter than the buffer means an empty socket, so readiness is cleared at once: one call a message, not two.
+/// A read shorter than the buffer means an empty socket, so readiness is cleared at once: one system call per message
+/// instead of two.
 pub async fn receive<T>(
     stream: &TcpStream,
     scratch: &RefCell<Vec<u8>>,
@@ -134,21 +86,54 @@ pub async fn receive<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use wscluster_ws::upgrade::accept_key;
 
-    #[test]
-    fn takes_only_a_101_with_the_right_key() {
-        let good = format!("HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: {ACCEPT}\r\n\r\nrest");
-        assert_eq!(verdict(good.as_bytes()), Ok(Some(good.len() - 4)));
-        assert_eq!(verdict(&good.as_bytes()[..40]), Ok(None));
-        assert_eq!(verdict(good.replace("s3p", "S3p").as_bytes()), Err(Failure::Accept));
-        assert_eq!(verdict(b"hello\r\n\r\n"), Err(Failure::NotHttp));
+    use super::*;
+    use crate::backend::key_of;
+
+    /// The result of a handshake with a server that answers the key `K` with `answer(accept key of K)`.
+    async fn opened(answer: impl Fn(&str) -> String) -> Result<Vec<u8>, String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            let key = loop {
+                stream.read_buf(&mut head).await.unwrap();
+                if let Some(key) = key_of(&head).unwrap() {
+                    break key;
+                }
+            };
+            stream.write_all(answer(&accept_key(&key)).as_bytes()).await.unwrap();
+        };
+        let (opened, ()) = tokio::join!(open(addr, "/ws", Duration::from_secs(20)), server);
+        opened.map(|opened| opened.rest).map_err(|failure| failure.to_string())
     }
 
-    #[test]
-    fn names_the_reason_of_a_refusal() {
-        let full = b"HTTP/1.1 503 Service Unavailable\r\nX-Wscluster-Reason: no_capacity\r\n\r\n";
-        assert_eq!(verdict(full).unwrap_err().to_string(), "status 503 no_capacity");
+    fn switching(accept: &str) -> String {
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+             sec-websocket-accept: {accept}\r\n\r\nrest"
+        )
+    }
+
+    #[tokio::test]
+    async fn takes_only_a_101_with_the_right_key() {
+        assert_eq!(opened(switching).await, Ok(b"rest".to_vec()));
+        let half = |accept: &str| switching(accept)[..40].to_owned();
+        assert_eq!(opened(half).await, Err("closed before an answer".to_owned()));
+        let wrong = |accept: &str| switching(&accept.to_ascii_uppercase());
+        assert_eq!(opened(wrong).await, Err("wrong accept key".to_owned()));
+        assert_eq!(opened(|_| "hello\r\n\r\n".to_owned()).await, Err("answer is no HTTP".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn names_the_reason_of_a_refusal() {
+        let full = "HTTP/1.1 503 Service Unavailable\r\nX-Wscluster-Reason: no_capacity\r\n\r\n";
+        assert_eq!(opened(|_| full.to_owned()).await, Err("status 503 no_capacity".to_owned()));
+        let busy = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
+        assert_eq!(opened(|_| busy.to_owned()).await, Err("status 503 Service Unavailable".to_owned()));
     }
 
     #[tokio::test(flavor = "current_thread")]

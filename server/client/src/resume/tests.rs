@@ -24,7 +24,7 @@ async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {
 }
 
 /// A listener, and a client for channel `a` there.
-async fn listening(backoff: Backoff) -> (TcpListener, Client) {
+async fn listening(backoff: ReconnectPolicy) -> (TcpListener, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint::of_authority(&listener.local_addr().unwrap().to_string()).unwrap();
     let client = Client::new(Config {
@@ -78,7 +78,7 @@ const SOON: &str = r#"{"retry_after_ms":1}"#;
 
 #[tokio::test]
 async fn resumes_after_the_last_message() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let mut asked = Vec::new();
         for round in 0..2 {
@@ -99,7 +99,7 @@ async fn resumes_after_the_last_message() {
 
 #[tokio::test]
 async fn resumes_at_the_positions_of_an_answer_or_a_gap_when_no_message_arrived() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let mut asked = Vec::new();
         let sent = [
@@ -134,7 +134,7 @@ async fn resumes_at_the_positions_of_an_answer_or_a_gap_when_no_message_arrived(
 
 #[tokio::test]
 async fn reports_a_reconnect_without_a_position() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let mut socket = accept(&listener).await;
         let ack = json!({ "type": "subscription_ack" });
@@ -152,7 +152,7 @@ async fn reports_a_reconnect_without_a_position() {
 
 #[tokio::test]
 async fn resets_the_back_off_after_a_message() {
-    let (listener, mut client) = listening(Backoff { base: Duration::from_millis(1), ..Backoff::default() }).await;
+    let (listener, mut client) = listening(ReconnectPolicy { base: Duration::from_millis(1), ..ReconnectPolicy::default() }).await;
     let server = async {
         for (round, sends) in [false, false, true, true].into_iter().enumerate() {
             let mut socket = accept(&listener).await;
@@ -180,7 +180,7 @@ async fn resets_the_back_off_after_a_message() {
 
 #[tokio::test]
 async fn obeys_every_close_code_and_its_hint() {
-    let backoff = Backoff { base: Duration::from_millis(2), max: Duration::from_millis(20), ..Backoff::default() };
+    let backoff = ReconnectPolicy { base: Duration::from_millis(2), max: Duration::from_millis(20), ..ReconnectPolicy::default() };
     let codes = CloseCode::ALL.map(CloseCode::number).into_iter().chain([4000, 4150, 4200]);
     for code in codes {
         let (listener, mut client) = listening(backoff).await;
@@ -205,7 +205,7 @@ async fn obeys_every_close_code_and_its_hint() {
 
 #[tokio::test]
 async fn obeys_the_hint_of_a_refusal() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nX-Wscluster-Reason: full\r\n\r\n\
@@ -221,7 +221,7 @@ async fn obeys_the_hint_of_a_refusal() {
 
 #[tokio::test]
 async fn reconnects_when_a_link_fails_silently() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let mut dead = accept(&listener).await;
         let hello = json!({ "type": "hello", "shard": "s", "ping_ms": 100 }).to_string();
@@ -241,7 +241,7 @@ async fn reconnects_when_a_link_fails_silently() {
 
 #[tokio::test]
 async fn takes_a_message_with_a_number_that_no_type_holds() {
-    let (_listener, mut client) = listening(Backoff::default()).await;
+    let (_listener, mut client) = listening(ReconnectPolicy::default()).await;
     let text = r#"{"type":"t","channel":"a","pos":"1-0-5","prev":"1-0-4","data":1e999}"#;
     client.receive(text.to_owned()).unwrap();
     assert!(matches!(client.events.pop_front(), Some(Event::Message { record: Some((_, Link::Next)), .. })));
@@ -251,14 +251,14 @@ async fn takes_a_message_with_a_number_that_no_type_holds() {
 #[tokio::test(start_paused = true)]
 async fn limits_the_wait_for_the_answer_to_the_upgrade() {
     // The kernel accepts the connection; no program reads from it.
-    let (_listener, mut client) = listening(Backoff { retries: 0, ..Backoff::default() }).await;
+    let (_listener, mut client) = listening(ReconnectPolicy { retries: 0, ..ReconnectPolicy::default() }).await;
     let ended = end(&mut client).await.to_string();
     assert_eq!(ended, "connection ended: the server did not answer within 10s");
 }
 
 #[tokio::test]
 async fn does_not_reconnect_after_a_code_that_forbids_it() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async { close(accept(&listener).await, 4001, "bad token").await };
     let (error, ()) = tokio::join!(end(&mut client), server);
     let error = error.to_string();
@@ -267,7 +267,7 @@ async fn does_not_reconnect_after_a_code_that_forbids_it() {
 
 #[tokio::test]
 async fn ends_when_the_subscription_is_rejected() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let mut socket = accept(&listener).await;
         let error = json!({ "type": "error", "code": "bad_request", "message": "no such channel" });
@@ -281,7 +281,7 @@ async fn ends_when_the_subscription_is_rejected() {
 
 #[tokio::test]
 async fn does_not_retry_a_404() {
-    let (listener, mut client) = listening(Backoff::default()).await;
+    let (listener, mut client) = listening(ReconnectPolicy::default()).await;
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();

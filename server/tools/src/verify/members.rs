@@ -78,7 +78,6 @@ fn each(health: &GatewayHealth) -> String {
 }
 
 #[cfg(test)]
-#[expect(missing_docs, reason = "tests")]
 pub(crate) mod tests {
     use wscluster_admin::health::{Checks, Status, ViewState};
 
