@@ -10,17 +10,17 @@
 //!
 //! Only `ws://`: TLS ends at the ingress.
 
-mod backoff;
 mod connection;
 mod endpoint;
 pub mod handshake;
 mod message;
 mod positions;
+mod reconnect;
 mod resume;
 
-pub use backoff::{ReconnectPolicy, Retry};
 pub use connection::{Connection, ConnectionError, Incoming};
 pub use endpoint::{Endpoint, EndpointError};
 pub use message::{Message, Record, SubscriptionAck, subscribe};
 pub use positions::{Link, Positions};
+pub use reconnect::{ReconnectPolicy, Retry};
 pub use resume::{Client, ClientError, Config, Disconnect, Event};

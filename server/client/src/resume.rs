@@ -8,7 +8,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use wscluster_protocol::Position;
 
 use super::handshake::{HandshakeError, Refusal, SUBPROTOCOL};
-use super::{ReconnectPolicy, Connection, ConnectionError, Endpoint, Incoming, Link, Message, Positions, Retry, subscribe};
+use super::{
+    Connection, ConnectionError, Endpoint, Incoming, Link, Message, Positions, ReconnectPolicy, Retry, subscribe,
+};
 
 /// The default of `spec.delivery.pingInterval`, for servers whose `hello` does not name the interval.
 const PING: Duration = Duration::from_secs(27);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wscluster_api::units::Span;
 use wscluster_client::handshake::{HeaderError, header_lines};
-use wscluster_client::{ReconnectPolicy, Client, ClientError, Config, Endpoint, EndpointError, Event, Link};
+use wscluster_client::{Client, ClientError, Config, Endpoint, EndpointError, Event, Link, ReconnectPolicy};
 use wscluster_protocol::Position;
 use wscluster_runtime::args::{Output, http_header};
 use wscluster_runtime::exit::{FAILED, USAGE, fail};

@@ -152,7 +152,8 @@ async fn reports_a_reconnect_without_a_position() {
 
 #[tokio::test]
 async fn resets_the_back_off_after_a_message() {
-    let (listener, mut client) = listening(ReconnectPolicy { base: Duration::from_millis(1), ..ReconnectPolicy::default() }).await;
+    let (listener, mut client) =
+        listening(ReconnectPolicy { base: Duration::from_millis(1), ..ReconnectPolicy::default() }).await;
     let server = async {
         for (round, sends) in [false, false, true, true].into_iter().enumerate() {
             let mut socket = accept(&listener).await;
@@ -180,7 +181,11 @@ async fn resets_the_back_off_after_a_message() {
 
 #[tokio::test]
 async fn obeys_every_close_code_and_its_hint() {
-    let backoff = ReconnectPolicy { base: Duration::from_millis(2), max: Duration::from_millis(20), ..ReconnectPolicy::default() };
+    let backoff = ReconnectPolicy {
+        base: Duration::from_millis(2),
+        max: Duration::from_millis(20),
+        ..ReconnectPolicy::default()
+    };
     let codes = CloseCode::ALL.map(CloseCode::number).into_iter().chain([4000, 4150, 4200]);
     for code in codes {
         let (listener, mut client) = listening(backoff).await;

@@ -99,7 +99,8 @@ mod tests {
 
     use super::*;
 
-    const BACKOFF: ReconnectPolicy = ReconnectPolicy { retries: 100, base: Duration::from_millis(100), max: Duration::from_secs(5) };
+    const BACKOFF: ReconnectPolicy =
+        ReconnectPolicy { retries: 100, base: Duration::from_millis(100), max: Duration::from_secs(5) };
 
     #[test]
     fn draws_from_zero_to_a_doubling_bound() {
