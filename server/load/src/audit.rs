@@ -1,39 +1,39 @@
-//! What one client saw of one partition of one channel, checked as it comes: each message names its position and that
-//! of the one before it, so that a hole shows without knowing the topic. [`super::truth`] then says what was in the
-//! holes. Costs a few words per client while all is well.
+//! Checks the messages of one channel and partition at one client as they arrive. Each message names its position and the
+//! position of its predecessor, so a hole is visible without the topic. [`super::ground_truth`] adds which records were in
+//! the holes. Costs a few words of memory per client while nothing is missing.
 
 use serde::{Deserialize, Serialize};
 use wscluster_protocol::{Epoch, Partition};
 
-/// What a message was, compared with those before it.
+/// How a message relates to the messages before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The first one, or the one that had to come next.
+    /// The first message, or the expected next one.
     InOrder,
-    /// It names a predecessor that did not come.
+    /// The message names a predecessor that was not received.
     Gap,
-    /// It jumps over a hole that the server announced (`recovered: false`, or a `gap` message).
+    /// The message follows a hole that the server announced (`recovered: false`, or a `gap` message).
     DeclaredGap,
-    /// It names no predecessor: whether something is missing, only the topic tells.
+    /// The message names no predecessor. Only the topic shows whether something is missing.
     Unlinked,
-    /// It names a predecessor that cannot be: something came since that the server does not know of.
+    /// The message names a predecessor that is older than a message already received.
     WrongLink,
-    /// It came late: others that follow it came before.
+    /// The message arrived after one of its successors.
     Reordered,
-    /// It came before.
+    /// The message was received before.
     Duplicate,
 }
 
-/// Offsets between two messages that came one after the other.
+/// The offsets between two consecutive messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hole {
-    /// The offset before it.
+    /// Offset of the message before the hole.
     pub(super) after: i64,
-    /// The offset behind it.
+    /// Offset of the message after the hole.
     pub(super) before: i64,
-    /// The server said so.
+    /// The server announced it.
     pub(super) declared: bool,
-    /// Offsets inside that came late.
+    /// Offsets inside that arrived late.
     pub(super) filled: Vec<i64>,
 }
 
@@ -44,21 +44,21 @@ pub(super) struct Track {
     pub(super) channel: u32,
     epoch: u32,
     partition: i32,
-    /// Smallest offset that came.
+    /// Smallest offset received.
     pub(super) first: i64,
-    /// Largest offset that came.
+    /// Largest offset received.
     pub(super) last: i64,
-    /// Different offsets that came.
+    /// Number of distinct offsets received.
     pub(super) received: u32,
-    /// Sum of [`fingerprint`] of them.
+    /// Sum of their [`fingerprint`]s.
     pub(super) fingerprint: u64,
     /// Holes, ascending.
     pub(super) holes: Vec<Hole>,
-    /// The server announced that what follows is not the successor of `last`.
+    /// The server announced that the next message does not follow `last`.
     pub(super) forgiven: bool,
 }
 
-/// A number for an offset such that sums of them differ when the sets do.
+/// A hash of an offset. Two sets of offsets with equal sums of hashes are equal, except by a collision.
 pub(super) fn fingerprint(offset: i64) -> u64 {
     // The finaliser of SplitMix64.
     let mut x = (offset as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -68,7 +68,7 @@ pub(super) fn fingerprint(offset: i64) -> u64 {
 }
 
 impl Track {
-    /// Begins with the first message of `channel` from `partition`.
+    /// Starts with the first message of `channel` from `partition`.
     pub(super) fn begin(channel: u32, partition: Partition, offset: i64) -> Self {
         Self {
             channel,
@@ -83,17 +83,17 @@ impl Track {
         }
     }
 
-    /// Begins behind `offset`, where the server says that the channel stands: nothing came yet.
+    /// Starts after `offset`, the position from an acknowledgement, without a message.
     pub(super) fn behind(channel: u32, partition: Partition, offset: i64) -> Self {
         Self { first: offset + 1, last: offset, received: 0, fingerprint: 0, ..Self::begin(channel, partition, offset) }
     }
 
-    /// The partition.
+    /// Partition and epoch.
     pub(super) fn partition(&self) -> Partition {
         Partition { epoch: Epoch(self.epoch), number: self.partition }
     }
 
-    /// Takes the next message as it came; `prev` is the predecessor it names.
+    /// Records the next message in order of arrival; `prev` is the predecessor that it names.
     pub(super) fn observe(&mut self, offset: i64, prev: Option<i64>) -> Verdict {
         if offset <= self.last {
             return self.observe_old(offset);
@@ -116,10 +116,10 @@ impl Track {
         }
     }
 
-    /// The server announced a hole, and says that it goes on behind `offset`; whether that is behind what came.
+    /// The server announced a hole and continues after `offset`. Returns whether that skips offsets.
     pub(super) fn skip_to(&mut self, offset: i64) -> bool {
         if self.forgiven && offset < self.last && self.received == 0 {
-            // From a shard that is behind; where something came, what it sends again shows as such.
+            // This shard is behind the previous one. After a message was received, repeats count as duplicates instead.
             (self.first, self.last, self.forgiven) = (offset + 1, offset, false);
             self.holes.clear();
         }

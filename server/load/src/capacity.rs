@@ -1,7 +1,7 @@
-//! `--find-capacity`: what one shard holds on this machine. Raises connections at a fixed message rate until a stated
-//! limit breaks, for each of several rates, every step against a fresh shard ([`subject`]), and shows the evidence.
+//! `--find-capacity`: how many connections one shard holds on this machine. For each message rate it raises the number of
+//! connections until a limit breaks. Every step runs against a fresh shard ([`subject`]).
 //!
-//! A step in which this tester was the bottleneck proves nothing about the shard: the answer then says "at least".
+//! If this tester or another program was the bottleneck of a step, the answer is only a lower bound ("at least").
 
 mod cpu;
 mod evidence;
@@ -25,12 +25,12 @@ use super::schedule::Rate;
 use super::settings::{self, UsageError, range};
 use super::{COULD_NOT_RUN, USAGE, fail};
 
-/// Channels of a run that names none.
+/// Default channels.
 const CHANNELS: &str = "K{0..9}.trade";
-/// Clients started a second in a step that says nothing else.
+/// Default number of clients started per second.
 const RATE: f64 = 1_000.0;
 
-/// Why there is no answer.
+/// The search failed.
 #[derive(Debug, thiserror::Error)]
 enum CapacityError {
     #[error(transparent)]
@@ -43,7 +43,7 @@ enum CapacityError {
     NotCompared(String),
 }
 
-/// Finds it and prints it.
+/// Runs the search and prints its result.
 pub(super) async fn run(args: &Args, files: u64) -> ExitCode {
     match find(args, files).await {
         Ok(evidence) => {
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Args, files: u64) -> ExitCode {
                 Output::Text => evidence.to_string(),
                 Output::Json => serde_json::to_string(&evidence).unwrap_or_default() + "\n",
             };
-            // Whoever reads the result may have gone.
+            // Standard output may be closed.
             let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
             if evidence.interrupted { ExitCode::from(COULD_NOT_RUN) } else { ExitCode::SUCCESS }
         }
@@ -69,7 +69,7 @@ async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
     for message_rate in rates {
         let mut search = Search::new(most);
         while let Some(connections) = search.next() {
-            // What breaks once may have been a hiccup of the machine: only the second time it counts.
+            // A limit must break twice: the first time may be a disturbance of the machine.
             let mut held = false;
             for _ in 0..2 {
                 let row = step(args, files, connections, message_rate).await?;
@@ -92,7 +92,7 @@ async fn find(args: &Args, files: u64) -> Result<Evidence, CapacityError> {
         let above = |row: &&Row| row.is_at(message_rate) && !row.broken.is_empty() && Some(row.connections) > best;
         let first_broken = evidence.rows.iter().filter(above).min_by_key(|row| row.connections).cloned();
         evidence.holds.push(Holds::new(message_rate, best, first_broken.as_ref()));
-        // More messages each are never held by more clients.
+        // A higher message rate never allows more clients.
         most = best.unwrap_or(0);
         if most == 0 {
             break;
@@ -115,7 +115,7 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     step.rate = Some(args.rate.unwrap_or(Rate::PerSecond(RATE)));
     step.quiet = true;
     if u64::from(connections) + settings::SPARE_FILES <= files {
-        // What is not the server or this process counts as others.
+        // All CPU time outside the server and this process counts as that of other programs.
         step.processes = 1;
     }
     if step.channels.is_empty() {
@@ -123,7 +123,7 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     }
     let mut subject = Subject::start(&mut step, connections).await?;
     let mut run = settings::run(&step, files)?;
-    // Each client gets its share of the channels: what is published reaches that share of the clients.
+    // Each client subscribes to a share of the channels, so each record reaches that share of the clients.
     let channels = run.plan.channels.len() as f64;
     let per_client = run.plan.channels_of(0).len().max(1) as f64;
     run.publish_rate = message_rate * channels / per_client;
@@ -136,7 +136,7 @@ async fn step(args: &Args, files: u64, connections: u32, message_rate: f64) -> R
     Ok(row(args, &run, &report, message_rate, seen))
 }
 
-/// CPU of one CPU that other programs may use before they count as a disturbance, percent.
+/// Percentage of one CPU that other programs may use before they count as a disturbance.
 const OTHERS_PERCENT: f64 = 25.0;
 
 fn row(args: &Args, run: &Run, report: &Report, message_rate: f64, seen: CpuUse) -> Row {

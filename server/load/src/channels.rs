@@ -1,21 +1,21 @@
-//! Names of channels: patterns on the command line, and the way between a record's key and its channel.
+//! Channel names: patterns on the command line, and the mapping between a record's key and its channel.
 
-/// Channels a run may have.
+/// Most channels of a run.
 const MAX_CHANNELS: usize = 100_000;
 
-/// Why names cannot be used.
+/// A pattern, template or channel that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ChannelError {
-    /// A pattern.
+    /// Not a pattern.
     #[error("{0:?} is not a channel or pattern; write e.g. BTC.trade or K{{0..99}}.trade")]
     Pattern(String),
-    /// Too many.
+    /// Too many channels.
     #[error("the patterns name more than {MAX_CHANNELS} channels")]
     TooMany,
-    /// A template.
-    #[error("{0:?} is not a channel template this tester can turn around; write e.g. {{key}}.trade")]
+    /// Not a template with exactly one `{key}`.
+    #[error("{0:?} is not a channel template with exactly one {{key}}; write e.g. {{key}}.trade")]
     Template(String),
-    /// A channel the template cannot make.
+    /// A channel that the template cannot produce.
     #[error("channel {channel:?} cannot come from a topic with the template {template:?}; check --topic NAME=TEMPLATE")]
     Mismatch {
         /// The channel.
@@ -25,7 +25,7 @@ pub(super) enum ChannelError {
     },
 }
 
-/// The channels that `patterns` name; each may hold one range `{FIRST..LAST}`, both included.
+/// The channels that `patterns` name. A pattern may contain one range `{FIRST..LAST}`, which includes both ends.
 pub(super) fn expand(patterns: &[String]) -> Result<Vec<String>, ChannelError> {
     let mut channels = Vec::new();
     for pattern in patterns {
@@ -61,7 +61,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Reads `text`; `{topic}` stands for `topic`.
+    /// Parses `text`; `{topic}` is replaced by `topic`.
     pub(super) fn parse(text: &str, topic: &str) -> Result<Self, ChannelError> {
         let bad = || ChannelError::Template(text.to_owned());
         let filled = text.replace("{topic}", topic);
@@ -72,23 +72,23 @@ impl Template {
         Ok(Self { before: before.to_owned(), after: after.to_owned() })
     }
 
-    /// The template that fits `channel` when nothing else is said: the key is what stands before the last dot.
+    /// The default template for `channel`: the key is the part before the last dot.
     pub(super) fn of_channel(channel: &str) -> Self {
         let after = channel.rfind('.').map_or("", |dot| &channel[dot..]);
         Self { before: String::new(), after: after.to_owned() }
     }
 
-    /// The channel of a record with this key.
+    /// The channel of a record with `key`.
     pub(super) fn channel(&self, key: &str) -> String {
         format!("{}{key}{}", self.before, self.after)
     }
 
-    /// The key that makes `channel`.
+    /// The key of `channel`; `None` if the template cannot produce it.
     pub(super) fn key(&self, channel: &str) -> Option<String> {
         Some(channel.strip_prefix(&self.before)?.strip_suffix(&self.after)?.to_owned())
     }
 
-    /// Checks that every channel has a key.
+    /// Fails unless every channel has a key.
     pub(super) fn check(&self, channels: &[String]) -> Result<(), ChannelError> {
         match channels.iter().find(|channel| self.key(channel).is_none()) {
             None => Ok(()),

@@ -1,5 +1,5 @@
-//! One planned client from its instant to its end: dial, live, come back as told, be replaced. Every way it can go is
-//! counted here, once.
+//! One planned client from its start to its end: it connects, stays, reconnects as the server asks, and is replaced. Every
+//! outcome is counted here, once.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -14,17 +14,17 @@ use super::session::{End, Session};
 use super::worker::LoadWorker;
 use super::worker_plan::Sending;
 
-/// Lives client `k`, which is due at `due`. A closed loop's `permit` is given back after the first handshake.
+/// Runs client `k`, which starts at `due`. The `permit` of a closed loop is returned after the first handshake.
 pub(super) async fn live(worker: Rc<LoadWorker>, k: u32, mut due: Instant, mut permit: Option<OwnedSemaphorePermit>) {
     let mut life = Life { worker: &worker, k, failures: 0, lost_at: None, dropped: false, resolved: false };
     let mut log = life.new_log();
     worker.stats.borrow_mut().counts.started += 1;
     if permit.is_some() {
-        // A closed loop plans no instants: it counts from the actual start.
+        // A closed loop has no planned instants: latencies count from the actual start.
         due = Instant::now();
     }
     loop {
-        // Timers fire up to a millisecond late: aim before, and count from the start when it was early.
+        // Timers fire up to a millisecond late, so the timer is set early. Latencies count from the actual start then.
         if !worker.sleep_until(early(due)).await {
             life.cancelled();
             break;
@@ -81,7 +81,7 @@ pub(super) async fn live(worker: Rc<LoadWorker>, k: u32, mut due: Instant, mut p
                 }
             }
         };
-        match life.comes_back(&failure) {
+        match life.retry_at(&failure) {
             Some(at) => due = at,
             None => break,
         }
@@ -92,16 +92,16 @@ pub(super) async fn live(worker: Rc<LoadWorker>, k: u32, mut due: Instant, mut p
 /// Granularity of the event loop's timers.
 const TIMER: std::time::Duration = std::time::Duration::from_millis(1);
 
-/// Where to aim a timer that is to have fired at `due`.
+/// When a timer must be set so that it has fired at `due`.
 pub(super) fn early(due: Instant) -> Instant {
     due.checked_sub(TIMER).unwrap_or(due)
 }
 
-/// What has to be remembered between two connections of a client.
+/// State of a client between two connections.
 struct Life<'w> {
     worker: &'w LoadWorker,
     k: u32,
-    /// Failed or lost in a row.
+    /// Failed attempts and lost connections in a row.
     failures: u32,
     lost_at: Option<Instant>,
     dropped: bool,
@@ -117,7 +117,7 @@ impl Life<'_> {
         let begun = Instant::now();
         let mut times = Times::default();
         self.worker.stats.borrow_mut().counts.attempts += 1;
-        // Boxed: an idle connection must not carry the state of its handshake.
+        // Boxed, so that the task of an idle connection does not contain the state of its handshake.
         let result = Box::pin(dial(&self.worker.plan, self.k, &mut times)).await;
         let mut stats = self.worker.stats.borrow_mut();
         stats.latencies.late.record(begun.saturating_duration_since(due));
@@ -155,19 +155,19 @@ impl Life<'_> {
 
     fn dropped(&mut self, failure: &Failure) {
         self.lost_at = Some(Instant::now());
-        // Lost again before it had settled again: still the same absence.
+        // If the connection is lost again before it settles, it is the same absence.
         self.dropped = true;
         self.worker.stats.borrow_mut().drop_of(failure);
     }
 
-    /// The run is over before the next attempt.
+    /// The run ended before the next attempt.
     fn cancelled(&mut self) {
         if self.failures > 0 && !self.worker.control.borrow().stop {
             self.worker.stats.borrow_mut().counts.failed += 1;
         }
     }
 
-    fn comes_back(&mut self, failure: &Failure) -> Option<Instant> {
+    fn retry_at(&mut self, failure: &Failure) -> Option<Instant> {
         self.failures += 1;
         let delay = self.worker.plan.backoff.delay(failure.retry(), self.failures);
         let mut stats = self.worker.stats.borrow_mut();

@@ -1,5 +1,5 @@
-//! Runs a plan from start to result: starts the workers and the topic's reader and publisher, says when the hold
-//! begins, ends early on Ctrl-C, and puts the report together.
+//! Coordinates a run: starts the workers, the reader and the publisher of the topic, starts and ends the hold, ends early on
+//! Ctrl-C, and builds the report.
 
 use std::time::{Duration, Instant};
 
@@ -19,40 +19,40 @@ use super::worker_plan::{Control, WorkerPlan, unix_now};
 /// A checked run.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    /// What workers do; `start` is filled in here.
+    /// Plan of the workers; `start` is set here.
     pub(super) plan: WorkerPlan,
-    /// Processes.
+    /// Number of processes.
     pub(super) processes: u32,
-    /// The topic behind the channels.
+    /// The topic that feeds the channels.
     pub(super) topic: Option<Topic>,
-    /// Records published a second; 0: none.
+    /// Records published per second; 0 for none.
     pub(super) publish_rate: f64,
-    /// Publish only in the hold.
+    /// Publish only during the hold.
     pub(super) publish_in_hold: bool,
-    /// What was published less than this before a client left is not required of it.
+    /// A client need not receive records published less than this before it left.
     pub(super) tail: Duration,
-    /// How progress is shown; not at all when absent.
+    /// Form of the progress; `None` for no progress.
     pub(super) progress: Option<Output>,
 }
 
-/// Why a run cannot be done.
+/// A run failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    /// Workers.
+    /// The workers failed.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// The topic.
+    /// The topic cannot be used.
     #[error(transparent)]
     Topic(#[from] TopicError),
-    /// Signals.
+    /// Signal handlers could not be installed.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
 }
 
-/// Time to start threads, and for each member process to start.
+/// Time to start the threads, and again for each member process.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// Does `run`; `on_hold` is called when all clients have connected or failed, and again at the end of the hold.
+/// Performs `run`. `on_hold` is called when all clients have connected or failed, and again at the end of the hold.
 pub(super) async fn coordinate(run: &Run, mut on_hold: impl FnMut(Mark)) -> Result<Report, RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     let follower = run.topic.as_ref().map(Topic::follow).transpose()?;
@@ -78,12 +78,12 @@ pub(super) async fn coordinate(run: &Run, mut on_hold: impl FnMut(Mark)) -> Resu
             },
             () = signals.next() => {
                 if control.stop {
-                    // The second signal: at once, without a result.
+                    // The second signal ends the process at once, without a result.
                     wscluster_runtime::logs::flush();
                     std::process::exit(3);
                 }
                 control.stop = true;
-                fleet.tell(control);
+                fleet.control(control);
             }
             _ = ticks.tick() => {
                 let snapshot = fleet.snapshot();
@@ -91,7 +91,7 @@ pub(super) async fn coordinate(run: &Run, mut on_hold: impl FnMut(Mark)) -> Resu
                 if held.is_none() && snapshot.counts.resolved >= u64::from(plan.schedule.clients) {
                     held = Some(Instant::now());
                     control.hold = Some(unix_now());
-                    fleet.tell(control);
+                    fleet.control(control);
                     publisher.iter().filter(|_| run.publish_in_hold).for_each(Publisher::begin);
                     on_hold(Mark::Begin);
                 }
@@ -113,7 +113,7 @@ pub(super) async fn coordinate(run: &Run, mut on_hold: impl FnMut(Mark)) -> Resu
     progress.finish();
     let ended = Instant::now();
     let publisher = publisher.map(Publisher::finish).transpose()?;
-    // The run took its time, and most of its result does not need the topic.
+    // Most of the result does not need the topic, so a failure here does not discard the run.
     let (truth, not_compared) = match follower.map(Follower::finish).transpose() {
         Ok(truth) => (truth, None),
         Err(error) => (None, Some(error.to_string())),

@@ -1,5 +1,5 @@
-//! Everything that can end a connection against the plan, each under its own name. The names are part of the JSON
-//! contract (`docs/load.md`); there is no "bad handshake".
+//! Every way in which a connection can fail, each with its own name. The names are part of the JSON result and documented in
+//! `docs/load.md`. There is no catch-all such as "bad handshake".
 
 use std::fmt;
 use std::io;
@@ -7,20 +7,20 @@ use std::io;
 use wscluster_client::Retry;
 use wscluster_client::handshake::{HandshakeError, Stage};
 
-/// How far a connection had come.
+/// The phase in which a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The TCP handshake.
+    /// The TCP connection.
     Connect,
-    /// Upgrade sent, nothing received.
+    /// The upgrade was sent and nothing was received.
     FirstByte,
-    /// Part of the answer received.
+    /// Part of the answer was received.
     Head,
     /// After the 101, before the subscription was acknowledged.
     Subscribe,
     /// After the 101, within the settle time.
     Settle,
-    /// Settled.
+    /// After the settle time.
     Hold,
 }
 
@@ -40,9 +40,9 @@ impl Phase {
 /// Why a connection failed or was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nobody listens.
+    /// No process listens at the address.
     Refused,
-    /// No way to the address.
+    /// No route to the address.
     Unreachable,
     /// This machine has no local port left for the target.
     NoLocalPort,
@@ -52,7 +52,7 @@ pub(super) enum Failure {
     Reset(Phase),
     /// The peer ended the connection without an answer, or without a Close frame.
     Eof(Phase),
-    /// Nothing came in time.
+    /// The time limit was reached.
     Timeout(Phase),
     /// Another error of the socket.
     Io(Phase, String),
@@ -60,7 +60,7 @@ pub(super) enum Failure {
     Http {
         /// Status code.
         status: u16,
-        /// Reason header, already made safe.
+        /// The reason header as it was sent.
         reason: Option<String>,
         /// When to reconnect.
         retry: Retry,
@@ -69,18 +69,18 @@ pub(super) enum Failure {
     BadAcceptKey,
     /// 101 without `Upgrade: websocket` or `Connection: upgrade`, or with an extension or protocol that was not offered.
     BadUpgradeHeader,
-    /// What came is no HTTP response head, or too long a one.
+    /// The answer is not an HTTP response head, or its head is too long.
     NotHttp,
-    /// The server broke RFC 6455.
+    /// The server violated RFC 6455.
     Protocol(Phase),
-    /// A Close frame that was not asked for.
+    /// The server sent a Close frame first.
     Close(Phase, Option<u16>, Retry),
-    /// The subscription was answered by an error message with this code.
+    /// The subscription was rejected with this code.
     SubscribeRejected(String),
 }
 
 impl Failure {
-    /// What `error` of a socket means in `phase`.
+    /// The failure for `error` of a socket in `phase`.
     pub(super) fn of_io(error: &io::Error, phase: Phase) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
@@ -135,7 +135,7 @@ impl From<HandshakeError> for Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The name, as counted: `[a-z0-9_]+`.
+    /// The name under which the failure is counted: `[a-z0-9_]+`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("refused"),
@@ -159,7 +159,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// `text` as part of a name: lower case, `[a-z0-9_]`, 32 characters at most, since a peer chose it.
+/// `text`, which a peer chose, as part of a name: lower case, `[a-z0-9_]`, at most 32 characters.
 pub(super) fn word(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     text.chars().take(32).map(safe).collect()

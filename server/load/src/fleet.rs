@@ -1,6 +1,6 @@
-//! The workers of a run: threads of this process, or of member processes that run the same code with their own file
-//! descriptors. A member gets its plan and the phases as JSON lines on standard input (whose end stops it, however
-//! this process dies) and answers with snapshots and its outcome on standard output.
+//! The workers of a run: threads of this process, or of member processes, which have file descriptors of their own. A
+//! member receives its plan and control messages as JSON lines on standard input, and writes snapshots and its outcome to
+//! standard output. It stops at the end of standard input, so it never outlives this process.
 
 use std::io::{BufRead as _, Write as _};
 use std::process::Stdio;
@@ -16,27 +16,27 @@ use tokio::task::JoinSet;
 use super::worker::{self, Snapshot, WorkerError, WorkerOutcome};
 use super::worker_plan::{Control, WorkerPlan};
 
-/// Why a fleet cannot run.
+/// The workers of a run failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FleetError {
-    /// A worker.
+    /// A worker failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// No thread.
+    /// A thread could not be started.
     #[error("failed to start a thread: {0}")]
     Thread(std::io::Error),
-    /// No member process.
+    /// A member process could not be started.
     #[error("failed to start a member process: {0}")]
     Spawn(std::io::Error),
-    /// A member process broke off.
-    #[error("failed to hear from a member process: {0}")]
+    /// A member process failed.
+    #[error("failed to read from a member process: {0}")]
     Member(String),
-    /// This is a member, and what it was told makes no sense.
+    /// This process is a member and cannot read its plan.
     #[error("failed to read the plan: {0}")]
     Order(String),
 }
 
-/// A line from a member process.
+/// A line on the standard output of a member process.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -52,7 +52,7 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `plan.threads` workers in each of `processes` processes; one process means this one.
+    /// Starts `plan.threads` workers in each of `processes` processes. With one process, the workers run in this process.
     pub(super) fn start(plan: &WorkerPlan, processes: u32) -> Result<Self, FleetError> {
         let control = watch::Sender::new(Control::default());
         let mut fleet = Self { control, shown: Vec::new(), tasks: JoinSet::new() };
@@ -76,7 +76,7 @@ impl Fleet {
         std::thread::Builder::new()
             .name(format!("load-{slot}"))
             .spawn(move || {
-                // Nobody waits any more when the run was given up.
+                // The receiver is gone if the run was aborted.
                 let _ = done.send(worker::run(&plan, slot, &control, &show));
             })
             .map_err(FleetError::Thread)?;
@@ -130,12 +130,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// Tells all workers where the run stands.
-    pub(super) fn tell(&self, control: Control) {
+    /// Sends `control` to all workers.
+    pub(super) fn control(&self, control: Control) {
         self.control.send_replace(control);
     }
 
-    /// Where all workers together stand.
+    /// The sum of all workers' snapshots.
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut sum = Snapshot::default();
         for shown in self.shown.iter().filter_map(|shown| shown.lock().ok()) {
@@ -148,7 +148,7 @@ impl Fleet {
         sum
     }
 
-    /// The next worker or process that is done; `None` after the last one.
+    /// The outcome of the next worker or process that ends; `None` after the last one.
     pub(super) async fn next_done(&mut self) -> Option<Result<WorkerOutcome, FleetError>> {
         let done = self.tasks.join_next().await?;
         Some(done.unwrap_or(Err(FleetError::Worker(WorkerError::Fault))))
@@ -156,10 +156,10 @@ impl Fleet {
 }
 
 fn line(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("orders have only string keys") + "\n"
+    serde_json::to_string(value).expect("all map keys are text") + "\n"
 }
 
-/// Takes part in another process's run.
+/// Runs as a member process of another process's run.
 pub(super) fn be_member() -> Result<(), FleetError> {
     let mut first = String::new();
     std::io::stdin().lock().read_line(&mut first).map_err(|e| FleetError::Order(e.to_string()))?;
@@ -168,28 +168,28 @@ pub(super) fn be_member() -> Result<(), FleetError> {
     wscluster_runtime::sockets::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Runtime)?;
     runtime.block_on(async {
-        // Ctrl-C reaches the whole process group: the parent decides when members stop.
+        // Ctrl-C signals the whole process group, but the parent decides when members stop.
         let _interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
         let mut fleet = Fleet::start(&plan, 1)?;
         let control = fleet.control.clone();
         std::thread::spawn(move || {
             for text in std::io::stdin().lock().lines() {
-                let Some(told) = text.ok().and_then(|text| serde_json::from_str(&text).ok()) else { break };
-                control.send_replace(told);
+                let Some(received) = text.ok().and_then(|text| serde_json::from_str(&text).ok()) else { break };
+                control.send_replace(received);
             }
             control.send_modify(|control| control.stop = true);
         });
         let mut sum = WorkerOutcome::default();
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
         loop {
-            let say = |told: &Line| std::io::stdout().lock().write_all(line(told).as_bytes());
+            let write = |message: &Line| std::io::stdout().lock().write_all(line(message).as_bytes());
             tokio::select! {
                 _ = ticks.tick() => {
-                    let _ = say(&Line::Snapshot(Box::new(fleet.snapshot())));
+                    let _ = write(&Line::Snapshot(Box::new(fleet.snapshot())));
                 }
                 done = fleet.next_done() => {
                     let Some(outcome) = done else {
-                        let _ = say(&Line::Outcome(Box::new(sum)));
+                        let _ = write(&Line::Outcome(Box::new(sum)));
                         return Ok(());
                     };
                     sum.merge(outcome?);

@@ -1,7 +1,7 @@
-//! What clients had to get: the topic's records, read beside them, compared with what each client saw.
+//! The records of the topic, read directly from Kafka, compared with the records that each client received.
 //!
-//! A record is required of a client when it was published after the client's subscription was acknowledged and more
-//! than the tail before it left, or when it lies between two records that the client got.
+//! A client must receive a record if the record was published after the client's subscription was acknowledged and more
+//! than the tail before the client left, or if it lies between two records that the client received.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::{Track, fingerprint};
 
-/// Unix time, nanoseconds.
+/// Unix time in nanoseconds.
 pub(super) type Nanos = u64;
 
-/// One client's audit, handed in at the end.
+/// What one client received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClientLog {
-    /// Channels it was subscribed to: indices.
+    /// Indices of its channels.
     pub(super) channels: Vec<u32>,
-    /// From each acknowledged subscription to the end of that connection.
+    /// For each connection: the time of the acknowledgement of its subscription, and of its end.
     pub(super) sessions: Vec<(Nanos, Nanos)>,
-    /// What came.
+    /// The audit of each channel and partition.
     pub(super) tracks: Vec<Track>,
 }
 
@@ -33,24 +33,24 @@ struct Records {
     fingerprints: Vec<u64>,
 }
 
-/// The topic.
+/// The records of the topic during the run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroundTruth {
     channels: BTreeMap<u32, BTreeMap<i32, Records>>,
-    /// Per partition, the first offset known.
+    /// First known offset of each partition.
     from: BTreeMap<i32, i64>,
 }
 
-/// What the comparison found, summed over clients.
+/// The result of the comparison, summed over clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Findings {
-    /// Deliveries that had to happen.
+    /// Expected deliveries.
     pub(super) expected: u64,
-    /// Of them, those that did not.
+    /// Expected deliveries that are missing and were not announced.
     pub(super) lost: u64,
-    /// Missing ones that the server announced (`recovered: false`, `gap`); not part of `lost`.
+    /// Missing deliveries that the server announced (`recovered: false`, `gap`); not part of `lost`.
     pub(super) declared_lost: u64,
-    /// Channels of clients whose set of messages differs from the topic although no hole explains it.
+    /// Channels of clients whose messages differ from the topic in a way that no hole explains.
     pub(super) mismatched: u64,
 }
 
@@ -63,17 +63,17 @@ impl Records {
 }
 
 impl GroundTruth {
-    /// Nothing before `offset` of `partition` will be added.
+    /// Records of `partition` are known from `offset` on.
     pub(super) fn begin(&mut self, partition: i32, offset: i64) {
         self.from.insert(partition, offset);
     }
 
-    /// The first offset known of `partition`.
+    /// First known offset of `partition`.
     pub(super) fn starts_at(&self, partition: i32) -> Option<i64> {
         self.from.get(&partition).copied()
     }
 
-    /// Adds a record; within a partition in the order of offsets.
+    /// Adds a record. Within a partition, records must be added in the order of their offsets.
     pub(super) fn add(&mut self, channel: u32, partition: i32, offset: i64, published: Nanos) {
         let records = self.channels.entry(channel).or_default().entry(partition).or_default();
         let sum = records.fingerprints.last().copied().unwrap_or_default();
@@ -84,7 +84,7 @@ impl GroundTruth {
         records.fingerprints.push(sum.wrapping_add(fingerprint(offset)));
     }
 
-    /// Records known.
+    /// Number of known records.
     pub(super) fn len(&self) -> u64 {
         self.channels.values().flat_map(BTreeMap::values).map(|records| records.records.len() as u64).sum()
     }
@@ -118,7 +118,7 @@ impl GroundTruth {
                             &mut findings,
                         );
                     }
-                    // The topic was recreated under way: offsets of two lives cannot be told apart here.
+                    // The topic was recreated during the run; the records here do not tell the two incarnations apart.
                     (Some(_), Some(_)) => findings.mismatched += 1,
                 }
             }
@@ -156,7 +156,7 @@ fn compare_track(
     } else {
         findings.lost += tail_lost;
     }
-    // Recovered records from before the truth begins cannot be compared.
+    // Recovered records from before the first known offset cannot be compared.
     if track.first >= from {
         let expected = inner.len() as u64 - lost - declared;
         let sum = records

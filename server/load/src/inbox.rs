@@ -1,5 +1,5 @@
-//! What a connection does with each thing that arrives: answers, records, pings, Close. No I/O here: answers go to
-//! `out`, and the end of the connection to `end`.
+//! Handles everything that arrives on a connection: answers, records, pings, Close. It does no I/O: answers are appended to
+//! `out`, and `end` holds the end of the connection.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,17 +19,17 @@ use super::worker_plan::unix_now;
 /// One client's side of one connection.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// What the client knows, over all its connections.
+    /// What the client received, over all its connections.
     pub(super) log: ClientLog,
-    /// Reads slowly: counted apart.
+    /// The client reads slowly and is counted separately.
     pub(super) slow: bool,
-    /// How far it has come: [`Phase::Subscribe`], [`Phase::Settle`] or [`Phase::Hold`].
+    /// [`Phase::Subscribe`], [`Phase::Settle`] or [`Phase::Hold`].
     pub(super) phase: Phase,
     /// Frames to send.
     pub(super) out: Vec<u8>,
-    /// Why the connection is over.
+    /// Why the connection ended.
     pub(super) end: Option<Failure>,
-    /// When heartbeats or echoes without an answer were sent.
+    /// When the heartbeats or echoes were sent that have no answer yet.
     pub(super) unanswered: VecDeque<Instant>,
     echo: bool,
     opened: Instant,
@@ -39,7 +39,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// For a connection opened at `opened`.
+    /// The inbox of a connection that was opened at `opened`.
     pub(super) fn new(log: ClientLog, opened: Instant, echo: bool, slow: bool) -> Self {
         Self {
             phase: if log.channels.is_empty() { Phase::Settle } else { Phase::Subscribe },
@@ -56,12 +56,12 @@ impl Inbox {
         }
     }
 
-    /// Takes the time for what is about to be decoded: once a read.
+    /// Reads the clocks, once for all messages of a read.
     pub(super) fn tick(&mut self) {
         (self.now, self.unix) = (Instant::now(), unix_now());
     }
 
-    /// Takes an event.
+    /// Handles an event.
     pub(super) fn take(&mut self, event: &Event<'_>, reader: &mut Reader, stats: &mut Stats) -> Flow {
         match event {
             Event::Text(text) => {
@@ -111,7 +111,7 @@ impl Inbox {
             Message::Subscribed(SubscriptionAck { recovered, positions, .. }) => {
                 if self.phase == Phase::Subscribe {
                     self.phase = Phase::Settle;
-                    // A slow client is not audited: without a session nothing is required of it.
+                    // A slow client is not audited: without a session, no record is expected.
                     if !self.slow {
                         self.log.sessions.push((self.unix, Nanos::MAX));
                     }
@@ -125,13 +125,13 @@ impl Inbox {
                     }
                 }
                 for (channel, positions) in &positions {
-                    self.go_on(channel, positions, reader, stats);
+                    self.continue_after(channel, positions, reader, stats);
                 }
             }
             Message::Gap(channel, positions) => {
                 stats.chain.server_gaps += 1;
                 self.forgive(&channel, reader);
-                self.go_on(&channel, &positions, reader, stats);
+                self.continue_after(&channel, &positions, reader, stats);
             }
             Message::Error(code) => {
                 stats.messages.errors += 1;
@@ -153,8 +153,8 @@ impl Inbox {
             .for_each(|track| track.forgiven = true);
     }
 
-    /// The server says behind which positions a channel goes on: from there on all of it is required.
-    fn go_on(&mut self, channel: &str, positions: &[Position], reader: &Reader, stats: &mut Stats) {
+    /// The server continues `channel` after `positions`; every record from there on is expected.
+    fn continue_after(&mut self, channel: &str, positions: &[Position], reader: &Reader, stats: &mut Stats) {
         let channel = reader.channel(channel).filter(|channel| self.log.channels.contains(channel));
         let Some(channel) = channel.filter(|_| !self.slow) else { return };
         for Position { partition, offset } in positions {
@@ -176,7 +176,7 @@ impl Inbox {
         if self.slow {
             return;
         }
-        // Replayed ones waited for the client, not on the way.
+        // Replayed records waited for the client, so their age is no latency.
         if let (Some((published, exact)), false) = (delivery.published, delivery.replayed) {
             stats.latencies.delivery.record(Duration::from_nanos(self.unix.saturating_sub(published)));
             stats.coarse |= !exact;
@@ -196,7 +196,7 @@ impl Inbox {
         stats.verdict(track.observe(position.offset, prev));
     }
 
-    /// The connection is over: nothing published from now on is required of it.
+    /// The connection ended: records published from now on are not expected.
     pub(super) fn left(&mut self) {
         if let Some((_, leave)) = self.log.sessions.last_mut()
             && *leave == Nanos::MAX
@@ -206,13 +206,13 @@ impl Inbox {
     }
 }
 
-/// The subscription of a client, with the positions it has: `{"type":"subscribe","data":{…}}`.
+/// The `subscribe` request of a client, with its positions.
 pub(super) fn subscription(log: &ClientLog, channels: &[String]) -> String {
     let names: Vec<&str> = log.channels.iter().map(|channel| channels[*channel as usize].as_str()).collect();
     let mut since = serde_json::Map::new();
     for (channel, name) in log.channels.iter().zip(&names) {
         let of_channel = || log.tracks.iter().filter(|track| track.channel == *channel);
-        // Positions of a topic's earlier life are of no use in its present one.
+        // Positions of an earlier incarnation of the topic are useless in the present one.
         let Some(epoch) = of_channel().next_back().map(|track| track.partition().epoch) else { continue };
         let position = |track: &Track| Position { partition: track.partition(), offset: track.last };
         let positions: Vec<_> = of_channel().filter(|track| track.partition().epoch == epoch).map(position).collect();
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_it_last_saw_of_the_present_life_of_a_topic() {
+    fn resumes_with_positions_of_the_present_incarnation_of_a_topic() {
         let at = |epoch, number| Partition { epoch: Epoch(epoch), number };
         let tracks = vec![
             Track::begin(0, at(1, 0), 70),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_positions_of_an_answer_for_its_own() {
+    fn adopts_the_positions_of_an_answer() {
         let names = ["a", "b"].map(str::to_owned);
         let (mut reader, mut stats) = (Reader::new(&names), Stats::default());
         let log = ClientLog { channels: vec![0], ..ClientLog::default() };

@@ -1,12 +1,12 @@
-//! Latencies: HDR histograms (three significant digits, 1 µs to 10 min) that can be merged across threads and
-//! processes without loss, since all have the same buckets.
+//! Latencies as HDR histograms: three significant digits, 1 µs to 10 min. All have the same buckets, so threads and
+//! processes can be merged without loss.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest value told apart; longer ones count as this.
+/// Largest value; longer durations count as this.
 const MAX_MICROS: u64 = 600_000_000;
 
 /// A histogram of durations.
@@ -20,7 +20,7 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// Counts `duration`.
+    /// Adds `duration`.
     pub(super) fn record(&mut self, duration: Duration) {
         self.0.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(MAX_MICROS).max(1));
     }
@@ -30,7 +30,7 @@ impl Latency {
         self.0.add(&other.0).expect("buckets are the same");
     }
 
-    /// The figures of a report.
+    /// Percentiles for a report.
     pub(super) fn summary(&self) -> Summary {
         if self.0.is_empty() {
             return Summary::default();
@@ -72,7 +72,7 @@ pub(super) struct Summary {
 }
 
 impl Serialize for Latency {
-    /// Pairs of (value, count): short, since most buckets are empty.
+    /// Pairs of (value, count), because most buckets are empty.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())))
     }

@@ -1,8 +1,15 @@
-//! `wscluster load`: tests a deployment with many clients and audits what they receive.
+//! `wscluster load`: tests a deployment with many clients and audits what they receive. [`run`] is the only entry.
 //!
-//! An open loop: each client has its planned instant and latency counts from it, so that a slow server cannot slow
-//! the load down and look better. Every failure is counted under its own name, and a 101 alone is no success. The
-//! audit compares positions, and where it can the topic itself. It promises to say when it was itself the bottleneck.
+//! - Open loop: each client has a planned instant, and latencies count from it. A slow server cannot slow down the load and
+//!   thereby look better.
+//! - Every failure is counted under its own name. A 101 alone is not a success.
+//! - The audit compares positions and, if it can read the topic, the records themselves.
+//! - The report states when this tester was the bottleneck.
+//!
+//! `coordinator` performs a run; `fleet` starts its `worker`s, each with a `worker_plan`. A worker runs a task per
+//! `client`: `dial`, then `session`, whose `inbox` feeds the `audit`. `ground_truth` compares the result with
+//! the `topic`. `capacity` repeats runs to find what a shard can hold. The handshake, message types and the reconnect
+//! policy come from `wscluster-client`; the read loop is its own, because it is the hot path.
 
 mod args;
 mod audit;
@@ -40,13 +47,13 @@ use report::Report;
 use wscluster_runtime::args::Output;
 use wscluster_runtime::exit::USAGE;
 
-/// A threshold was crossed, or, where none was given, nobody connected.
+/// A threshold was crossed or, without thresholds, no client connected.
 const CROSSED: u8 = 1;
-/// The run, or its audit, could not be done.
+/// The run or its audit could not be completed.
 const COULD_NOT_RUN: u8 = 3;
 
-/// Runs the part.
-#[allow(clippy::needless_pass_by_value)] // the shape of every part
+/// Runs `wscluster load`.
+#[allow(clippy::needless_pass_by_value)] // the signature of every subcommand
 pub fn run(args: Args) -> ExitCode {
     if args.member {
         return match fleet::be_member() {
@@ -89,10 +96,10 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
         Output::Text => table::render(report),
         Output::Json => format!("{value}\n"),
     };
-    // Whoever reads the result may have gone; the exit code still says how it went.
+    // If standard output is closed, the exit code still tells the result.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     let mut code = ExitCode::SUCCESS;
-    // Without thresholds nobody said so, but a test of nobody has tested nothing.
+    // A run without a connected client has tested nothing.
     if args.fail_on.is_empty() && report.connected == 0 && !report.interrupted {
         let most = report.failures.iter().max_by_key(|(_, times)| **times).map_or("none was started", |(name, _)| name);
         let targets = report.targets.join(", ");

@@ -13,15 +13,15 @@ use super::ground_truth::Nanos;
 /// A message of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivery {
-    /// Index of the channel; `None` when it is not one of the run's.
+    /// Index of the channel; `None` if the run has no such channel.
     pub(super) channel: Option<u32>,
-    /// Where it stands.
+    /// Position of the record.
     pub(super) position: Position,
     /// The position of the channel's previous message.
     pub(super) prev: Option<Position>,
-    /// When it was published, and whether to the nanosecond or only to Kafka's millisecond.
+    /// Time of publication. `true`: exact to the nanosecond; `false`: Kafka's timestamp in milliseconds.
     pub(super) published: Option<(Nanos, bool)>,
-    /// Sent again for a client that came back.
+    /// Whether a recovery sent it.
     pub(super) replayed: bool,
 }
 
@@ -34,22 +34,22 @@ pub(super) enum Message {
     Subscribed(SubscriptionAck),
     /// `pong`.
     Pong,
-    /// `gap`: the server lost the thread of this channel, and goes on behind these positions.
+    /// `gap`: the server lost messages of this channel and continues after these positions.
     Gap(String, Vec<Position>),
-    /// `error`.
+    /// `error`, with its code.
     Error(String),
     /// Anything else.
     Other,
 }
 
-/// Reads messages, remembering the last records.
+/// Parses messages and remembers the last records.
 #[derive(Debug)]
 pub(super) struct Reader {
     channels: BTreeMap<String, u32>,
     seen: Vec<Option<(Box<[u8]>, Delivery)>>,
 }
 
-/// Records remembered: a few times what is under way at once.
+/// Number of remembered records: a few times the number of records in flight.
 const SEEN: usize = 1_024;
 
 impl Reader {
@@ -59,7 +59,7 @@ impl Reader {
         Self { channels, seen: vec![None; SEEN] }
     }
 
-    /// What `text` says; what is no JSON object of the protocol is [`Message::Other`].
+    /// Parses `text`. Text that is not a message of the protocol becomes [`Message::Other`].
     pub(super) fn read(&mut self, text: &str) -> Message {
         let slot = slot(text.as_bytes());
         if let Some((bytes, delivery)) = &self.seen[slot]
@@ -115,7 +115,7 @@ fn stamp(data: &RawValue) -> Option<Nanos> {
     is_object.then(|| serde_json::from_str::<Stamp>(data.get()).ok()).flatten().map(|stamp| stamp.sent_ns)
 }
 
-/// Where a text is remembered: a cheap mix of its bytes, read in words from the head, where positions are.
+/// The slot in which a text is remembered: a cheap hash of the words at its head, which contain the position.
 fn slot(bytes: &[u8]) -> usize {
     let words = bytes[..bytes.len().min(256)].as_chunks::<8>().0;
     let mix =

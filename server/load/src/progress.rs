@@ -1,5 +1,5 @@
-//! What a run shows while it runs: one moving line on a terminal, a plain line every few seconds elsewhere, or for
-//! programs an object a second (`docs/load.md`). On standard error, since standard output is for the result.
+//! Progress of a run on standard error: a line that is redrawn on a terminal, a plain line every few seconds elsewhere, or
+//! one JSON object per second for programs (`docs/load.md`). Standard output is reserved for the result.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use wscluster_runtime::args::Output;
 
 use super::worker::Snapshot;
 
-/// Between two plain lines.
+/// Time between two plain lines.
 const PLAIN: Duration = Duration::from_secs(5);
-/// Between two objects.
+/// Time between two objects.
 const OBJECTS: Duration = Duration::from_secs(1);
 
-/// Shows where a run stands.
+/// Prints progress.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     form: Option<Output>,
@@ -26,7 +26,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// For a run of `planned` clients; shows nothing without a form.
+    /// For a run of `planned` clients. Prints nothing if `form` is `None`.
     pub(super) fn start(planned: u32, form: Option<Output>) -> Self {
         let bar = (form == Some(Output::Text) && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{spinner} {wide_msg}");
@@ -37,7 +37,7 @@ impl Progress {
         Self { bar, form, planned, start: now, last_line: now, last: (now, Snapshot::default()) }
     }
 
-    /// Shows `snapshot`; `phase` says what is going on.
+    /// Prints `snapshot` if it is time. `phase` is the current phase of the run.
     pub(super) fn show(&mut self, snapshot: &Snapshot, phase: &str, published: Option<(u64, u64)>) {
         let now = Instant::now();
         if self.form.is_none() {
@@ -103,7 +103,7 @@ impl Progress {
         })
     }
 
-    /// Removes the moving line.
+    /// Removes the line on a terminal.
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();

@@ -1,5 +1,5 @@
-//! The result of a run: one serialisable value, from which the table, the JSON and the thresholds are read. Its field
-//! names are a contract: `docs/load.md`.
+//! The result of a run: one serialisable value, the source of the table, the JSON and the thresholds. Its field names are
+//! documented in `docs/load.md` and must not change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,39 +14,39 @@ use super::topic::PublisherReport;
 /// The result.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Report {
-    /// Where clients connected.
+    /// URLs that clients connected to.
     pub(super) targets: Vec<String>,
-    /// From the first planned instant to the end.
+    /// Seconds from the first planned instant to the end.
     pub(super) seconds: f64,
-    /// From there to the hold: how long the ramp took.
+    /// Seconds from the first planned instant to the start of the hold.
     pub(super) ramp_seconds: f64,
-    /// Ended early, by a signal.
+    /// A signal ended the run early.
     pub(super) interrupted: bool,
-    /// Clients planned.
+    /// Planned clients.
     pub(super) planned: u64,
-    /// Of them, those whose instant came.
+    /// Planned clients that were started.
     pub(super) started: u64,
-    /// Of them, those that connected and lived through the settle time.
+    /// Started clients that connected and stayed connected for the settle time.
     pub(super) connected: u64,
-    /// Of them, those that gave up: never connected, or lost and not back at the end.
+    /// Started clients that never connected, or lost their connection and were not back at the end.
     pub(super) failed: u64,
-    /// TCP connections begun.
+    /// TCP connections attempted.
     pub(super) attempts: u64,
     /// Valid 101 answers.
     pub(super) opened: u64,
-    /// Connections that lived through the settle time.
+    /// Connections that lasted for the settle time.
     pub(super) settled: u64,
-    /// Attempts that failed, each under its name in `failures`.
+    /// Failed attempts; `failures` has them by name.
     pub(super) failed_attempts: u64,
-    /// Attempts after a failed or lost one.
+    /// Attempts after a failed attempt or a lost connection.
     pub(super) retries: u64,
-    /// Settled connections lost against the plan, each under its name in `drops`.
+    /// Settled connections that were lost; `drops` has them by name.
     pub(super) dropped: u64,
-    /// Lost clients that came back.
+    /// Lost clients that reconnected.
     pub(super) reconnected: u64,
-    /// Clients replaced by plan.
+    /// Clients replaced by `--churn`.
     pub(super) churned: u64,
-    /// Connections cut by storms.
+    /// Connections cut by `--storm-at`.
     pub(super) stormed: u64,
     /// Failed attempts by name.
     pub(super) failures: BTreeMap<String, u64>,
@@ -54,105 +54,105 @@ pub(super) struct Report {
     pub(super) drops: BTreeMap<String, u64>,
     /// Error messages by code.
     pub(super) errors: BTreeMap<String, u64>,
-    /// Latencies.
+    /// Latencies in milliseconds.
     pub(super) latency_ms: LatencyReport,
-    /// Messages.
+    /// Messages sent and received.
     pub(super) messages: Messages,
-    /// Delivery.
+    /// The audit of deliveries.
     pub(super) audit: AuditReport,
-    /// Records published by this tester; absent when it published none.
+    /// Records that this tester published; absent if it was not asked to publish.
     pub(super) publisher: Option<PublisherReport>,
-    /// Slow clients.
+    /// Clients that read slowly.
     pub(super) slow: SlowReport,
-    /// This tester itself.
+    /// Whether this tester was the bottleneck.
     pub(super) generator: GeneratorReport,
 }
 
-/// Latencies, milliseconds; those of a handshake count from the planned instant.
+/// Latencies in milliseconds. Latencies of a handshake count from the planned instant.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct LatencyReport {
-    /// TCP established.
+    /// To the TCP connection.
     pub(super) connect: Summary,
-    /// First byte of the answer.
+    /// To the first byte of the answer.
     pub(super) first_byte: Summary,
-    /// Valid 101.
+    /// To a valid 101.
     pub(super) upgrade: Summary,
     /// From the 101 to the first message.
     pub(super) first_message: Summary,
     /// From a lost connection to the next 101.
     pub(super) reconnect: Summary,
-    /// From a heartbeat's or echo's planned instant to its answer.
+    /// From the planned instant of a heartbeat or echo to its answer.
     pub(super) reply: Summary,
     /// From publishing to receipt.
     pub(super) delivery: Summary,
 }
 
-/// Delivery, audited.
+/// The audit of deliveries.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct AuditReport {
-    /// `topic`: compared with the topic; `chain`: by positions alone, so that `lost` counts holes, not what was in
-    /// them; `none`: nothing came.
+    /// `topic`: compared with the topic. `chain`: by positions alone; `lost` then counts holes, not messages. `none`: no
+    /// message arrived.
     pub(super) basis: &'static str,
-    /// Deliveries that had to happen; basis `topic` only.
+    /// Expected deliveries; basis `topic` only.
     pub(super) expected: u64,
-    /// Deliveries that did not happen and were not announced.
+    /// Missing deliveries that the server did not announce.
     pub(super) lost: u64,
-    /// Deliveries that did not happen, and the server said so.
+    /// Missing deliveries that the server announced.
     pub(super) declared_lost: u64,
-    /// Channels of clients whose messages differ from the topic in another way; basis `topic` only.
+    /// Channels of clients whose messages differ from the topic in any other way; basis `topic` only.
     pub(super) mismatched: u64,
-    /// Why deliveries were not compared with the topic, although one was named.
+    /// Why deliveries were not compared with the topic although `--topic` was given.
     pub(super) not_compared: Option<String>,
     /// Records read from the topic.
     pub(super) topic_records: u64,
-    /// By positions alone.
+    /// Counts by positions alone.
     #[serde(flatten)]
     pub(super) chain: Chain,
-    /// Delivery latency is from Kafka's timestamps: to the millisecond, and by the publisher's clock.
+    /// Delivery latency was measured with Kafka's timestamps: whole milliseconds of the publisher's clock.
     pub(super) coarse_clock: bool,
 }
 
-/// Slow clients.
+/// Clients that read slowly.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct SlowReport {
-    /// Connections of slow clients.
+    /// Their connections.
     pub(super) opened: u64,
-    /// Of them, those the server ended.
+    /// Their connections that the server ended.
     pub(super) ended: u64,
-    /// Those by name.
+    /// Ended connections by name.
     pub(super) ends: BTreeMap<String, u64>,
 }
 
-/// This tester itself.
+/// Load of this tester, and whether it was the bottleneck.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct GeneratorReport {
     /// Processes.
     pub(super) processes: u32,
-    /// Threads, all processes.
+    /// Threads of all processes.
     pub(super) threads: u32,
-    /// CPU of the busiest thread over the run, percent of one CPU.
+    /// CPU of the busiest thread over the run, in percent of one CPU.
     pub(super) cpu_percent: f64,
     /// Seconds in which a thread or process used 90 % of its CPUs or more.
     pub(super) saturated_seconds: u64,
-    /// Share of the run in which a thread was ready but had no CPU, percent, the worst thread.
+    /// Percentage of the run in which a thread was runnable but had no CPU; of the worst thread.
     pub(super) waiting_percent: f64,
-    /// Starts behind their planned instants, milliseconds.
+    /// Delay of starts after their planned instants, in milliseconds.
     pub(super) late_ms: Summary,
-    /// The figures say more about this tester than about the server.
+    /// This tester limited the result, not the server.
     pub(super) bottleneck: bool,
-    /// Why.
+    /// Why `bottleneck` is true.
     pub(super) reasons: Vec<String>,
 }
 
-/// Starts later than this at the 99th percentile blur what is measured.
+/// A 99th percentile of start delays above this distorts the latencies.
 const LATE_MS: f64 = 20.0;
-/// Share of a CPU from which on a loop queues.
+/// CPU percentage above which an event loop queues work.
 pub(super) const BUSY_PERCENT: f64 = 90.0;
-/// Share of time without a CPU that shows in latencies.
+/// Percentage of time without a CPU above which latencies are distorted.
 const WAITING_PERCENT: f64 = 25.0;
 
 impl GeneratorReport {
-    /// Judges from the threads' times and the lateness of starts.
+    /// Decides from the CPU time of the threads and the delay of starts.
     pub(super) fn judge(
         processes: u32,
         threads: &[(ThreadTime, Duration)],
@@ -168,18 +168,20 @@ impl GeneratorReport {
         let mut reasons = Vec::new();
         if cpu_percent >= BUSY_PERCENT || saturated_seconds > 0 {
             reasons.push(format!(
-                "it used {cpu_percent:.0} % of a CPU, and {BUSY_PERCENT:.0} % or more in {saturated_seconds} s: take more --threads or --processes"
+                "it used {cpu_percent:.0} % of a CPU, and {BUSY_PERCENT:.0} % or more in {saturated_seconds} s: use more \
+                 --threads or --processes"
             ));
         }
         if late_ms.p99 > LATE_MS {
             reasons.push(format!(
-                "1 % of the connections began {:.0} ms or more late: lower --rate or take more --threads",
+                "1 % of the connections started {:.0} ms or more late: lower --rate or use more --threads",
                 late_ms.p99
             ));
         }
         if waiting_percent >= WAITING_PERCENT {
             reasons.push(format!(
-                "it was ready but without a CPU for {waiting_percent:.0} % of the time: something else uses this machine's CPUs"
+                "it was runnable but had no CPU for {waiting_percent:.0} % of the time: other programs use the CPUs of this \
+                 machine"
             ));
         }
         let threads = threads.len() as u32;
@@ -189,7 +191,7 @@ impl GeneratorReport {
 }
 
 impl AuditReport {
-    /// From the chain, and from the comparison with the topic where there was one.
+    /// From the positions, and from the comparison with the topic if there was one.
     pub(super) fn new(stats: &Stats, truth: Option<(Findings, u64)>) -> Self {
         let chain = stats.chain;
         let coarse_clock = stats.coarse;
@@ -219,7 +221,7 @@ impl AuditReport {
 }
 
 impl LatencyReport {
-    /// The percentiles.
+    /// Percentiles of `latencies`.
     pub(super) fn new(latencies: &Latencies) -> Self {
         Self {
             connect: latencies.connect.summary(),
@@ -234,7 +236,7 @@ impl LatencyReport {
 }
 
 impl Report {
-    /// Fills in what workers counted.
+    /// Adds the counts of the workers.
     pub(super) fn count(mut self, stats: Stats) -> Self {
         let counts = stats.counts;
         self.started = counts.started;

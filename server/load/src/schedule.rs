@@ -1,5 +1,5 @@
-//! When things happen: pure functions from the plan to offsets in time. Arrivals count from the start of the run,
-//! churn and storms from the start of the hold. Every worker computes its own part, so none has to be told.
+//! When clients arrive, are replaced, and are cut: pure functions from the plan to offsets in time. Arrivals count from the
+//! start of the run, churn and storms from the start of the hold. Every worker computes the instants of its own clients.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Clients started a second.
+/// Clients started per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Rate {
-    /// An open loop: each has its planned instant.
+    /// An open loop: each client has a planned instant.
     PerSecond(f64),
-    /// As fast as a bounded number of handshakes under way allows: a closed loop.
+    /// A closed loop: a bounded number of concurrent handshakes, as fast as they complete.
     Max,
 }
 
-/// What a rate cannot be read from.
+/// Text that is not a rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}, e.g. 100, or max")]
 pub(super) struct RateError(String);
@@ -43,20 +43,20 @@ impl fmt::Display for Rate {
 /// The plan of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Schedule {
-    /// Clients, numbered from 0.
+    /// Number of clients; they are numbered from 0.
     pub(super) clients: u32,
-    /// Their arrivals.
+    /// Rate of arrivals.
     pub(super) rate: Rate,
-    /// How long they stay after the ramp.
+    /// How long clients stay after the ramp.
     pub(super) hold: Duration,
-    /// Clients replaced a second, during the hold.
+    /// Clients replaced per second during the hold.
     pub(super) churn: f64,
     /// Instants of the hold at which every connection is cut; ascending.
     pub(super) storms: Vec<Duration>,
 }
 
 impl Schedule {
-    /// When client `k` starts, from the start of the run; `None` without a planned instant.
+    /// When client `k` starts, relative to the start of the run; `None` in a closed loop.
     pub(super) fn arrival(&self, k: u32) -> Option<Duration> {
         match self.rate {
             Rate::PerSecond(rate) => Some(Duration::from_secs_f64(f64::from(k) / rate)),
@@ -69,7 +69,7 @@ impl Schedule {
         if self.churn <= 0.0 || k >= self.clients {
             return None;
         }
-        // Replacement number j hits client j mod clients: each client in turn, none twice before all were hit.
+        // Replacement j applies to client j mod clients, so every client is replaced once before any is replaced twice.
         let at =
             |round: f64| Duration::from_secs_f64((f64::from(k) + round * f64::from(self.clients) + 1.0) / self.churn);
         let period = f64::from(self.clients) / self.churn;

@@ -1,5 +1,5 @@
-//! The life of one upgraded connection: read, answer pings, send on time, leave when the plan says so. Owns no read
-//! buffer: a thread's connections share one.
+//! One upgraded connection: reads, answers pings, sends on time, and leaves as planned. It owns no read buffer: the
+//! connections of a thread share one.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -36,15 +36,15 @@ thread_local! {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// By plan: its time was over.
+    /// The hold is over.
     Finished,
-    /// By plan, at this instant: another client takes its place.
+    /// The client is replaced at this instant.
     Churned(Instant),
-    /// By plan, at this instant: cut by a storm.
+    /// A storm cuts the connection at this instant.
     Stormed(Instant),
-    /// Everything ends early.
+    /// The run ends early.
     Stopped,
-    /// Against the plan.
+    /// The connection failed.
     Lost(Failure),
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Session {
     worker: Rc<LoadWorker>,
     stream: TcpStream,
     decoder: Decoder,
-    /// What it knows.
+    /// State of the client's side.
     pub(super) inbox: Inbox,
     k: u32,
     opened: Instant,
@@ -63,10 +63,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Takes over client `k`'s upgraded socket.
+    /// A session on client `k`'s upgraded socket.
     pub(super) fn new(worker: Rc<LoadWorker>, k: u32, stream: TcpStream, inbox: Inbox, opened: Instant) -> Self {
         let plan = &worker.plan;
-        // Clients send at different points of the interval: the golden ratio spreads any number of them.
+        // Clients send at different points of the interval. Multiples of the golden ratio spread any number of clients.
         let next_send =
             plan.sending.interval().map(|i| opened + i.mul_f64(((f64::from(k) + 1.0) * 0.618_033_988_75).fract()));
         let next_slow_read = inbox.slow.then_some(opened);
@@ -75,7 +75,7 @@ impl Session {
         Self { worker, stream, decoder, inbox, k, opened, next_send, next_slow_read, control }
     }
 
-    /// Lives until the plan or the server ends it; `settled` is called once it has lived through the settle time.
+    /// Runs until the plan or the server ends the connection. `settled` is called after the settle time.
     pub(super) async fn run(&mut self, mut rest: Vec<u8>, mut settled: impl FnMut(&mut Inbox)) -> End {
         if self.inbox.phase == Phase::Subscribe {
             let message = subscription(&self.inbox.log, &self.worker.plan.channels);
@@ -118,7 +118,7 @@ impl Session {
         }
     }
 
-    /// What has to be done next, and when.
+    /// The next thing to do, and when.
     fn next_due(&self) -> (Instant, Cause) {
         let plan = &self.worker.plan;
         let control = *self.control.borrow();
@@ -175,7 +175,7 @@ impl Session {
                 format!(r#"{{"type":"heartbeat","data":{{"pad":"{pad}"}}}}"#)
             }
         };
-        // An open loop here too: the next one is due an interval after this one was, and is timed from then.
+        // An open loop here as well: the next message is due one interval after this one was, and is timed from then.
         if let (Some(due), Some(interval)) = (self.next_send, plan.sending.interval()) {
             self.inbox.unanswered.push_back(due);
             self.next_send = Some(due + interval);
@@ -195,7 +195,8 @@ impl Session {
         written.map_err(|_| Failure::Timeout(phase))?.map_err(|error| Failure::of_io(&error, phase))
     }
 
-    /// Reads whatever is there; ready at the end, when there is something to send, or when what is due has changed.
+    /// Reads all available bytes. Ready at the end of the stream, when there is something to send, or when the next timer
+    /// has changed.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.next_slow_read.is_some() {
             return Poll::Pending;
@@ -204,7 +205,7 @@ impl Session {
         SCRATCH.with_borrow_mut(|scratch| {
             loop {
                 let mut buf = ReadBuf::new(scratch);
-                // Tokio clears readiness after a short read: no second system call finds the socket empty.
+                // Tokio clears readiness after a short read, which saves the system call that finds the socket empty.
                 ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
                 self.input(buf.filled_mut());
                 if self.inbox.end.is_some() || !self.inbox.out.is_empty() || self.inbox.phase != phase {
@@ -232,7 +233,8 @@ impl Session {
         }
     }
 
-    /// A second's share of a slow client; all that is left once the server has closed, to learn why.
+    /// Reads the bytes of one second for a slow client. After the server has closed, it reads everything, to find the Close
+    /// frame.
     fn read_slowly(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.next_slow_read = Some(now + Duration::from_secs(1));
@@ -258,9 +260,11 @@ impl Session {
         })
     }
 
-    /// Leaves by a closing handshake; the server ends TCP (RFC 6455 §7.1.1), so that `TIME_WAIT` is not on this side.
+    /// Leaves with a closing handshake. The server ends the TCP connection (RFC 6455 §7.1.1), so `TIME_WAIT` is not on this
+    /// side.
     ///
-    /// A slow client says nothing and reads what has piled up: only behind it stands whether it was ended, and why.
+    /// A slow client sends no Close. It reads the accumulated messages, because a Close frame of the server comes after
+    /// them.
     pub(super) async fn leave(mut self) -> (ClientLog, Option<Failure>) {
         let slow = self.next_slow_read.take().is_some();
         if !slow {
@@ -269,7 +273,7 @@ impl Session {
         let goodbye = async {
             let out = std::mem::take(&mut self.inbox.out);
             self.stream.write_all(&out).await?;
-            // Records under way still count; the answer to our Close, or the end of TCP, ends the wait.
+            // Records in flight still count. The answer to our Close, or the end of the stream, ends the wait.
             while self.inbox.end.is_none() {
                 poll_fn(|cx| self.poll_input(cx)).await?;
                 self.inbox.out.clear();
@@ -288,14 +292,14 @@ impl Session {
         (self.inbox.log, self.inbox.end.filter(|_| slow))
     }
 
-    /// Cuts the connection like a lost network: a reset, no goodbye.
+    /// Resets the connection without a Close frame, like a lost network.
     pub(super) fn cut(self) {
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
 async fn next_change(mut control: watch::Receiver<Control>) -> watch::Receiver<Control> {
-    // The sender outlives all clients; were it gone, there would be nothing to wait for.
+    // The sender outlives all clients.
     let _ = control.changed().await;
     control
 }

@@ -1,4 +1,4 @@
-//! From what was typed to a checked run. What is wrong is said with the argument, its value and what would be right.
+//! Turns command line arguments into a checked run. Errors name the argument, its value and the remedy.
 
 use wscluster_client::ReconnectPolicy;
 use wscluster_client::handshake::{HeaderError, header_lines};
@@ -15,25 +15,25 @@ use super::worker_plan::{Sending, WorkerPlan};
 /// Most processes of a run.
 const MAX_PROCESSES: u32 = 256;
 
-/// Clients per process from which on there are several.
+/// Most clients of one process.
 const CLIENTS_PER_PROCESS: u32 = 9_000;
 
-/// Clients started a second.
+/// Clients started per second by default.
 const DEFAULT_RATE: Rate = Rate::PerSecond(100.0);
 
 /// File descriptors a process needs beside its clients.
 pub(super) const SPARE_FILES: u64 = 200;
 
-/// What is wrong with the command line.
+/// The command line is wrong.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsageError {
-    /// No endpoint.
+    /// Neither a URL nor a shard.
     #[error("no server to connect to; give --url, such as ws://127.0.0.1:8080/ws, or --shard HOST:PORT")]
     NoTarget,
-    /// An endpoint.
+    /// A URL or shard that cannot be used.
     #[error("target: {0}")]
     Target(#[from] TargetError),
-    /// Channels.
+    /// Channels or a template that cannot be used.
     #[error("--channels or --topic: {0}")]
     Channels(#[from] ChannelError),
     /// A number out of range.
@@ -43,43 +43,44 @@ pub(super) enum UsageError {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What would be right.
+        /// What is allowed.
         remedy: &'static str,
     },
     /// Not a header.
     #[error("--header: {0}")]
     Header(#[from] HeaderError),
     /// A topic without channels.
-    #[error("--topic needs --channels: the channels of its records that clients subscribe to")]
+    #[error("--topic needs --channels: the channels that clients subscribe to")]
     TopicWithoutChannels,
     /// Too many clients for one process.
     #[error(
-        "--processes {processes} leaves {clients} clients in each, but a process may open {files} files; take {need} or more, or 0 for as many as needed"
+        "--processes {processes} leaves {clients} clients in each, but a process may open {files} files; take {need} or more, \
+         or 0 for as many as needed"
     )]
     Files {
-        /// Processes asked for.
+        /// Requested processes.
         processes: u32,
-        /// Clients in each.
+        /// Clients per process.
         clients: u32,
-        /// The limit.
+        /// Files that a process may open.
         files: u64,
         /// Processes needed.
         need: u64,
     },
     /// Too many clients for any number of processes.
     #[error(
-        "{clients} clients do not fit: a process may open {files} files, {SPARE_FILES} of them beside its clients, and there are {MAX_PROCESSES} \
-         processes at most; raise the limit of open files (ulimit -n)"
+        "{clients} clients do not fit: a process may open {files} files, {SPARE_FILES} of them are reserved, and there are \
+         {MAX_PROCESSES} processes at most; raise the limit of open files (ulimit -n)"
     )]
     FewFiles {
-        /// Clients.
+        /// Requested clients.
         clients: u32,
-        /// The limit.
+        /// Files that a process may open.
         files: u64,
     },
 }
 
-/// `value` of the argument `name` has to be `good`; `remedy` says what is.
+/// An error naming `value` of the argument `name`, unless it is `good`. `remedy` states what is allowed.
 #[allow(clippy::needless_pass_by_value)] // numbers and short texts
 pub(super) fn range(
     name: &'static str,
@@ -90,7 +91,7 @@ pub(super) fn range(
     if good { Ok(()) } else { Err(UsageError::Range { name, value: value.to_string(), remedy }) }
 }
 
-/// The run that `args` describes; `files` is how many a process may open.
+/// The run that `args` describes. `files` is the number of files that a process may open.
 pub(super) fn run(args: &Args, files: u64) -> Result<Run, UsageError> {
     let mut targets = args.shard.iter().map(|shard| LoadTarget::of_shard(shard)).collect::<Result<Vec<_>, _>>()?;
     if let Some(url) = args.url() {

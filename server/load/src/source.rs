@@ -1,16 +1,16 @@
-//! Where clients connect from. A source address has some 28,000 ports per target, so that more clients need more
-//! addresses; on loopback all of 127.0.0.0/8 is at hand.
+//! Source addresses of clients. An address has about 28,000 ports per target, so more clients need more addresses. On
+//! loopback, all of 127.0.0.0/8 is available.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Clients per source address and target: below the 28,232 ports of Linux's default range, so that ports in use
-/// elsewhere and connections that are just closing leave room.
+/// Clients per source address and target. Fewer than the 28,232 ports of Linux's default range, because other programs and
+/// closing connections use ports as well.
 const CLIENTS_PER_SOURCE: u32 = 12_000;
 
-/// The addresses to bind to for `clients` clients of `target`; empty: leave it to the kernel.
+/// The addresses to bind to for `clients` clients of `target`; empty if the kernel should choose.
 pub(super) fn choose(given: &[IpAddr], clients: u32, target: IpAddr) -> Vec<IpAddr> {
     if !given.is_empty() {
         return given.to_vec();
@@ -24,9 +24,9 @@ pub(super) fn choose(given: &[IpAddr], clients: u32, target: IpAddr) -> Vec<IpAd
     }
 }
 
-/// A non-blocking socket towards `target`, bound to `source`, whose handshake has been sent.
+/// A non-blocking socket, bound to `source`, that is connecting to `target`.
 ///
-/// `receive_buffer` is for clients that read slowly: what the server sends must pile up there, not here.
+/// `receive_buffer` is for clients that read slowly: unread data must accumulate at the server, not in this kernel.
 pub(super) fn dial(target: SocketAddr, source: Option<IpAddr>, receive_buffer: Option<usize>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! What a worker counts. Everything here can be merged, across threads and, as JSON, across processes.
+//! Counters of a worker. They can be merged across threads and, as JSON, across processes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,51 +27,51 @@ macro_rules! counters {
 counters! {
     /// Clients and their connections.
     Counts {
-        /// Clients whose instant has come.
+        /// Clients that were started.
         started,
-        /// Clients whose first connection has settled or been given up.
+        /// Clients whose first connection has settled or failed for good.
         resolved,
-        /// TCP connections begun.
+        /// TCP connections attempted.
         attempts,
         /// Valid 101 answers.
         opened,
-        /// Connections that lived through the settle time.
+        /// Connections that lasted for the settle time.
         settled,
         /// Clients that settled at least once.
         connected,
-        /// Clients that gave up: never settled, or lost without a way back.
+        /// Clients that never settled, or lost their connection and gave up.
         failed,
-        /// Attempts that failed, each counted under its name.
+        /// Failed attempts, also counted by name.
         failed_attempts,
-        /// Attempts after a failed or lost one.
+        /// Attempts after a failed attempt or a lost connection.
         retries,
-        /// Settled connections lost against the plan.
+        /// Settled connections that were lost.
         dropped,
-        /// Of them, those back and settled.
+        /// Lost clients that settled again.
         reconnected,
-        /// Clients replaced by plan.
+        /// Clients replaced by `--churn`.
         churned,
         /// Connections cut by a storm.
         stormed,
-        /// Connections live now.
+        /// Open connections.
         live,
     }
 }
 
 counters! {
-    /// Messages.
+    /// Messages sent and received.
     Messages {
         /// Text and binary messages received.
         received,
         /// Bytes received after the 101, frames included.
         received_bytes,
-        /// Records of channels.
+        /// Kafka records received.
         deliveries,
-        /// Of them, replayed after a reconnect.
+        /// Records that a recovery sent.
         replayed,
         /// Heartbeats or echo messages sent.
         sent,
-        /// Their answers.
+        /// Answers to them.
         replies,
         /// Pings answered.
         pings,
@@ -83,25 +83,25 @@ counters! {
 counters! {
     /// The audit by positions alone.
     Chain {
-        /// Deliveries that named their predecessor and had it.
+        /// Deliveries whose predecessor was received.
         in_order,
-        /// Deliveries before which something is missing that the server did not announce.
+        /// Deliveries after a hole that the server did not announce.
         gaps,
-        /// Gaps that the server announced.
+        /// Deliveries after a hole that the server announced.
         declared_gaps,
-        /// Deliveries that named no predecessor.
+        /// Deliveries without a predecessor.
         unlinked,
-        /// Deliveries that named an impossible predecessor.
+        /// Deliveries with an impossible predecessor.
         wrong_links,
-        /// Deliveries that came twice.
+        /// Deliveries received twice.
         duplicated,
-        /// Deliveries that came after a later one.
+        /// Deliveries received after a later one.
         reordered,
         /// Deliveries of channels not subscribed to.
         misrouted,
-        /// Channels that came back with `recovered: true`.
+        /// Channels resumed with `recovered: true`.
         recovered,
-        /// Channels that came back with `recovered: false`.
+        /// Channels resumed with `recovered: false`.
         unrecovered,
         /// `gap` messages.
         server_gaps,
@@ -111,7 +111,7 @@ counters! {
 /// Latencies of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Latencies {
-    /// Planned instant to TCP established.
+    /// Planned instant to the TCP connection.
     pub(super) connect: Latency,
     /// Planned instant to the first byte of the answer.
     pub(super) first_byte: Latency,
@@ -119,13 +119,13 @@ pub(super) struct Latencies {
     pub(super) upgrade: Latency,
     /// 101 to the first message.
     pub(super) first_message: Latency,
-    /// Connection lost to connection settled again, without the settle time.
+    /// Lost connection to the next settled connection, without the settle time.
     pub(super) reconnect: Latency,
     /// Heartbeat or echo message to its answer.
     pub(super) reply: Latency,
     /// Published to received.
     pub(super) delivery: Latency,
-    /// Planned instant to actual start: this tester's own delay.
+    /// Planned instant to actual start: the delay of this tester.
     pub(super) late: Latency,
 }
 

@@ -1,5 +1,5 @@
-//! The topic behind the channels: [`publisher`] writes to it on schedule, [`follower`] reads it beside the clients, so
-//! that the audit has the truth from Kafka and not from the server under test.
+//! The topic that feeds the channels. [`publisher`] writes to it on schedule. [`follower`] reads it directly from Kafka, so
+//! the audit does not depend on the server under test.
 
 mod follower;
 mod publisher;
@@ -20,53 +20,53 @@ use wscluster_kafka::Context;
 use super::channels::Template;
 use super::ground_truth::Nanos;
 
-/// Limit of a question to the broker.
+/// Time limit for a request to the broker.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// A topic and how to reach it.
+/// A topic, its brokers and its channels.
 #[derive(Clone, Debug)]
 pub(super) struct Topic {
     /// Bootstrap addresses.
     pub(super) brokers: String,
     /// Further librdkafka properties.
     pub(super) properties: Vec<(String, String)>,
-    /// Name.
+    /// Name of the topic.
     pub(super) name: String,
-    /// From key to channel.
+    /// Maps a key to its channel.
     pub(super) template: Template,
     /// Channels of the run.
     pub(super) channels: Vec<String>,
 }
 
-/// Why the topic cannot be used.
+/// The topic cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TopicError {
-    /// A client of Kafka.
+    /// A Kafka client failed.
     #[error("failed to {what} at {brokers}: {reason}")]
     Kafka {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// Where.
+        /// Bootstrap addresses.
         brokers: String,
-        /// Why.
+        /// The reason from librdkafka.
         reason: String,
     },
-    /// No such topic.
+    /// The topic does not exist.
     #[error("failed to read topic {topic:?}: it has no partition at {brokers}; create it first, or check --topic")]
     NoTopic {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// Where.
+        /// Bootstrap addresses.
         brokers: String,
     },
-    /// What was read and what is there now are two topics.
+    /// The topic was recreated during the run.
     #[error("failed to compare deliveries with topic {0:?}: it was deleted and created anew during the run")]
     Recreated(String),
-    /// There is none any more.
+    /// The topic was deleted during the run.
     #[error("failed to compare deliveries with topic {0:?}: it was deleted during the run")]
     Deleted(String),
-    /// A thread of ours is gone.
-    #[error("failed to follow the topic: its thread ended by a fault of the tester")]
+    /// The reading thread panicked.
+    #[error("failed to follow the topic: an internal fault ended its thread")]
     Fault,
     /// The end of the topic was not reached.
     #[error("failed to read the topic to its end within {ANSWER_TIME:?}: the audit cannot be completed")]
@@ -92,8 +92,8 @@ impl Topic {
     }
 }
 
-/// What librdkafka says goes where [`Context`] has it for all parts: not to the log, once a broker and attempt, but behind the
-/// one error. Its own ways to get a token stay.
+/// Collects the messages of librdkafka in a [`Context`], so that the reason is part of the one error instead of a log line
+/// for each broker and attempt. Only logs and errors are redirected.
 #[derive(Clone, Default)]
 struct Said(Arc<Context>);
 
@@ -109,7 +109,7 @@ impl ClientContext for Said {
 
 impl ConsumerContext for Said {}
 
-/// The value of a record: `{"sent_ns":…,"n":…,"pad":"…"}`, `size` bytes if that is enough for the first two.
+/// The value of a record: `{"sent_ns":…,"n":…,"pad":"…"}`. It has `size` bytes, or more if the first two fields need them.
 fn record(sent: Nanos, n: u64, size: usize) -> String {
     let head = format!(r#"{{"sent_ns":{sent},"n":{n},"pad":""#);
     let pad = size.saturating_sub(head.len() + 2);

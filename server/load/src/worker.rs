@@ -1,4 +1,4 @@
-//! One thread with one event loop that lives its share of the clients, each as a small task.
+//! One thread with one event loop. It runs its share of the clients, each as a small task.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,10 +18,10 @@ use super::session::Session;
 use super::stats::{Chain, Counts, Messages, Stats, ThreadTime, count};
 use super::worker_plan::{Clock, Control, WorkerPlan};
 
-/// How often a worker shows where it stands.
+/// How often a worker publishes its snapshot.
 const SNAPSHOT: Duration = Duration::from_millis(200);
 
-/// What a worker shows while it runs.
+/// Counters of a worker while it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Snapshot {
     /// Connections.
@@ -34,50 +34,50 @@ pub(super) struct Snapshot {
     pub(super) time: ThreadTime,
 }
 
-/// What a worker hands in at its end.
+/// The result of a worker.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct WorkerOutcome {
-    /// Counted.
+    /// Counters and latencies.
     pub(super) stats: Stats,
-    /// Per client, when asked for.
+    /// Log of each client, if the plan requires logs.
     pub(super) logs: Vec<ClientLog>,
-    /// CPU of this worker, and how long it ran.
+    /// CPU time and run time of each thread.
     pub(super) threads: Vec<(ThreadTime, Duration)>,
 }
 
-/// Why a worker cannot run.
+/// A worker failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkerError {
-    /// No event loop.
+    /// The event loop could not be created.
     #[error("failed to start an event loop: {0}")]
     Runtime(std::io::Error),
-    /// A client task panicked: a fault of this tester.
-    #[error("failed to finish: a client ended by a fault of the tester")]
+    /// A client task panicked.
+    #[error("failed to finish: an internal fault ended a client task")]
     Fault,
 }
 
-/// A client's log, and how the server had ended a slow client's connection.
+/// A client's log, and why the server ended the connection of a slow client.
 type Left = (ClientLog, Option<Failure>);
 
-/// What the clients of one thread share.
+/// State that the clients of one thread share.
 pub(super) struct LoadWorker {
     /// The run.
     pub(super) plan: Arc<WorkerPlan>,
     /// Counters.
     pub(super) stats: RefCell<Stats>,
-    /// Reads messages.
+    /// Parses messages.
     pub(super) reader: RefCell<Reader>,
-    /// Phases of the run.
+    /// Phase of the run.
     pub(super) control: watch::Receiver<Control>,
-    /// Shared time.
+    /// Converts the time of the plan.
     pub(super) clock: Clock,
     logs: RefCell<Vec<ClientLog>>,
-    /// Connections that say goodbye while their replacements already dial.
+    /// Connections in their closing handshake, whose replacements already connect.
     leaving: RefCell<JoinSet<Left>>,
 }
 
 impl LoadWorker {
-    /// Sleeps; `false` when the run was stopped or over before.
+    /// Sleeps until `at`. Returns `false` if the run stopped or ended before.
     pub(super) async fn sleep_until(&self, at: Instant) -> bool {
         let mut control = self.control.clone();
         let over = control.wait_for(|control| control.stop);
@@ -93,7 +93,7 @@ impl LoadWorker {
         end.is_some_and(|end| Instant::now() >= end + self.plan.linger)
     }
 
-    /// Ends `session` by a closing handshake, beside whatever comes next.
+    /// Closes `session` with a closing handshake, in a task of its own.
     pub(super) fn let_go(&self, session: Session) {
         let mut leaving = self.leaving.borrow_mut();
         while let Some(Ok(left)) = leaving.try_join_next() {
@@ -102,7 +102,7 @@ impl LoadWorker {
         leaving.spawn_local(session.leave());
     }
 
-    /// Takes what a connection knew at its end.
+    /// Records the end of a connection.
     pub(super) fn left(&self, (log, slow_end): Left) {
         self.keep(log);
         if let Some(failure) = slow_end {
@@ -110,7 +110,7 @@ impl LoadWorker {
         }
     }
 
-    /// Keeps a client's log for the comparison with the topic.
+    /// Stores a client's log for the comparison with the topic.
     pub(super) fn keep(&self, log: ClientLog) {
         if self.plan.logs && !log.sessions.is_empty() {
             self.logs.borrow_mut().push(log);
@@ -118,7 +118,7 @@ impl LoadWorker {
     }
 }
 
-/// Runs worker number `slot` of the run on this thread until its clients are done.
+/// Runs worker `slot` of the run on this thread until its clients have ended.
 pub(super) fn run(
     plan: &Arc<WorkerPlan>,
     slot: u32,
@@ -166,7 +166,7 @@ pub(super) fn run(
     })
 }
 
-/// Starts each client of this worker at its instant, then waits for all; whether none of them panicked.
+/// Starts each client of this worker at its instant and waits for all. Returns whether none panicked.
 async fn clients(worker: &Rc<LoadWorker>, slot: u32) -> bool {
     let plan = &worker.plan;
     let start = worker.clock.instant(plan.start);
@@ -199,7 +199,7 @@ async fn clients(worker: &Rc<LoadWorker>, slot: u32) -> bool {
 }
 
 impl WorkerOutcome {
-    /// Adds another worker's.
+    /// Adds the result of another worker.
     pub(super) fn merge(&mut self, other: Self) {
         self.stats.merge(&other.stats);
         self.logs.extend(other.logs);

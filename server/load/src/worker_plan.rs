@@ -1,5 +1,5 @@
-//! What a worker is told: the checked run, its own share of it, and when phases begin. Written as JSON to member
-//! processes, so that threads and processes do exactly the same.
+//! The plan of a worker: the checked run and the worker's share of it, and the control messages that start its phases.
+//! Member processes receive the plan as JSON, so threads and processes run the same code.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,19 +11,19 @@ use super::ground_truth::Nanos;
 use super::schedule::Schedule;
 use super::target::LoadTarget;
 
-/// What clients send by themselves.
+/// Messages that clients send besides requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Sending {
-    /// Nothing.
+    /// No messages.
     Nothing,
     /// `{"type":"heartbeat"}`, answered by `pong`.
     Heartbeats(Duration),
-    /// Text that comes back.
+    /// Text that the server echoes.
     Echoes(Duration),
 }
 
 impl Sending {
-    /// Time between two.
+    /// Time between two messages.
     pub(super) fn interval(self) -> Option<Duration> {
         match self {
             Self::Nothing => None,
@@ -32,57 +32,57 @@ impl Sending {
     }
 }
 
-/// A run, and one process's share of it.
+/// A run, and the share of one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct WorkerPlan {
-    /// Endpoints, used in turn.
+    /// Servers, used in turn.
     pub(super) targets: Vec<LoadTarget>,
-    /// Source addresses, used in turn; empty: the kernel chooses.
+    /// Source addresses, used in turn; empty if the kernel chooses.
     pub(super) sources: Vec<IpAddr>,
-    /// Further header lines of each upgrade, with CRLF.
+    /// Further header lines of each upgrade, each with its CRLF.
     pub(super) headers: String,
-    /// When clients come and go.
+    /// When clients connect and leave.
     pub(super) schedule: Schedule,
-    /// Handshakes under way per worker in a closed loop.
+    /// Concurrent handshakes per worker in a closed loop.
     pub(super) in_flight: u32,
-    /// Life after the 101 that makes a connection count.
+    /// A connection counts as settled this long after its 101.
     pub(super) settle: Duration,
-    /// Limit of each phase of a handshake and of the subscription.
+    /// Time limit for each step of a handshake and for the subscription.
     pub(super) timeout: Duration,
-    /// When to come back.
+    /// When clients reconnect.
     pub(super) backoff: ReconnectPolicy,
     /// Channels of the run.
     pub(super) channels: Vec<String>,
     /// Channels per client.
     pub(super) per_client: u32,
-    /// What clients send.
+    /// Messages that clients send.
     pub(super) sending: Sending,
-    /// Bytes of it.
+    /// Size of those messages in bytes.
     pub(super) payload: usize,
-    /// The first so many clients read slowly …
+    /// Number of clients that read slowly: the first ones.
     pub(super) slow: u32,
-    /// … this many bytes a second.
+    /// Bytes that a slow client reads per second.
     pub(super) slow_rate: usize,
-    /// Stay this long after the hold, so that the last records arrive.
+    /// Time after the hold in which the last records arrive.
     pub(super) linger: Duration,
-    /// Hand in a log of every client for the comparison with the topic.
+    /// Return a log of every client for the comparison with the topic.
     pub(super) logs: bool,
-    /// Workers of the whole run.
+    /// Number of workers in the whole run.
     pub(super) slots: u32,
-    /// First worker of this process.
+    /// Index of the first worker of this process.
     pub(super) slot: u32,
-    /// Workers of this process.
+    /// Number of workers in this process.
     pub(super) threads: u32,
     /// When the run starts.
     pub(super) start: Nanos,
 }
 
 impl WorkerPlan {
-    /// The channels client `k` subscribes to, as indices: neighbours in the list, spread evenly over clients.
+    /// Indices of the channels of client `k`: neighbours in the list, spread evenly over the clients.
     pub(super) fn channels_of(&self, k: u32) -> Vec<u32> {
         let all = self.channels.len() as u32;
         let take = if self.per_client == 0 { all } else { self.per_client.min(all) };
-        // Together, clients k, k+1, … walk the list in steps of `take`, so that each channel gets its share.
+        // Client k starts `k * take` steps into the list, so every channel gets the same number of clients.
         (0..take).map(|i| ((u64::from(k) * u64::from(take) + u64::from(i)) % u64::from(all)) as u32).collect()
     }
 
@@ -92,16 +92,16 @@ impl WorkerPlan {
     }
 }
 
-/// Where the run stands; changes are broadcast to all clients.
+/// Phase of the run, broadcast to all clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Control {
-    /// When the hold began or begins.
+    /// Start of the hold.
     pub(super) hold: Option<Nanos>,
-    /// Leave now.
+    /// Clients must leave now.
     pub(super) stop: bool,
 }
 
-/// Turns Unix time, which processes share, into this process's monotonic time.
+/// Converts Unix time, which all processes share, to the monotonic time of this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     instant: Instant,
@@ -109,12 +109,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Reads both clocks.
+    /// A conversion based on the current time of both clocks.
     pub(super) fn start() -> Self {
         Self { instant: Instant::now(), unix: unix_now() }
     }
 
-    /// The monotonic instant of a Unix time; one before the clock's own start becomes its start.
+    /// The monotonic instant of a Unix time, or the start of this clock if that is later.
     pub(super) fn instant(&self, at: Nanos) -> Instant {
         self.instant + Duration::from_nanos(at.saturating_sub(self.unix))
     }
@@ -130,7 +130,7 @@ pub(super) mod tests {
     use super::super::schedule::Rate;
     use super::*;
 
-    /// An plan for `clients` clients of `addr` that come at once and leave at once.
+    /// A plan for `clients` clients of `addr` that connect at once and leave at once.
     pub(in super::super) fn plan(addr: std::net::SocketAddr, clients: u32) -> WorkerPlan {
         let backoff = ReconnectPolicy { retries: 0, base: Duration::from_millis(1), max: Duration::from_millis(10) };
         WorkerPlan {

@@ -1,7 +1,7 @@
-//! `wscluster publish`: writes records to Kafka, from the command line, a file or standard input.
+//! `wscluster publish`: writes records to Kafka from the command line, a file or standard input.
 //!
-//! Every record is written once and in order (idempotent producer), and equal keys go where Java clients put them. The exit
-//! code says whether the brokers have taken all of them: 0 yes, 1 no, 2 a mistake in the arguments.
+//! Records are written once and in order (idempotent producer). Equal keys go to the partition that the Java client would
+//! choose.
 
 pub(crate) mod deliver;
 pub(crate) mod input;
@@ -101,7 +101,7 @@ enum PublishError {
 }
 
 impl PublishError {
-    /// What is wrong out there is a failure, what is wrong in the arguments or the manifest a mistake.
+    /// Whether the arguments or the manifest are wrong, rather than Kafka.
     fn is_usage(&self) -> bool {
         !matches!(self, Self::Deliver(error) if !matches!(error, DeliverError::Config(_) | DeliverError::Client(_)))
     }
@@ -142,7 +142,7 @@ fn publish(args: Args) -> Result<Outcome, PublishError> {
     }
     let (brokers, topic, timeout) = (args.brokers.clone(), args.topic.clone(), args.timeout.0);
     let connect = Connect { spec: &spec, brokers: &brokers, client: "wscluster-publish" };
-    // Before a broker is asked: what is wrong with the arguments shows at once.
+    // Before any connection to a broker, so that a wrong argument is reported at once.
     let mut records = Records::open(args.into())?;
     let mut outlet = Outlet::open(&connect, &topic, timeout)?;
     let (rate, started) = (records.rate, Instant::now());
@@ -150,15 +150,15 @@ fn publish(args: Args) -> Result<Outcome, PublishError> {
     for index in 0_u64.. {
         let Some(record) = records.next() else { break };
         if let Some(rate) = rate {
-            // The schedule counts from the start: a slow moment is made up for.
+            // The schedule counts from the start, so a delay is caught up.
             let due = Duration::from_secs_f64(index as f64 / rate);
             std::thread::sleep(due.saturating_sub(started.elapsed()));
         }
         match record {
             Ok(record) => outlet.send(&record)?,
             Err(error) => {
-                // What was sent before is still to be reported; to go on could put records in another order.
-                outlet.turn_down(&error, 1 + records.rest());
+                // Records sent before still need their reports. To continue would change the order of records.
+                outlet.reject(&error, 1 + records.rest());
                 break;
             }
         }
@@ -169,7 +169,7 @@ fn publish(args: Args) -> Result<Outcome, PublishError> {
 }
 
 fn progress() -> indicatif::ProgressBar {
-    // Draws on standard error, and only when that is a terminal.
+    // Draws only if standard error is a terminal.
     let style = indicatif::ProgressStyle::with_template("{human_pos} records, {per_sec}, {elapsed}");
     indicatif::ProgressBar::no_length().with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()))
 }
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_everything_from_a_bad_line_on_and_says_what_is_wrong_with_it() {
+    fn counts_all_lines_from_a_bad_one_as_failed_and_names_the_fault() {
         let broker = Embedded::start(&[Topic::named("trades", "{key}")]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lines");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_would_have_to_ignore() {
+    fn refuses_arguments_that_it_would_ignore() {
         let refusal = |more: &[&str]| {
             let line = [&["publish", "--brokers", "127.0.0.1:1", "trades"], more].concat();
             let error = publish(parsed(line).unwrap()).unwrap_err();

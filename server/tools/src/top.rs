@@ -1,7 +1,7 @@
-//! `wscluster top`: the shards of a running cluster, as one gateway sees them, refreshed like top(1).
+//! `wscluster top`: shows the shards of a running cluster as one gateway sees them, refreshed like top(1).
 //!
-//! Only reads `/health` of an admin port. On a terminal it draws over what it drew before; elsewhere it prints one table a
-//! look, or the health JSON as it is, one line a look. A gateway that does not answer is said so and asked again.
+//! Reads only `/health` of an admin port. On a terminal it redraws one table; elsewhere it prints a table, or the health JSON
+//! in one line, per refresh. If the gateway does not answer, it prints the error and tries again.
 
 mod table;
 
@@ -30,7 +30,7 @@ Examples:
 
 Exit codes: 0 ended by --once or by a signal, 1 --once got no answer, 2 wrong command line.";
 
-/// Draws from the top left corner, and clears what is below the last line.
+/// Escape sequences: cursor to the top left corner, clear the rest of a line, of the screen, and all of it.
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K\n";
 const CLEAR_BELOW: &str = "\x1b[J";
@@ -59,7 +59,7 @@ pub struct Args {
     output: Output,
 }
 
-/// Runs the part.
+/// Runs `wscluster top`.
 pub fn run(args: &Args) -> ExitCode {
     let admin = match admin_address("admin", args.old_admin.as_ref().unwrap_or(&args.admin)) {
         Ok(admin) => admin,
@@ -90,7 +90,7 @@ async fn look(args: &Args, admin: &str) -> ExitCode {
                 Ok(())
             }
         };
-        // A reader that went away needs no more.
+        // Nobody reads standard output any more.
         if args.once || written.is_err() {
             return if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -103,7 +103,7 @@ async fn seen(args: &Args, admin: &str) -> Result<String, String> {
         return Ok(format!("{value}\n"));
     }
     let health: GatewayHealth = serde_json::from_value(value)
-        .map_err(|error| format!("{admin} is no admin address of a gateway or of `wscluster local`: {error}"))?;
+        .map_err(|error| format!("{admin} is not the admin address of a gateway or of `wscluster local`: {error}"))?;
     Ok(table::of(&health))
 }
 

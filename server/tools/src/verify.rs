@@ -1,7 +1,7 @@
-//! `wscluster verify`: did the deployment really start sharded, and does it do its job?
+//! `wscluster verify`: checks that a deployment runs the declared shards and delivers messages.
 //!
-//! Looks from outside only: at the health answer, at shards through their own ports, at the gateway as a client, at Kafka as
-//! a producer. [`checks`] has them in their order; each prints one line with numbers, and what would help when it fails.
+//! It checks from outside only: the health answer, each shard on its own port, the gateway as a client, and Kafka as a
+//! producer. `checks` runs the checks in order. Each prints one line with numbers and, if it fails, a remedy.
 
 mod balance;
 mod checks;
@@ -93,7 +93,7 @@ pub struct Args {
     pub output: Output,
 }
 
-/// Runs the part.
+/// Runs `wscluster verify`.
 pub fn run(args: &Args) -> ExitCode {
     let target = match Target::new(args) {
         Ok(target) => target,
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, format_args!("failed to start: {error}")),
     };
-    // --full holds many sockets.
+    // --full opens many sockets.
     wscluster_runtime::sockets::raise_open_files();
     let started = Instant::now();
     let mut findings = Vec::new();
@@ -123,6 +123,6 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    // A reader that went away has no use for the rest; the exit code still tells.
+    // If standard output is closed, the exit code still tells the result.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -1,21 +1,21 @@
-//! Whose work it was: CPU of the server, of this process and of everything else on the machine, from `/proc`.
+//! CPU use of the server, of this process and of all other programs of the machine, from `/proc`.
 
 use std::time::{Duration, Instant};
 
 use wscluster_runtime::usage::{Usage, usage};
 
-/// What was seen in the hold.
+/// CPU and memory during the hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CpuUse {
-    /// CPU of the server, percent of one CPU.
+    /// CPU of the server, in percent of one CPU.
     pub(super) cpu_percent: Option<f64>,
-    /// Its memory at the end.
+    /// Memory of the server at the end.
     pub(super) rss_bytes: Option<u64>,
-    /// CPU that neither the server nor this process used, percent of one CPU.
+    /// CPU of other programs, in percent of one CPU.
     pub(super) others_cpu_percent: Option<f64>,
 }
 
-/// CPU used so far: by the server, by this process and by the whole machine.
+/// CPU time used so far by the server, by this process and by the whole machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     at: Instant,
@@ -25,13 +25,13 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// Now; `pid` is the server.
+    /// The current values; `pid` is the server.
     pub(super) fn now(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/stat").ok()?;
         Some(Self { at: Instant::now(), server: usage(&pid.to_string())?, own: usage("self")?, machine: busy(&stat)? })
     }
 
-    /// What was used since `before`.
+    /// The use since `before`.
     pub(super) fn since(&self, before: &Self) -> CpuUse {
         let elapsed = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
         let percent = |now: Duration, then: Duration| 100.0 * now.saturating_sub(then).as_secs_f64() / elapsed;
@@ -46,11 +46,11 @@ impl Moment {
     }
 }
 
-/// Time all CPUs were busy: the first line of `/proc/stat` without idle and iowait, in hundredths of a second.
+/// Busy time of all CPUs: the first line of `/proc/stat`, in hundredths of a second, without idle and iowait.
 fn busy(stat: &str) -> Option<Duration> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_whitespace().map_while(|field| field.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal; guest time is part of user.
+    // The fields are user nice system idle iowait irq softirq steal. Guest time is part of user.
     let busy = [0, 1, 2, 5, 6, 7].iter().map(|field| ticks.get(*field)).sum::<Option<u64>>()?;
     Some(Duration::from_millis(busy * 10))
 }

@@ -1,4 +1,4 @@
-//! The answer and what it rests on: a row for each step, as a table for people and as JSON.
+//! The result of a search and its evidence: a row for each step, as a table and as JSON.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use super::limits::Limits;
 pub(super) struct Row {
     /// Clients.
     pub(super) connections: u32,
-    /// Messages to each of them a second.
+    /// Messages per second to each client.
     pub(super) message_rate: f64,
-    /// Messages that arrived a second, all together.
+    /// Messages received per second by all clients.
     pub(super) deliveries_per_second: f64,
     /// Publish to receipt, median.
     pub(super) delivery_p50_ms: f64,
@@ -22,7 +22,7 @@ pub(super) struct Row {
     pub(super) delivery_p99_ms: f64,
     /// Planned instant to 101, 99th percentile.
     pub(super) upgrade_p99_ms: f64,
-    /// CPU of the server in the hold, percent of one CPU; absent when it cannot be seen.
+    /// CPU of the server during the hold, in percent of one CPU; absent if unknown.
     pub(super) cpu_percent: Option<f64>,
     /// Memory of the server at the end of the hold.
     pub(super) rss_bytes: Option<u64>,
@@ -32,19 +32,19 @@ pub(super) struct Row {
     pub(super) failed: u64,
     /// CPU of the tester's busiest thread.
     pub(super) tester_cpu_percent: f64,
-    /// CPU that other programs of this machine used in the hold, percent of one CPU; absent when it cannot be told.
+    /// CPU of other programs during the hold, in percent of one CPU; absent if unknown.
     pub(super) others_cpu_percent: Option<f64>,
-    /// What else than the server can have broken a limit: this tester, or other programs.
+    /// Causes other than the server that may have broken a limit: this tester, or other programs.
     pub(super) disturbed_by: Vec<String>,
-    /// Ended early, by a signal.
+    /// A signal ended the step early.
     #[serde(skip)]
     pub(super) interrupted: bool,
-    /// Limits that broke.
+    /// Broken limits.
     pub(super) broken: Vec<String>,
 }
 
 impl Row {
-    /// Whether it belongs to the search at `message_rate`.
+    /// Whether the row belongs to the search at `message_rate`.
     pub(super) fn is_at(&self, message_rate: f64) -> bool {
         (self.message_rate - message_rate).abs() < f64::EPSILON
     }
@@ -80,18 +80,18 @@ impl fmt::Display for Row {
 /// The answer at one message rate.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Holds {
-    /// Messages to each client a second.
+    /// Messages per second to each client.
     message_rate: f64,
-    /// Connections that held; 0: not even the fewest tried.
+    /// Most connections that held; 0 if not even the smallest number did.
     connections: u32,
-    /// What broke above; empty: the bound of the search was reached.
+    /// Limits that broke above; empty if the bound of the search was reached.
     limited_by: Vec<String>,
-    /// Nothing broke, or the step that broke was disturbed: the server may hold more.
+    /// The server may hold more: no limit broke, or the step in which one broke was disturbed.
     at_least: bool,
 }
 
 impl Holds {
-    /// From the largest number that held and the smallest step that broke.
+    /// The answer for the largest number that held and the smallest step that broke.
     pub(super) fn new(message_rate: f64, best: Option<u32>, first_broken: Option<&Row>) -> Self {
         Self {
             message_rate,
@@ -119,31 +119,31 @@ impl fmt::Display for Holds {
     }
 }
 
-/// All of it.
+/// The result of a search.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Evidence {
     /// CPU model.
     cpu_model: String,
-    /// CPUs this process may use; the tester, the broker and the server share them.
+    /// CPUs that this process may use. The tester, the broker and the server share them.
     cpus: usize,
-    /// What was under test.
+    /// The server under test.
     subject: String,
     /// Limits.
     limits: Limits,
-    /// Seconds of hold in each step.
+    /// Duration of the hold of each step.
     hold_seconds: f64,
     /// Bytes of a record's value.
     payload_bytes: u64,
-    /// Steps in the order they were made.
+    /// Steps in the order of their execution.
     pub(super) rows: Vec<Row>,
     /// Answers.
     pub(super) holds: Vec<Holds>,
-    /// Ended early: the answers are those so far.
+    /// The search ended early; the answers are incomplete.
     pub(super) interrupted: bool,
 }
 
 impl Evidence {
-    /// Before the first step.
+    /// Evidence without a step.
     pub(super) fn new(args: &Args) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -1,4 +1,4 @@
-//! What must hold at each step: `p99=50ms,cpu=90,loss=0,failed=0`.
+//! The limits of a step, e.g. `p99=50ms,cpu=90,loss=0,failed=0`.
 
 use std::str::FromStr;
 
@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::evidence::Row;
 
-/// Upper bounds; what is absent is not judged.
+/// Upper bounds; absent ones are not checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Limits {
     /// Publish to receipt, 99th percentile, milliseconds.
     pub(super) p99: Option<f64>,
-    /// CPU of the server, percent of one CPU for each worker.
+    /// CPU of the server, in percent of one CPU per worker.
     pub(super) cpu: Option<f64>,
     /// Messages lost.
     pub(super) loss: Option<f64>,
@@ -19,9 +19,9 @@ pub(crate) struct Limits {
     pub(super) failed: Option<f64>,
 }
 
-/// Why a limit makes no sense.
+/// Text that is not a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no limit; write any of p99=50ms, cpu=90, loss=0, failed=0, with commas between")]
+#[error("{0:?} is not a limit; write any of p99=50ms, cpu=90, loss=0, failed=0, separated by commas")]
 pub(crate) struct LimitError(String);
 
 impl FromStr for Limits {
@@ -50,7 +50,7 @@ impl FromStr for Limits {
 }
 
 impl Limits {
-    /// The limits that `row` breaks, each with its figure, for a server with `workers` workers.
+    /// The limits that `row` breaks, each with its value, for a server with `workers` workers.
     pub(super) fn broken_by(&self, row: &Row, workers: u32) -> Vec<String> {
         let workers = f64::from(workers.max(1));
         let checks = [

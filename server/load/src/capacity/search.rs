@@ -1,8 +1,8 @@
-//! Which number of connections to try next: doubles until a step breaks, then halves the gap a few times.
+//! Chooses the next number of connections to try: doubles it until a step breaks, then halves the gap a few times.
 
-/// First number tried.
+/// The first number.
 const FIRST: u32 = 500;
-/// Gap between what holds and what breaks that is good enough, as a share of what breaks.
+/// The search ends when the gap between the number that holds and the one that breaks is this share of the latter.
 const PRECISION: f64 = 0.1;
 
 /// A search for the largest number of connections that holds, up to a bound.
@@ -15,12 +15,12 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Never tries more than `most`.
+    /// A search up to `most`.
     pub(super) fn new(most: u32) -> Self {
         Self { most, good: None, bad: None, trying: 0 }
     }
 
-    /// The number to try; `None` when the answer is good enough.
+    /// The next number to try; `None` at the end of the search.
     pub(super) fn next(&mut self) -> Option<u32> {
         self.trying = match (self.good, self.bad) {
             (None, None) => FIRST.min(self.most),
@@ -38,7 +38,7 @@ impl Search {
         (self.trying > 0).then_some(self.trying)
     }
 
-    /// Whether the last number held.
+    /// Records whether the last number held.
     pub(super) fn learn(&mut self, held: bool) {
         *(if held { &mut self.good } else { &mut self.bad }) = Some(self.trying);
     }

@@ -1,5 +1,5 @@
-//! What is under test: one shard, started for a step with an embedded broker, or a server that runs already. Looks at
-//! its CPU and memory through the hold, from `/proc` for a child of ours, from its health otherwise.
+//! The server under test: a shard that is started for one step with an embedded broker, or a server that already runs. CPU
+//! and memory during the hold come from `/proc` for a child process, otherwise from the health answer.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use wscluster_admin::client;
+use wscluster_admin::health::Checks;
 use wscluster_api::manifest;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
 use wscluster_runtime::child_process::{Program, Running, SpawnError};
@@ -16,13 +17,13 @@ use super::super::args::Args;
 use super::super::coordinator::Mark;
 use super::cpu::{CpuUse, Moment};
 
-/// Time for a shard to listen and to turn ready.
+/// Time for a shard to listen, and again to become ready.
 const START_TIME: Duration = Duration::from_secs(20);
-/// Limit of one question to an admin port.
+/// Time limit for a request to an admin port.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
-/// The embedded broker answers an empty fetch only when its time is over, also when a record came meanwhile: that time
-/// would be most of the latency, and is not the shard's.
+/// The embedded broker answers an empty fetch only after its wait time, even if a record arrives meanwhile. That time would
+/// dominate the latency, so it is short here.
 const MANIFEST: &str = "\
 apiVersion: wscluster.dev/v1alpha1
 kind: WsCluster
@@ -36,7 +37,7 @@ spec:
       properties: { fetch.wait.max.ms: \"5\" }
 ";
 
-/// Why there is nothing to test.
+/// There is no server to test.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SubjectError {
     #[error(transparent)]
@@ -65,27 +66,27 @@ pub(super) struct Subject {
     cpu: Cpu,
 }
 
-/// A file that goes when this does, however a step ends.
+/// A file that is removed on drop.
 struct OwnFile(PathBuf);
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
-        // It is in the directory for temporary files.
+        // Nothing else removes it, but it is in the directory for temporary files.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// A shard of ours, with what it needs.
+/// A shard that was started here, with its broker and manifest.
 struct Own {
     running: Running,
     _broker: Embedded,
     _manifest: OwnFile,
 }
 
-/// CPU and memory, once the hold has begun.
+/// Samples of CPU and memory; `None` before the hold.
 type Samples = Arc<Mutex<Option<Vec<(f64, u64)>>>>;
 
-/// How its CPU is seen.
+/// Source of the server's CPU use.
 enum Cpu {
     Unseen,
     Process { pid: u32, begin: Option<Moment>, seen: CpuUse },
@@ -93,7 +94,7 @@ enum Cpu {
 }
 
 impl Subject {
-    /// Starts a shard for `connections` and points `step` at it, unless `step` names a server already.
+    /// Starts a shard for `connections` and adds its address to `step`, unless `step` already names a server.
     pub(super) async fn start(step: &mut Args, connections: u32) -> Result<Self, SubjectError> {
         if step.url().is_some() || !step.shard.is_empty() {
             let cpu = step.admin.map_or(Cpu::Unseen, |admin| watch_health(admin.to_string()));
@@ -105,7 +106,7 @@ impl Subject {
             Some(file) => manifest::read(file)?,
             None => manifest::parse(MANIFEST, &source)?,
         };
-        // Room for a few that are still closing: the limit under test is not the slots.
+        // Some connections may still be closing, and slots are not the limit under test.
         cluster.spec.capacity = connections + 100;
         let topic = cluster.spec.source.kafka.topics.iter().find(|topic| !topic.name.is_empty());
         let topic = topic.ok_or(SubjectError::Topic { path: source })?;
@@ -137,12 +138,12 @@ impl Subject {
             tail: running.tail.lines(),
         };
         let Ok(Ok(addresses)) = tokio::time::timeout(START_TIME, addresses).await else {
-            return Err(not_ready("it did not say where it listens", &running));
+            return Err(not_ready("it did not announce its addresses", &running));
         };
         let deadline = Instant::now() + START_TIME;
         while !is_ready(&addresses.admin.to_string()).await {
             if Instant::now() > deadline {
-                return Err(not_ready("it did not turn ready", &running));
+                return Err(not_ready("it did not become ready", &running));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -151,7 +152,7 @@ impl Subject {
         Ok(Self { own: Some(Own { running, _broker: broker, _manifest: own_file }), cpu })
     }
 
-    /// Begins or ends to look at its CPU.
+    /// Starts or stops measuring CPU.
     pub(super) fn mark(&mut self, mark: Mark) {
         match (&mut self.cpu, mark) {
             (Cpu::Process { pid, begin, .. }, Mark::Begin) => *begin = Moment::now(*pid),
@@ -168,7 +169,7 @@ impl Subject {
         }
     }
 
-    /// Ends it if it was started here; what was seen of it.
+    /// Stops the shard if it was started here. Returns the CPU use during the hold.
     pub(super) async fn finish(self) -> CpuUse {
         if let Some(mut own) = self.own {
             own.running.signal(rustix::process::Signal::TERM);
@@ -198,20 +199,24 @@ async fn is_ready(admin: &str) -> bool {
     matches!(client::get(admin, "/readyz", ANSWER_TIME).await, Ok((status, _)) if status.is_success())
 }
 
-/// Asks `admin` for its CPU every second, from the beginning of the hold on.
+/// Polls the health of `admin` every second for CPU and memory.
 fn watch_health(admin: String) -> Cpu {
+    /// The part that shards and gateways have in common.
+    #[derive(serde::Deserialize)]
+    struct Health {
+        checks: Checks,
+    }
     let samples = Samples::default();
     let taken = Arc::clone(&samples);
     let poll = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let Ok(health) = client::get_json(&admin, "/health", ANSWER_TIME).await else { continue };
-            let cpu = health["checks"]["cpu"]["percentage"].as_f64();
-            let bytes = health["checks"]["memory"]["bytes"].as_u64();
-            if let (Some(cpu), Ok(mut taken)) = (cpu, taken.lock())
+            let Ok(Health { checks }) = serde_json::from_value(health) else { continue };
+            if let Ok(mut taken) = taken.lock()
                 && let Some(taken) = taken.as_mut()
             {
-                taken.push((cpu, bytes.unwrap_or_default()));
+                taken.push((checks.cpu.percentage, checks.memory.bytes));
             }
         }
     });

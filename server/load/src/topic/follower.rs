@@ -1,4 +1,4 @@
-//! Reads a topic from now on to what is the end when it is told to stop.
+//! Reads a topic from its current end to its end at the time of [`Follower::finish`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use wscluster_kafka::identity::describe;
 use super::{ANSWER_TIME, Said, Topic, TopicError, stamp};
 use crate::ground_truth::GroundTruth;
 
-/// What Kafka says of the topic.
+/// The topic's metadata.
 struct Listing {
-    /// Given at its creation.
+    /// Topic id; a recreated topic has another one.
     id: Option<String>,
     partitions: Vec<i32>,
 }
 
-/// Reads the topic in its own thread.
+/// A thread that reads the topic.
 pub(crate) struct Follower {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<GroundTruth, TopicError>>,
 }
 
 impl Follower {
-    /// Reads up to what is now the end. Blocks.
+    /// Reads to the current end of the topic. Blocks.
     pub(crate) fn finish(self) -> Result<GroundTruth, TopicError> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or(Err(TopicError::Fault))
@@ -36,10 +36,10 @@ impl Follower {
 }
 
 impl Topic {
-    /// Reads everything from now on, until told to stop at what is then the end.
+    /// Starts to read at the current end of the topic.
     pub(crate) fn follow(&self) -> Result<Follower, TopicError> {
         let mut config = self.config();
-        // A group is needed by librdkafka, not used: partitions are assigned by hand, nothing is committed.
+        // librdkafka requires a group. It is not used: partitions are assigned, and offsets are not committed.
         config.set("group.id", "wscluster-load").set("enable.auto.commit", "false");
         config.set("fetch.wait.max.ms", "50").set("auto.offset.reset", "error");
         let said = Said::default();
@@ -67,24 +67,24 @@ impl Topic {
         Ok(Follower { stop, thread })
     }
 
-    /// The topic as it is now; no partition: there is none.
+    /// The current metadata; without partitions if the topic does not exist.
     fn list(&self, consumer: &BaseConsumer<Said>) -> Result<Listing, TopicError> {
         let metadata = consumer.fetch_metadata(Some(&self.name), ANSWER_TIME).map_err(|error| {
-            // What librdkafka has to say is said when somebody polls: its log first, and then the error.
+            // librdkafka delivers its log lines and errors, which hold the reason, during a poll.
             drop(consumer.poll(Duration::from_millis(100)));
             self.error("ask for the topic", consumer.context())(error)
         })?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.name);
         let partitions =
             topic.iter().flat_map(|t| t.partitions()).map(rdkafka::metadata::MetadataPartition::id).collect();
-        // Brokers that do not tell (before 2.8) leave a recreated topic unnoticed.
+        // Brokers before 2.8 have no topic ids; a recreated topic is not noticed there.
         let broker = metadata.brokers().first();
         let described = broker.and_then(|at| describe(consumer.client(), at.id(), &[&self.name], ANSWER_TIME).ok());
         let id = described.and_then(|mut topics| topics.pop()?.ok()?.id);
         Ok(Listing { id, partitions })
     }
 
-    /// Where each partition ends. Partitions that were added are read from their beginning.
+    /// The end of each partition. Partitions that were added since are assigned from their beginning.
     fn ends(
         &self,
         consumer: &BaseConsumer<Said>,
@@ -145,7 +145,7 @@ impl Topic {
                     return Err(TopicError::Incomplete);
                 }
             }
-            // Transport errors pass by themselves; what is final shows as an end that is not reached.
+            // Transport errors are temporary; a permanent error shows as `Incomplete`.
             let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
             next.insert(message.partition(), message.offset() + 1);
             let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Publishes on schedule: an open loop, each record stamped when it leaves.
+//! Publishes records on schedule, as an open loop. Each record carries the time of its publication.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use super::{ANSWER_TIME, Said, Topic, TopicError, record};
 use crate::latency::Latency;
 use crate::worker_plan::unix_now;
 
-/// Delivery reports.
+/// Counts of delivery reports.
 #[derive(Debug, Default)]
 struct Published {
     acknowledged: AtomicU64,
@@ -54,7 +54,7 @@ impl ProducerContext for Acknowledged {
     }
 }
 
-/// Publishes in its own thread.
+/// A thread that publishes.
 pub(crate) struct Publisher {
     begin: Sender<()>,
     stop: Arc<AtomicBool>,
@@ -62,35 +62,35 @@ pub(crate) struct Publisher {
     counts: Arc<Published>,
 }
 
-/// What was published.
+/// The result of publishing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct PublisherReport {
     /// Records acknowledged by the broker.
     pub(crate) published: u64,
-    /// Records that were not.
+    /// Records that were not acknowledged.
     pub(crate) failed: u64,
-    /// How late records left this tester, milliseconds, 99th percentile.
+    /// Delay of records after their planned instants: 99th percentile in milliseconds.
     pub late_ms_p99: f64,
 }
 
 impl Publisher {
-    /// The first record, now.
+    /// Publishes the first record now.
     pub(crate) fn begin(&self) {
-        // Its thread waits for this and for nothing else.
+        // The thread waits for this message; it fails only after a panic, which `finish` reports.
         let _ = self.begin.send(());
     }
 
-    /// No further record.
+    /// Publishes no further record.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Records acknowledged, and records that failed, so far.
+    /// Records acknowledged so far, and records failed so far.
     pub(crate) fn counts(&self) -> (u64, u64) {
         self.counts.read()
     }
 
-    /// Stops and waits for what is under way. Blocks.
+    /// Stops and waits for outstanding acknowledgements. Blocks.
     pub(crate) fn finish(self) -> Result<PublisherReport, TopicError> {
         self.stop();
         let Self { begin, thread, counts, .. } = self;
@@ -102,21 +102,21 @@ impl Publisher {
 }
 
 impl Topic {
-    /// Gets ready to publish `rate` records a second of `payload` bytes, to all channels in turn, from
-    /// [`Publisher::begin`] until told to stop.
+    /// Prepares to publish `rate` records per second of `payload` bytes, to all channels in turn, between
+    /// [`Publisher::begin`] and [`Publisher::stop`].
     pub(crate) fn publish(&self, rate: f64, payload: usize) -> Result<Publisher, TopicError> {
         let counts = Arc::<Published>::default();
         let mut config = self.config();
-        // Not idempotent: its first record would wait half a second for a producer id. A record that a retry writes
-        // twice is two records of the topic, for the audit too.
+        // Not idempotent: the first record would wait half a second for a producer id. If a retry writes a record twice,
+        // the audit sees two records as well.
         config.set("linger.ms", "1").set("delivery.timeout.ms", "10000");
-        // As the Java client does: equal keys must meet in one partition whoever writes them.
+        // As the Java client does: equal keys go to the same partition whatever client writes them.
         config.set("partitioner", "murmur2_random");
         let said = Said::default();
         let context = Acknowledged { published: Arc::clone(&counts), said: said.clone() };
         let producer: ThreadedProducer<Acknowledged> =
             config.create_with_context(context).map_err(self.error("create a producer", &said))?;
-        // So that the first record does not wait for it.
+        // Otherwise the first record would wait for the metadata.
         producer
             .client()
             .fetch_metadata(Some(&self.name), ANSWER_TIME)
@@ -127,7 +127,7 @@ impl Topic {
         let (topic, stopped) = (self.name.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut work = Work { producer, topic, keys, rate, payload, stopped, late: Latency::default() };
-            // Dropped without a word: stopped before it began.
+            // The sender is dropped without a message if publishing ends before it begins.
             if signal.recv() == Ok(()) {
                 work.publish();
             }
@@ -137,7 +137,7 @@ impl Topic {
     }
 }
 
-/// What the publishing thread owns.
+/// State of the publishing thread.
 struct Work {
     producer: ThreadedProducer<Acknowledged>,
     topic: String,
@@ -162,7 +162,7 @@ impl Work {
             self.send(n);
             self.late.record(due.elapsed());
         }
-        // What is not acknowledged by then is counted as failed.
+        // Records without an acknowledgement by then count as failed.
         let _ = self.producer.flush(ANSWER_TIME);
     }
 
@@ -172,7 +172,7 @@ impl Work {
             let key = &self.keys[n as usize % self.keys.len()];
             match self.producer.send(BaseRecord::to(&self.topic).key(key).payload(&value)) {
                 Ok(()) => return,
-                // Back-pressure of the broker: the record is published later, which counts as this tester's lateness.
+                // Back-pressure from the broker. The record is published later, and the delay counts as lateness.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if !self.is_stopped() => {
                     std::thread::sleep(Duration::from_millis(1));
                 }

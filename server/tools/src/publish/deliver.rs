@@ -1,4 +1,4 @@
-//! The producer: hands records to librdkafka and counts what the brokers say of each.
+//! The producer: passes records to librdkafka and counts the delivery reports of the brokers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use wscluster_kafka::{ConfigError, Connect, Context};
 
 use super::input::{InputError, Record};
 
-/// Why nothing can be sent.
+/// Publishing failed as a whole.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliverError {
     #[error(transparent)]
@@ -26,13 +26,13 @@ pub(crate) enum DeliverError {
     Unreachable { timeout: Duration, reason: String },
     #[error("failed to publish: topic {0} does not exist; create it first")]
     NoTopic(String),
-    #[error("failed to publish: no right to topic {0}; grant this user DESCRIBE and WRITE on it")]
+    #[error("failed to publish: access to topic {0} is denied; grant this user DESCRIBE and WRITE on it")]
     Forbidden(String),
     #[error("failed to publish: {0}")]
     Send(#[source] KafkaError),
 }
 
-/// What became of the records.
+/// The result of publishing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) published: u64,
@@ -41,13 +41,13 @@ pub(crate) struct Outcome {
     pub(crate) error: Option<String>,
 }
 
-/// Where records go. Closing it waits for the brokers' answers.
+/// A producer for one topic. [`Outlet::close`] waits for the delivery reports.
 pub(crate) struct Outlet {
     producer: ThreadedProducer<Deliveries>,
     deliveries: Arc<Counts>,
     topic: String,
     timeout: Duration,
-    /// What was wrong with the input.
+    /// The error in the input.
     refused: Option<String>,
 }
 
@@ -71,11 +71,11 @@ impl Outlet {
         let producer = config
             .create_with_context(Deliveries { context, counts: Arc::clone(&deliveries) })
             .map_err(DeliverError::Client)?;
-        look_for(&producer, topic, timeout)?;
+        check_topic(&producer, topic, timeout)?;
         Ok(Self { producer, deliveries, topic: topic.to_owned(), timeout, refused: None })
     }
 
-    /// Queues a record; waits while the queue is full.
+    /// Queues a record. Waits while the queue is full.
     pub(crate) fn send(&mut self, record: &Record) -> Result<(), DeliverError> {
         let mut outgoing: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
         if let Some(key) = &record.key {
@@ -97,7 +97,7 @@ impl Outlet {
                     outgoing = back;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                // One that cannot be sent: the others can still go.
+                // Only this record cannot be sent.
                 Err((error @ KafkaError::MessageProduction(_), _)) => {
                     self.deliveries.fail(explain(&error));
                     return Ok(());
@@ -107,15 +107,15 @@ impl Outlet {
         }
     }
 
-    /// Counts records that were never sent, since one of them could not be read.
-    pub(super) fn turn_down(&mut self, error: &InputError, records: u64) {
+    /// Counts `records` as failed: they were not sent, because the first of them could not be read.
+    pub(super) fn reject(&mut self, error: &InputError, records: u64) {
         self.deliveries.failed.fetch_add(records, Ordering::Relaxed);
         self.refused = Some(format!("{error}; nothing from there on was published"));
     }
 
-    /// Waits until every record was taken or given up.
+    /// Waits until every record is acknowledged or has failed.
     pub(crate) fn close(self) -> Outcome {
-        // Each record ends by its own timeout; a little more for the last to be told.
+        // Each record has its own timeout; the last report may arrive a little later.
         let flushed = self.producer.flush(self.timeout + Duration::from_secs(5));
         let reason = self.producer.client().context().context.reason();
         let counts = &self.deliveries;
@@ -137,8 +137,8 @@ impl Outlet {
     }
 }
 
-/// Says at once what would otherwise be the timeout of every record.
-fn look_for(producer: &ThreadedProducer<Deliveries>, topic: &str, timeout: Duration) -> Result<(), DeliverError> {
+/// Fails at once for a topic that is missing or forbidden. Otherwise every record would run into its timeout.
+fn check_topic(producer: &ThreadedProducer<Deliveries>, topic: &str, timeout: Duration) -> Result<(), DeliverError> {
     let metadata = producer.client().fetch_metadata(Some(topic), timeout).map_err(|error| {
         let reason = producer.client().context().context.reason();
         DeliverError::Unreachable { timeout, reason: if reason.is_empty() { error.to_string() } else { reason } }
@@ -147,12 +147,12 @@ fn look_for(producer: &ThreadedProducer<Deliveries>, topic: &str, timeout: Durat
     match error.map(RDKafkaErrorCode::from) {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Err(DeliverError::NoTopic(topic.to_owned())),
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(DeliverError::Forbidden(topic.to_owned())),
-        // Anything else may pass by itself, and each record has its time.
+        // Other errors may be temporary, and each record has its own timeout.
         _ => Ok(()),
     }
 }
 
-/// What went wrong, with what to do where that can be told.
+/// The text of an error, with a remedy if there is one.
 fn explain(error: &KafkaError) -> String {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!("{error}: raise max.message.bytes of the topic"),

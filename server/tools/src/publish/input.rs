@@ -1,4 +1,4 @@
-//! The records to publish: from arguments, from lines, or from JSON lines. Lines may hold any bytes.
+//! Reads the records to publish from arguments, lines or JSON lines. Lines may contain any bytes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub(crate) struct Record {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
-/// Input that is no record.
+/// Input that cannot be read as a record.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InputError {
     #[error("failed to open {path}: {source}")]
@@ -28,13 +28,15 @@ pub(super) enum InputError {
     Read { line: u64, source: std::io::Error },
     #[error("{place} has no {delimiter:?} between key and value")]
     NoDelimiter { place: Place, delimiter: String },
-    #[error("{place} is no record: {source}; write an object with \"value\", and perhaps \"key\" and \"headers\"")]
+    #[error(
+        "{place} is not a record: {source}; write an object with \"value\" and, optionally, \"key\" and \"headers\""
+    )]
     Json { place: Place, source: serde_json::Error },
-    #[error("--repeat {0} is for values, and there are none: give them as arguments, or leave --repeat away")]
+    #[error("--repeat {0} needs values as arguments; add values or omit --repeat")]
     Repeat(u64),
 }
 
-/// Where a record was read, counted from 1.
+/// The origin of a record, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Line(u64),
@@ -50,7 +52,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One record after the other.
+/// An iterator over the records.
 pub(super) struct Records {
     source: Source,
     template: Record,
@@ -63,7 +65,7 @@ enum Source {
         input: Box<dyn BufRead>,
         line: u64,
         form: Form,
-        /// Whether it is a file: what writes to standard input may never end.
+        /// Whether the input is a file. Standard input may never end.
         is_file: bool,
     },
 }
@@ -79,13 +81,13 @@ enum Form {
 struct JsonLine {
     #[serde(default)]
     key: Option<String>,
-    /// As it is written: digits, order of fields and white space are the user's.
+    /// The value byte for byte: digits, order of fields and white space are kept.
     value: Box<RawValue>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
 
-/// What of the arguments says which records there are.
+/// The arguments that determine the records.
 pub(super) struct Wanted {
     values: Vec<String>,
     tombstone: bool,
@@ -140,7 +142,7 @@ impl Records {
         Ok(Self { source, template, rate })
     }
 
-    /// How many records are left, as far as that can be known without waiting for somebody who writes them.
+    /// The number of remaining records; 0 for standard input, which may never end.
     pub(super) fn rest(&mut self) -> u64 {
         match self.source {
             Source::Lines { is_file: false, .. } => 0,

@@ -1,14 +1,14 @@
-//! A gateway's health answer as a table.
+//! Formats a gateway's health answer as a table.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use wscluster_admin::health::GatewayHealth;
 
-/// Cells of the bar of a shard.
+/// Characters of a shard's bar.
 const BAR: usize = 20;
 
-/// Two lines of totals, then one line a shard.
+/// Two lines of totals, then one line per shard.
 pub(crate) fn of(health: &GatewayHealth) -> String {
     let GatewayHealth { status, reason, tunnels, queued, checks, shards, imbalance_percent, uptime, .. } = health;
     let up = Duration::from_secs(*uptime as u64);

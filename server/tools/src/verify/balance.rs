@@ -1,4 +1,4 @@
-//! Whether clients that come through the gateway are spread over the shards.
+//! Checks that the gateway spreads clients over the shards.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use wscluster_admin::health::{GatewayHealth, percent};
 use super::members::serves;
 use super::report::Finding;
 
-/// A difference of this many connections is no imbalance, however few there are.
+/// Differences up to this many connections are allowed, however few connections there are.
 const ALLOWED: u32 = 3;
 
-/// Whether the shards hold about the same number of connections.
+/// Checks that the shards hold about the same number of connections.
 pub(crate) fn spread(health: &GatewayHealth, most_percent: f64) -> Finding {
     let ready: Vec<_> = health.shards.iter().filter(|shard| serves(shard)).collect();
     let (Some(most), Some(least)) =
@@ -23,14 +23,14 @@ pub(crate) fn spread(health: &GatewayHealth, most_percent: f64) -> Finding {
     let numbers =
         format!("{} on {}, {} on {}: {imbalance:.1} %", most.connections, most.id, least.connections, least.id);
     if difference > ALLOWED && imbalance > most_percent {
-        let remedy = "connections stay where they are, so a shard that restarted is behind until new clients come; \
-                      if none restarted, compare what the gateways say of its state and age_ms";
+        let remedy = "connections are never moved, so a restarted shard has fewer until new clients connect; if no shard \
+                      restarted, compare its state and age_ms in the health answers of the gateways";
         return Finding::failed("balance", format!("{numbers}, allowed are {most_percent} %"), remedy);
     }
     Finding::ok("balance", numbers)
 }
 
-/// Whether clients that came one after the other reached every shard that was next in line for them.
+/// Checks that clients which connected one after another reached every shard that was due for one.
 pub(crate) fn reached(before: &GatewayHealth, landed: &BTreeMap<String, u32>, clients: u32) -> Finding {
     let list = landed.iter().map(|(shard, count)| format!("{count} on {shard}")).collect::<Vec<_>>().join(", ");
     let numbers = format!("{clients} clients through the gateway: {list}");
@@ -38,7 +38,7 @@ pub(crate) fn reached(before: &GatewayHealth, landed: &BTreeMap<String, u32>, cl
         let remedy = "the gateway routes to other shards than the health answer lists: check both addresses";
         return Finding::failed("gateway", format!("{numbers}; {stranger} is not in .shards"), remedy);
     }
-    // A shard that was clearly fuller than another one may rightly get nobody.
+    // A shard that was clearly fuller than another one need not receive a client.
     let open = || before.shards.iter().filter(|shard| serves(shard) && shard.available_slots > clients);
     let least = open().map(|shard| shard.connections).min().unwrap_or(0);
     let due = |connections: u32| connections <= least + ALLOWED;
@@ -46,7 +46,7 @@ pub(crate) fn reached(before: &GatewayHealth, landed: &BTreeMap<String, u32>, cl
         Some(shard) => Finding::failed(
             "gateway",
             format!("{numbers}; none on {}, which has {} free slots", shard.id, shard.available_slots),
-            "look at the gateway's log and metrics for that shard: is it dialled, does it refuse?",
+            "check the gateway's log and metrics for that shard: does the gateway connect to it, does it refuse?",
         ),
         None => Finding::ok("gateway", numbers),
     }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_shard_that_gets_nobody() {
+    fn finds_a_shard_that_receives_no_client() {
         let finding = reached(&deployment(&[0, 0, 0]), &landed(&[12, 12, 0]), 24);
         assert_eq!(finding.verdict, Verdict::Failed);
         assert!(finding.detail.ends_with("none on prices-2, which has 100 free slots"), "{finding}");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_nobody_of_a_shard_that_was_fuller() {
+    fn expects_no_client_on_a_shard_that_was_fuller() {
         assert_eq!(reached(&deployment(&[0, 0, 60]), &landed(&[12, 12, 0]), 24).verdict, Verdict::Ok);
     }
 

@@ -1,4 +1,4 @@
-//! The checks in their order. Each later one builds on what an earlier one found; what cannot be looked at is skipped by name.
+//! Runs the checks in order. Later checks use the results of earlier ones; a check that cannot run is reported as skipped.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use super::report::Finding;
 use super::target::Target;
 use super::{Args, balance, delivery, fields, full, members};
 
-/// Clients through the gateway for each shard; enough that each shard gets one unless something is wrong.
+/// Clients through the gateway per shard: enough that each shard of a correct deployment receives one.
 const CLIENTS_PER_SHARD: u32 = 8;
 
-/// Runs all checks; `tell` gets each finding as it is made.
+/// Runs all checks and passes each finding to `tell`.
 pub(crate) async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     let within = args.timeout.0;
     let health = match get_json(&target.admin, "/health", within).await {
         Ok(health) => health,
         Err(error) => {
-            let remedy = "check the address; a gateway has its /health on its admin port, not on the one for clients";
+            let remedy = "check the address; a gateway serves /health on its admin port, not on the port for clients";
             return tell(Finding::failed("health", error.to_string(), remedy));
         }
     };
@@ -28,21 +28,21 @@ pub(crate) async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Findi
     let first: GatewayHealth = match serde_json::from_value(health) {
         Ok(first) => first,
         Err(error) => {
-            let remedy = "give the admin address of a gateway or of `wscluster local` of this version";
+            let remedy = "use the admin address of a gateway or of `wscluster local` of this version";
             return tell(Finding::failed("health", format!("not the health of a gateway: {error}"), remedy));
         }
     };
-    // Clients that are just leaving must not be counted among those that stay.
+    // Connections that are closing must not count.
     let before = quiet(target).await.unwrap_or(first);
     tell(members::shards(&before, target.expected));
     tell(members::capacity(&before, target.expected));
 
-    let mut clients = straight(target, &before, within, tell).await;
+    let mut clients = direct(target, &before, within, tell).await;
     if let Some(gateway) = target.entrance(within) {
         quiet(target).await;
         through(&gateway, &before, &mut clients, tell).await;
     } else {
-        tell(Finding::skipped("gateway", "no client went through a gateway", "give --gateway ws://HOST:PORT/ws"));
+        tell(Finding::skipped("gateway", "no gateway to connect through", "add --gateway ws://HOST:PORT/ws"));
     }
     let held = u32::try_from(clients.len()).unwrap_or(u32::MAX);
     let all = before.checks.capacity.current + held;
@@ -50,17 +50,17 @@ pub(crate) async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Findi
         Some(now) => tell(balance::spread(&now, args.max_imbalance)),
         None => tell(Finding::failed(
             "balance",
-            format!("health never counted the {held} clients of this check"),
-            "connections of the health answer must follow what the shards hold",
+            format!("the health answer never counted the {held} clients of this check"),
+            "the health answer must count the connections of the shards: report this",
         )),
     }
     match &target.source {
         _ if clients.is_empty() => {
-            tell(Finding::skipped("delivery", "no client is connected", "see the checks before"));
+            tell(Finding::skipped("delivery", "no client is connected", "see the checks above"));
         }
         Some(source) => tell(delivery::check(source, &mut clients, within).await),
         None => {
-            let remedy = "give --file and --kafka HOST:PORT, or --kafka, --topic and --channel";
+            let remedy = "add --file and --kafka HOST:PORT, or --kafka, --topic and --channel";
             tell(Finding::skipped("delivery", "no broker or topic to publish to", remedy));
         }
     }
@@ -70,8 +70,8 @@ pub(crate) async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Findi
     }
 }
 
-/// One client straight at each shard: is it the shard that the health answer says?
-async fn straight(
+/// Connects one client directly to each shard and checks the shard's name.
+async fn direct(
     target: &Target,
     health: &GatewayHealth,
     within: Duration,
@@ -99,25 +99,25 @@ async fn straight(
         }
     }
     tell(if wrong.is_empty() {
-        let skipped = if full > 0 { format!(" ({full} full, not asked)") } else { String::new() };
+        let skipped = if full > 0 { format!(" ({full} full, not checked)") } else { String::new() };
         Finding::ok("identity", format!("{} shards answer under their own names{skipped}", clients.len()))
     } else {
-        let remedy = "shards are asked at the addresses in .shards: run this where they can be reached, \
-                      in Kubernetes inside the cluster";
+        let remedy = "this check connects to the addresses in .shards: run it where they can be reached, in Kubernetes \
+                      inside the cluster";
         Finding::failed("identity", wrong.join("; "), remedy)
     });
     clients
 }
 
-/// Clients through the gateway, one after the other.
+/// Connects clients through the gateway, one after another.
 async fn through(gateway: &Entrance, before: &GatewayHealth, clients: &mut Vec<Client>, tell: &mut dyn FnMut(Finding)) {
     let free: u32 = before.shards.iter().map(|shard| shard.available_slots).sum();
     let taken = u32::try_from(clients.len()).unwrap_or(u32::MAX);
     let shards = u32::try_from(before.shards.len()).unwrap_or(u32::MAX);
     let count = shards.saturating_mul(CLIENTS_PER_SHARD).min(free.saturating_sub(taken));
     if count == 0 {
-        let detail = "no slot is free, so no client went through the gateway";
-        return tell(Finding::skipped("gateway", detail, "verify with some free slots"));
+        let detail = "no slot is free, so no client could connect through the gateway";
+        return tell(Finding::skipped("gateway", detail, "verify while some slots are free"));
     }
     let mut landed: BTreeMap<String, u32> = BTreeMap::new();
     for opened in 0..count {
@@ -128,15 +128,15 @@ async fn through(gateway: &Entrance, before: &GatewayHealth, clients: &mut Vec<C
             }
             Err(error) => {
                 let detail = format!("client {} of {count}: {error}", opened + 1);
-                return tell(Finding::failed("gateway", detail, "look at the gateway's log: it names every refusal"));
+                return tell(Finding::failed("gateway", detail, "check the gateway's log: it contains every refusal"));
             }
         }
     }
     tell(balance::reached(before, &landed, count));
 }
 
-/// Waits until nothing has changed for a while, but not for long: a gateway may still believe what was true before many clients
-/// left at once, and would then be judged for choosing by it. Returns the last answer.
+/// Waits until the number of connections has been stable for a while, with a short limit. Returns the last answer. After
+/// many clients left at once, a gateway may choose shards by outdated numbers for a moment; that must not count as a fault.
 async fn quiet(target: &Target) -> Option<GatewayHealth> {
     const WHILE: Duration = Duration::from_millis(1_200);
     let (mut last, mut since) = (None::<GatewayHealth>, Instant::now());
@@ -150,7 +150,7 @@ async fn quiet(target: &Target) -> Option<GatewayHealth> {
     last
 }
 
-/// Asks for health until it `fits`; none when it never does.
+/// Polls the health until it `fits`; `None` if it does not within the limit.
 async fn settled(
     target: &Target,
     within: Duration,
@@ -187,21 +187,22 @@ async fn returned(
     tell(match settled(target, within, |now| now.checks.capacity.current <= rest).await {
         Some(now) => {
             let left = now.checks.capacity.current;
-            Finding::ok(check, format!("all {held} came back after the clients left, {left} connections stay"))
+            Finding::ok(check, format!("all {held} are free after the clients left, {left} connections remain"))
         }
         None => Finding::failed(
             check,
             format!("connections did not fall from {peak} to {rest} after {held} clients left"),
-            "other clients may have come meanwhile: verify a quiet deployment; else a slot is lost, report this",
+            "other clients may have connected meanwhile: verify a deployment without clients; otherwise a slot is lost, \
+             report this",
         ),
     });
 }
 
-/// Fills the deployment, if it is small enough.
+/// Runs `--full` if the deployment has few enough free slots.
 async fn fill(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     let within = args.timeout.0;
     let Some(gateway) = target.entrance(within) else {
-        return tell(Finding::skipped("full", "no gateway to fill through", "give --gateway ws://HOST:PORT/ws"));
+        return tell(Finding::skipped("full", "no gateway to connect through", "add --gateway ws://HOST:PORT/ws"));
     };
     let Some(now) = settled(target, within, |_| true).await else {
         return tell(Finding::failed("full", "no health answer", "see the check `health`"));
@@ -215,7 +216,7 @@ async fn fill(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
             "start a copy with a small spec.capacity, or raise --full-limit",
         ));
     }
-    // An upgrade may wait in the gateway's queue before it is refused.
+    // An upgrade may wait in the gateway's queue before the refusal.
     let patience = within + args.queue_timeout.0;
     let found = full::check(&gateway, &now, patience).await;
     found.findings.into_iter().for_each(&mut *tell);

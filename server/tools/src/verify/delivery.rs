@@ -1,4 +1,4 @@
-//! Whether a record published to Kafka reaches a client on every shard, as the same message everywhere.
+//! Checks that a record published to Kafka reaches a client on every shard, as the same message everywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ use super::target::Source;
 use crate::publish::deliver::Outlet;
 use crate::publish::input::Record;
 
-/// A record that no other run publishes.
+/// A record with a unique key.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
     key: String,
     value: String,
-    /// Where it arrives.
+    /// The channel in which the record arrives.
     pub(crate) channel: String,
 }
 
 impl Probe {
-    /// A new one for the topic of `source`.
+    /// A record for the topic of `source`.
     pub(crate) fn new(source: &Source) -> Self {
         let nonce: u64 = rand::rng().random();
         let key = format!("wscluster-verify-{nonce:016x}");
@@ -34,18 +34,18 @@ impl Probe {
         Self { key, value, channel }
     }
 
-    /// Whether `message` is this record; its value may stand there as JSON, as a string or in base64.
+    /// Whether `message` is this record. The value may be JSON, a string or base64.
     fn is(&self, message: &Value) -> bool {
         let binary = || base64::engine::general_purpose::STANDARD.encode(&self.value);
         message["channel"] == *self.channel
             && (message["data"].to_string().contains(&self.key) || message["data_base64"] == binary())
     }
 
-    /// Publishes it, and waits until the broker has it; blocks. Returns when it was handed to the producer, which was set up
-    /// by then.
+    /// Publishes the record and waits for the acknowledgement of the broker. Blocks. Returns the time at which the connected
+    /// producer received the record.
     fn publish(&self, source: &Source, within: Duration) -> Result<Instant, String> {
         let mut kafka = source.kafka.clone();
-        // An idempotent producer asks for an id first, which takes half a second that the deployment has no part in.
+        // An idempotent producer first requests an id. That takes half a second, which would count as delivery time.
         kafka.properties.insert("enable.idempotence".into(), "false".into());
         let connect = Connect { spec: &kafka, brokers: &[], client: "wscluster-verify" };
         let mut outlet = Outlet::open(&connect, &source.topic, within).map_err(|error| error.to_string())?;
@@ -56,7 +56,7 @@ impl Probe {
     }
 }
 
-/// Publishes one record and waits for it on every client; `clients` are subscribed to nothing yet.
+/// Publishes one record and waits for it on every client. The clients must not have a subscription yet.
 pub(crate) async fn check(source: &Source, clients: &mut [Client], within: Duration) -> Finding {
     let probe = Probe::new(source);
     let subscribed = join_all(clients.iter_mut().map(|client| client.subscribe(&probe.channel))).await;
@@ -83,7 +83,7 @@ pub(crate) async fn check(source: &Source, clients: &mut [Client], within: Durat
     judge(source, &answers)
 }
 
-const LOG: &str = "look at that shard's log";
+const LOG: &str = "check the log of that shard";
 
 type Answer = (String, Result<Value, super::client::ClientError>, Duration);
 
@@ -97,7 +97,7 @@ fn judge(source: &Source, answers: &[Answer]) -> Finding {
     let list = shards.iter().map(|(shard, (came, all))| format!("{shard} {came}/{all}"));
     let numbers = format!("{}: {}", source.topic, list.collect::<Vec<_>>().join(", "));
     if let Some(error) = answers.iter().find_map(|(_, got, _)| got.as_ref().err()) {
-        let remedy = "look at checks.kafka of the shards without it: are they connected, and to these brokers?";
+        let remedy = "check checks.kafka of the shards without the record: are they connected, and to these brokers?";
         return Finding::failed("delivery", format!("{numbers}; {error}"), remedy);
     }
     let messages = answers.iter().filter_map(|(_, got, _)| got.as_ref().ok());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_record_in_every_form_of_value() {
+    fn recognises_its_record_in_every_form_of_value() {
         let probe = Probe::new(&source());
         assert_ne!(probe.key, Probe::new(&source()).key);
         let message = |name: &str, data: Value| json!({ "channel": probe.channel, "pos": "ab-0-1", name: data });

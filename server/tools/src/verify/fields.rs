@@ -1,4 +1,5 @@
-//! The fields of a health answer that dashboards and scripts read, with their types.
+//! Checks the fields of a health answer that dashboards and scripts read, and their types. It checks the raw JSON, because
+//! the serde types would accept a missing field.
 
 use serde_json::Value;
 
@@ -66,7 +67,7 @@ impl Kind {
     }
 }
 
-/// Whether `health` has every field, each with its type.
+/// Checks that `health` has every field with its type.
 pub(crate) fn check(health: &Value) -> Finding {
     let mut wrong = Vec::new();
     let mut look = |value: &Value, at: &str, fields: &[(&str, Kind)]| {
@@ -92,11 +93,11 @@ pub(crate) fn check(health: &Value) -> Finding {
         let count = TOP.len() + SHARD.len() * shards.map_or(0, Vec::len);
         return Finding::ok("health", format!("{count} fields present with their types, status {}", health["status"]));
     }
-    let remedy = "give the admin address of a gateway or of `wscluster local`; that of a shard has no .shards";
+    let remedy = "use the admin address of a gateway or of `wscluster local`; the health of a shard has no .shards";
     Finding::failed("health", wrong.join("; "), remedy)
 }
 
-/// `/checks/cpu` as `.checks.cpu`, the way jq writes it.
+/// `/checks/cpu` as `.checks.cpu`, as jq writes it.
 fn dotted(path: &str) -> String {
     path.replace('/', ".")
 }
@@ -124,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_a_gateway_answers() {
+    fn accepts_the_answer_of_a_gateway() {
         let finding = check(&health());
         assert_eq!(finding.verdict, Verdict::Ok, "{finding}");
         assert!(finding.detail.starts_with("20 fields"), "{finding}");
     }
 
     #[test]
-    fn names_what_is_missing_and_what_has_another_type() {
+    fn names_missing_fields_and_wrong_types() {
         let mut health = health();
         health["checks"]["capacity"]["current"] = json!(1.5);
         health["shards"][0].as_object_mut().unwrap().remove("connections");

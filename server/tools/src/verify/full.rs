@@ -1,4 +1,4 @@
-//! Fills a deployment to its last slot, looks at how it says no, and leaves it as it was. Asked for only, and bounded.
+//! `--full`: takes every free slot of a deployment, checks how the next client is refused, and releases the slots.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use super::client::{Client, Entrance};
 use super::refusal::{self, Who};
 use super::report::Finding;
 
-/// Clients that connect at the same time.
+/// Most clients that connect at the same time.
 const AT_ONCE: usize = 32;
 
-/// A full deployment that was looked at, and the clients that fill it.
+/// The findings in a full deployment, and the clients that fill it.
 pub(crate) struct Full {
-    /// What was found.
+    /// Findings.
     pub(crate) findings: Vec<Finding>,
-    /// They hold the slots until they are closed.
+    /// Clients that hold the slots until they are closed.
     pub(crate) clients: Vec<Client>,
 }
 
-/// Takes every free slot of the deployment of `health`, then asks for one more at the gateway and at every shard.
+/// Takes every free slot of the deployment of `health`, then requests one more at the gateway and at every shard.
 pub(crate) async fn check(gateway: &Entrance, health: &GatewayHealth, patience: Duration) -> Full {
     let free: u32 = health.shards.iter().map(|shard| shard.available_slots).sum();
     let opened = stream::iter(0..free).map(|_| Client::open(gateway)).buffer_unordered(AT_ONCE);
@@ -42,7 +42,7 @@ pub(crate) async fn check(gateway: &Entrance, health: &GatewayHealth, patience: 
                 clients.len(),
                 errors.len()
             ),
-            "other clients may have come meanwhile: verify a quiet deployment; else look at the gateway's log",
+            "other clients may have connected meanwhile: verify a deployment without clients, or check the gateway's log",
         ),
     };
     let mut findings = vec![filled];
@@ -59,7 +59,7 @@ pub(crate) async fn check(gateway: &Entrance, health: &GatewayHealth, patience: 
 async fn refused(check: &'static str, entrance: &Entrance, who: Who, patience: Duration) -> Finding {
     let name = match who {
         Who::Gateway => format!("one more client at the gateway {}", entrance.endpoint.host),
-        Who::Shard => format!("one more client straight at the shard {}", entrance.endpoint.host),
+        Who::Shard => format!("one more client directly at the shard {}", entrance.endpoint.host),
     };
     let judged = match refusal::ask(entrance, patience).await {
         Ok(answer) => refusal::judge(&answer, who),
@@ -73,6 +73,8 @@ async fn refused(check: &'static str, entrance: &Entrance, who: Who, patience: D
              a gateway",
         ),
         Ok(reason) => Finding::ok(check, format!("{name}: 503 {reason} with Retry-After")),
-        Err(fault) => Finding::failed(check, format!("{name}: {fault}"), "a full deployment must say so: report this"),
+        Err(fault) => {
+            Finding::failed(check, format!("{name}: {fault}"), "a full deployment must answer 503: report this")
+        }
     }
 }

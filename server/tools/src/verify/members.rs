@@ -1,4 +1,4 @@
-//! Whether the deployment is made of the shards that were declared, each with the declared capacity.
+//! Checks that the deployment has the declared shards, each with the declared capacity.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,21 @@ use wscluster_admin::health::{GatewayHealth, ShardView};
 
 use super::report::Finding;
 
-/// What was declared; where nothing was, the deployment is only described.
+/// The declaration. Undeclared numbers are only reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expected {
-    /// Shards.
+    /// Number of shards.
     pub(crate) shards: Option<u32>,
     /// Connections a shard may hold.
     pub(crate) capacity: Option<u32>,
 }
 
-/// Whether a shard takes part: grants slots, or would if it had one.
+/// Whether a shard serves clients: it grants slots, or is full.
 pub(crate) fn serves(shard: &ShardView) -> bool {
     shard.state.is_serving()
 }
 
-/// All shards there, distinct, and ready.
+/// Checks that all shards are present, distinct and ready.
 pub(crate) fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
     let all = &health.shards;
     let list = all.iter().map(|shard| format!("{} {}", shard.id, shard.state)).collect::<Vec<_>>().join(", ");
@@ -30,7 +30,7 @@ pub(crate) fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
         let detail = format!("{} shards where {declared} are declared: {list}", all.len());
         return Finding::failed("shards", detail, "compare spec.shards with what was started");
     }
-    // Two names for one process would look like a sharded deployment and be none.
+    // Two names for one process would look like two shards.
     for (what, distinct) in [
         ("names", all.iter().map(|shard| &*shard.id).collect::<BTreeSet<_>>().len()),
         ("addresses", all.iter().map(|shard| &*shard.address).collect::<BTreeSet<_>>().len()),
@@ -43,31 +43,31 @@ pub(crate) fn shards(health: &GatewayHealth, expected: Expected) -> Finding {
     let ready = all.iter().filter(|shard| serves(shard)).count();
     if ready < all.len() || all.is_empty() {
         let detail = format!("{ready} of {} ready: {list}", all.len());
-        return Finding::failed("shards", detail, "look at the log and the /health of those that are not ready");
+        return Finding::failed("shards", detail, "check the log and the /health of the shards that are not ready");
     }
     let declared = if expected.shards.is_some() { " as declared" } else { " (no number declared)" };
     Finding::ok("shards", format!("{ready} of {} ready{declared}: {list}", all.len()))
 }
 
-/// Every shard has the declared capacity, and the sum is told right.
+/// Checks that every shard has the declared capacity and that the health answer has the right sum.
 pub(crate) fn capacity(health: &GatewayHealth, expected: Expected) -> Finding {
     let sum: u64 = health.shards.iter().map(|shard| u64::from(shard.max_connections)).sum();
-    let told = u64::from(health.checks.capacity.max);
-    if sum != told {
-        let detail = format!(".checks.capacity.max is {told}, the shards hold {sum}");
-        return Finding::failed("capacity", detail, "ask again: a gateway may not have seen every shard yet");
+    let reported = u64::from(health.checks.capacity.max);
+    if sum != reported {
+        let detail = format!(".checks.capacity.max is {reported}, the shards hold {sum}");
+        return Finding::failed("capacity", detail, "try again: the gateway may not have polled every shard yet");
     }
     let over: Vec<_> = health.shards.iter().filter(|shard| shard.connections > shard.max_connections).collect();
     if let Some(shard) = over.first() {
         let detail = format!("{} holds {} of {} connections", shard.id, shard.connections, shard.max_connections);
-        return Finding::failed("capacity", detail, "a shard must never hold more: report this");
+        return Finding::failed("capacity", detail, "a shard must never hold more than its capacity: report this");
     }
     if let Some(declared) = expected.capacity
         && let Some(shard) = health.shards.iter().find(|shard| shard.max_connections != declared)
     {
         let detail =
             format!("{} may hold {} connections where {declared} are declared", shard.id, shard.max_connections);
-        return Finding::failed("capacity", detail, "restart that shard with the manifest that is in force");
+        return Finding::failed("capacity", detail, "restart that shard with the current manifest");
     }
     Finding::ok("capacity", format!("{sum} connections, {} each", each(health)))
 }

@@ -1,4 +1,4 @@
-//! Whether a full deployment says no as it should: `503` with `Retry-After`, a reason, and a JSON body.
+//! Checks how a full deployment refuses a client: `503` with `Retry-After`, a reason, and a JSON body.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use wscluster_client::Endpoint;
 
 use super::client::Entrance;
 
-/// An answer is at most this long.
+/// Longest answer that is read.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The reasons a gateway may give for having no slot.
+/// Reasons of a gateway without a slot.
 const GATEWAY_REASONS: [&str; 4] = ["no_capacity", "queue_full", "timeout", FD_LIMIT];
-/// And a shard.
+/// Reasons of a shard without a slot.
 const SHARD_REASONS: [&str; 2] = ["full", FD_LIMIT];
 
-/// Both may lack file descriptors: said as it should be, but the deployment holds less than it declares.
+/// Both may lack file descriptors. The refusal is correct then, but the deployment holds less than it declares.
 pub(crate) const FD_LIMIT: &str = "fd_limit";
 
-/// Who answers.
+/// The process that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     /// A gateway.
     Gateway,
-    /// A shard, asked without a gateway.
+    /// A shard, reached without a gateway.
     Shard,
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn ask(entrance: &Entrance, within: Duration) -> Result<Vec<u8>
         );
         tcp.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        // A 101 does not end the connection: its first line is enough.
+        // A 101 does not end the connection, so its first line is enough.
         while !answer.starts_with(b"HTTP/1.1 101") && (answer.len() as u64) < MAX_BYTES {
             if tcp.read_buf(&mut answer).await? == 0 {
                 break;
@@ -56,7 +56,7 @@ pub(crate) async fn ask(entrance: &Entrance, within: Duration) -> Result<Vec<u8>
     }
 }
 
-/// What is wrong with a refusal; its reason when nothing is.
+/// The reason of a correct refusal, or what is wrong with it.
 pub(crate) fn judge(answer: &[u8], who: Who) -> Result<String, String> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);
@@ -99,7 +99,7 @@ mod tests {
                         Connection: close\r\n\r\n{\"error\":\"unavailable\"}";
 
     #[test]
-    fn accepts_an_honest_refusal() {
+    fn accepts_a_correct_refusal() {
         assert_eq!(judge(GOOD.as_bytes(), Who::Gateway), Ok("no_capacity".into()));
     }
 
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn expects_a_shard_to_say_that_it_is_full() {
+    fn expects_the_reason_full_from_a_shard() {
         assert!(judge(GOOD.as_bytes(), Who::Shard).unwrap_err().contains("not one of full"));
         let full = GOOD.replace("no_capacity", "full").replace("Connection: close", "X-Wscluster-Load: 5/5");
         assert_eq!(judge(full.as_bytes(), Who::Shard), Ok("full".into()));
     }
 
     #[test]
-    fn knows_that_both_may_lack_descriptors() {
+    fn accepts_a_lack_of_descriptors_from_both() {
         let short = GOOD.replace("no_capacity", "fd_limit");
         for who in [Who::Gateway, Who::Shard] {
             assert_eq!(judge(short.as_bytes(), who), Ok(FD_LIMIT.into()));

@@ -1,48 +1,48 @@
-//! What a check found, as one line for people and one object for programs.
+//! The result of a check, as one line of text and as a JSON object.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// Not as it should be.
+    /// The check failed.
     Failed,
-    /// Not looked at.
+    /// The check could not run.
     Skipped,
 }
 
-/// One check and what it found.
+/// A check and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// What was checked.
+    /// Name of the check.
     pub(crate) check: &'static str,
-    /// How it ended.
+    /// Its result.
     pub(crate) verdict: Verdict,
-    /// The numbers.
+    /// What was found, with numbers.
     pub(crate) detail: String,
-    /// What would help.
+    /// How to make the check pass or run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<String>,
 }
 
 impl Finding {
-    /// All is well.
+    /// The check passed.
     pub(crate) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Ok, detail: detail.into(), remedy: None }
     }
 
-    /// Something is wrong.
+    /// The check failed.
     pub(crate) fn failed(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
-    /// Not looked at, and how it would be.
+    /// The check could not run; `remedy` is how it would.
     pub(crate) fn skipped(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Skipped, detail: detail.into(), remedy: Some(remedy.into()) }
     }
@@ -63,24 +63,24 @@ impl fmt::Display for Finding {
 /// All findings of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Nothing failed.
+    /// No check failed.
     pub(crate) ok: bool,
-    /// What the deployment was verified through.
+    /// Admin address of the deployment.
     pub(crate) admin: String,
-    /// In the order they were made.
+    /// Checks in the order of their execution.
     pub(crate) checks: Vec<Finding>,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub(crate) took_ms: u64,
 }
 
 impl Report {
-    /// Sums up.
+    /// A report of `checks`.
     pub(crate) fn new(admin: String, checks: Vec<Finding>, took: Duration) -> Self {
         let ok = checks.iter().all(|finding| finding.verdict != Verdict::Failed);
         Self { ok, admin, checks, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    /// The last line for people.
+    /// The last line of the text output.
     pub(crate) fn summary(&self) -> String {
         let count = |verdict| self.checks.iter().filter(|finding| finding.verdict == verdict).count();
         format!(

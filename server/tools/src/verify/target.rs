@@ -1,4 +1,5 @@
-//! What is verified and what is expected of it, from the command line, the manifest and the ready line of a local run.
+//! The deployment under test and what is declared about it: from the command line, the manifest, and the ready line of a
+//! local run.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,59 +15,58 @@ use super::Args;
 use super::client::Entrance;
 use super::members::Expected;
 
-/// Everything a run of checks needs.
+/// The input of all checks.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// `host:port` of the admin address.
     pub(crate) admin: String,
     /// WebSocket address of a gateway.
     pub(crate) gateway: Option<Endpoint>,
-    /// What was declared.
+    /// The declared shards and capacity.
     pub(crate) expected: Expected,
-    /// How to publish.
+    /// Where to publish; `None` skips the check of delivery.
     pub(crate) source: Option<Source>,
     /// `Origin` to send.
     pub(crate) origin: Option<String>,
 }
 
-/// Where to publish, and where it should arrive.
+/// Where to publish a record, and the channel in which it arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// Brokers and how they are trusted.
+    /// Brokers and security settings.
     pub(crate) kafka: Kafka,
-    /// Topic.
+    /// Name of the topic.
     pub(crate) topic: String,
-    /// Template of its channels.
+    /// Template of the topic's channels.
     pub(crate) channel: String,
 }
 
-/// What cannot be made a target of.
+/// The arguments do not describe a deployment.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    /// An address.
-    #[error("--{option} {value:?} is no {what}; write {example}")]
+    /// Not an address.
+    #[error("--{option} {value:?} is not a valid {what}; write {example}")]
     Address {
-        /// Option.
+        /// Name of the option.
         option: &'static str,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What it should be.
+        /// What the value should be.
         what: &'static str,
-        /// How that looks.
+        /// A good value.
         example: &'static str,
     },
-    /// The manifest.
+    /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] wscluster_api::manifest::ManifestError),
-    /// The file of a local run.
+    /// The file of a local run is wrong.
     #[error(
-        "failed to read {path}, which should begin with the line that `wscluster local --output json` prints when it is \
-         ready: {reason}"
+        "failed to read {path}, whose first line must be the ready line of `wscluster local --output json`: {reason}"
     )]
     Local {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// What is wrong.
         reason: String,
     },
     /// No admin address.
@@ -75,20 +75,20 @@ pub(crate) enum TargetError {
     /// An origin that cannot stand in a header.
     #[error("--origin: {0}")]
     Origin(#[from] HeaderError),
-    /// A topic that the manifest does not have.
+    /// The manifest does not have the topic.
     #[error(
         "--topic {0:?} is not in the manifest, so its channel is not known; give --channel too, e.g. \"{{key}}.trade\""
     )]
     NoChannel(String),
-    /// A channel that the record published here never goes to.
+    /// The channel needs a header that the published record does not have.
     #[error(
-        "--topic {topic:?} has the channel {channel:?}, which takes a header that the record published here has not; name \
-         another topic, or leave --topic away for the first one without a header"
+        "--topic {topic:?} has the channel {channel:?}, which needs a header that the published record does not have; name \
+         another topic, or omit --topic to use the first one without a header"
     )]
     Header {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// Its channel.
+        /// Template of its channels.
         channel: String,
     },
 }
@@ -108,7 +108,7 @@ struct LocalRun {
 }
 
 impl Target {
-    /// From the command line.
+    /// The target that the command line describes.
     pub(crate) fn new(args: &Args) -> Result<Self, TargetError> {
         let cluster = args.file.as_deref().map(wscluster_api::manifest::read).transpose()?;
         let local = args.local.as_deref().map(|path| read_local(path, args.timeout.0)).transpose()?;
@@ -124,7 +124,7 @@ impl Target {
         };
         let spec = cluster.as_ref().map(|cluster| &cluster.spec);
         let expected = Expected {
-            // With autoscaling, any number may be right.
+            // With autoscaling, the number is not declared.
             shards: args.shards.or(spec.filter(|spec| spec.autoscale.is_none()).map(|spec| spec.shards)),
             capacity: args.capacity.or(spec.map(|spec| spec.capacity)),
         };
@@ -179,7 +179,7 @@ fn source(args: &Args, cluster: Option<&WsCluster>, local: Option<&LocalRun>) ->
     }
 }
 
-/// Waits for the first line: `local` prints it when all of it serves, and whoever started it in the background is here before.
+/// Waits for the first line. `wscluster local` prints it when everything serves, which may be after this process starts.
 fn read_local(path: &Path, within: Duration) -> Result<LocalRun, TargetError> {
     const AGAIN: Duration = Duration::from_millis(50);
     let failed = |reason: String| TargetError::Local { path: path.display().to_string(), reason };
@@ -194,7 +194,7 @@ fn read_local(path: &Path, within: Duration) -> Result<LocalRun, TargetError> {
             Err(error) => return Err(failed(error.to_string())),
         };
         if begun.elapsed() >= within {
-            let remedy = "wait until that run is ready, or give more --timeout";
+            let remedy = "wait until that run is ready, or raise --timeout";
             return Err(failed(format!("{missing} after {within:?}; {remedy}")));
         }
         std::thread::sleep(AGAIN);
@@ -261,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn names_an_address_it_cannot_use() {
+    fn names_an_address_that_cannot_be_used() {
         let error = parse(&["--admin", "https://a:1"]).unwrap_err().to_string();
-        assert!(error.starts_with("--admin \"https://a:1\" is no admin address; write http://"), "{error}");
+        assert!(error.starts_with("--admin \"https://a:1\" is not a valid admin address; write http://"), "{error}");
         assert!(parse(&["--admin", "a:1", "--url", "wss://b"]).unwrap_err().to_string().contains("--url"));
         assert!(parse(&[]).unwrap_err().to_string().starts_with("no admin address"));
     }
@@ -298,8 +298,8 @@ mod tests {
         let run = folder.path().join("run.json");
         let path = run.to_str().unwrap();
         let error = parse(&["--local", path, "--timeout", "1ms"]).unwrap_err().to_string();
-        assert!(error.contains("No such file") && error.contains("give more --timeout"), "{error}");
-        // Half a line is none yet.
+        assert!(error.contains("No such file") && error.contains("raise --timeout"), "{error}");
+        // An incomplete line does not count.
         std::fs::write(&run, "{\"gateway\":\"127.0.0.1:1\",").unwrap();
         let error = parse(&["--local", path, "--timeout", "1ms"]).unwrap_err().to_string();
         assert!(error.contains("it has no line after 1ms; wait until that run is ready"), "{error}");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_topic_whose_channel_takes_a_header() {
+    fn refuses_a_topic_whose_channel_needs_a_header() {
         let line = ["--admin", "a:1", "--brokers", "b:2", "--topic", "news", "--channel", "{header:h}.news"];
         let error = parse(&line).unwrap_err().to_string();
         assert!(error.starts_with("--topic \"news\" has the channel \"{header:h}.news\""), "{error}");
