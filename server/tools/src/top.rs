@@ -9,7 +9,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::GatewayHealth;
 use wscluster_api::units::Span;
 use wscluster_runtime::args::Output;
@@ -66,12 +66,13 @@ pub fn run(args: &Args) -> ExitCode {
         Err(error) => return fail(USAGE, error),
     };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(look(args, &admin)),
+        Ok(runtime) => runtime.block_on(refresh(args, &admin)),
         Err(error) => fail(FAILED, format_args!("failed to start: {error}")),
     }
 }
 
-async fn look(args: &Args, admin: &str) -> ExitCode {
+async fn refresh(args: &Args, address: &str) -> ExitCode {
+    let admin = AdminClient::new(args.timeout.0);
     let live = args.output == Output::Text && !args.once && std::io::stdout().is_terminal();
     if live {
         print!("{CLEAR_ALL}");
@@ -80,7 +81,7 @@ async fn look(args: &Args, admin: &str) -> ExitCode {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        let answer = seen(args, admin).await;
+        let answer = health(args.output, &admin, address).await;
         let has_failed = answer.is_err();
         let written = match answer {
             Ok(text) => show(&text, live),
@@ -97,13 +98,13 @@ async fn look(args: &Args, admin: &str) -> ExitCode {
     }
 }
 
-async fn seen(args: &Args, admin: &str) -> Result<String, String> {
-    let value = client::get_json(admin, "/health", args.timeout.0).await.map_err(|error| error.to_string())?;
-    if args.output == Output::Json {
+async fn health(output: Output, admin: &AdminClient, address: &str) -> Result<String, String> {
+    let value: serde_json::Value = admin.health(address).await.map_err(|error| error.to_string())?;
+    if output == Output::Json {
         return Ok(format!("{value}\n"));
     }
     let health: GatewayHealth = serde_json::from_value(value)
-        .map_err(|error| format!("{admin} is not the admin address of a gateway or of `wscluster local`: {error}"))?;
+        .map_err(|error| format!("{address} is not the admin address of a gateway or of `wscluster local`: {error}"))?;
     Ok(table::of(&health))
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::Checks;
 use wscluster_api::manifest;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
@@ -196,7 +196,7 @@ impl Subject {
 }
 
 async fn is_ready(admin: &str) -> bool {
-    matches!(client::get(admin, "/readyz", ANSWER_TIME).await, Ok((status, _)) if status.is_success())
+    matches!(AdminClient::new(ANSWER_TIME).get(admin, "/readyz").await, Ok((status, _)) if status.is_success())
 }
 
 /// Polls the health of `admin` every second for CPU and memory.
@@ -208,11 +208,11 @@ fn watch_health(admin: String) -> Cpu {
     }
     let samples = Samples::default();
     let taken = Arc::clone(&samples);
+    let client = AdminClient::new(ANSWER_TIME);
     let poll = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let Ok(health) = client::get_json(&admin, "/health", ANSWER_TIME).await else { continue };
-            let Ok(Health { checks }) = serde_json::from_value(health) else { continue };
+            let Ok(Health { checks }) = client.health(&admin).await else { continue };
             if let Ok(mut taken) = taken.lock()
                 && let Some(taken) = taken.as_mut()
             {

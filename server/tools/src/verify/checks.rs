@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use wscluster_admin::client::get_json;
+use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::GatewayHealth;
 
 use super::client::{Client, Entrance};
@@ -17,7 +17,8 @@ const CLIENTS_PER_SHARD: u32 = 8;
 /// Runs all checks and passes each finding to `tell`.
 pub(crate) async fn run(args: &Args, target: &Target, tell: &mut dyn FnMut(Finding)) {
     let within = args.timeout.0;
-    let health = match get_json(&target.admin, "/health", within).await {
+    // As plain JSON first: a missing field must be named.
+    let health: serde_json::Value = match AdminClient::new(within).health(&target.admin).await {
         Ok(health) => health,
         Err(error) => {
             let remedy = "check the address; a gateway serves /health on its admin port, not on the port for clients";
@@ -156,10 +157,10 @@ async fn settled(
     within: Duration,
     mut fits: impl FnMut(&GatewayHealth) -> bool,
 ) -> Option<GatewayHealth> {
+    let admin = AdminClient::new(within);
     let end = Instant::now() + within;
     loop {
-        let now = get_json(&target.admin, "/health", within).await.ok();
-        let now = now.and_then(|now| serde_json::from_value::<GatewayHealth>(now).ok());
+        let now: Option<GatewayHealth> = admin.health(&target.admin).await.ok();
         if let Some(now) = now.filter(&mut fits) {
             return Some(now);
         }
