@@ -17,15 +17,16 @@ struct Arguments {
 enum Command {
     /// Run the operator.
     #[command(after_help = "Examples:\n  \
-        # In a pod, for all namespaces\n  wscluster-operator run\n  \
-        # For two namespaces\n  wscluster-operator run --namespace shop,billing\n  \
-        # On a workstation\n  KUBECONFIG=~/.kube/config wscluster-operator run --own-namespace default")]
+        # in a pod, for all namespaces\n  wscluster-operator run\n  \
+        # for two namespaces\n  wscluster-operator run --namespace shop,billing\n  \
+        # on a workstation\n  KUBECONFIG=~/.kube/config wscluster-operator run --own-namespace default")]
     Run(Box<Args>),
     /// Print the custom resource definition as YAML.
     #[command(after_help = "Examples:\n  wscluster-operator crd | kubectl apply --server-side -f -\n  \
                             wscluster-operator crd > crds/wscluster.yaml")]
     Crd,
     /// Print the reference of all fields of a `WsCluster` as Markdown.
+    #[command(after_help = "Examples:\n  wscluster-operator fields > docs/fields.md")]
     Fields,
 }
 
@@ -51,5 +52,31 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(()) => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_fits_into_100_columns_and_has_examples() {
+        let mut root = Arguments::command().term_width(100);
+        root.build();
+        for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.starts_with("Examples:"), "{}", command.get_name());
+            let help = command.render_long_help().to_string();
+            for line in help.lines().chain(examples.lines()) {
+                assert!(line.chars().count() <= 100, "{line}");
+            }
+            for example in examples.lines().filter(|line| !line.trim().starts_with('#')).skip(1) {
+                let words = example.split_whitespace().skip_while(|word| *word != "wscluster-operator");
+                let parsed = Arguments::try_parse_from(words.take_while(|word| !["|", ">"].contains(word)));
+                assert!(parsed.is_ok(), "{example}: {}", parsed.err().unwrap());
+            }
+        }
     }
 }

@@ -12,10 +12,10 @@ pub(crate) struct Settings {
     /// Image of shards and gateways whose template sets none.
     #[arg(long, env = "WSCLUSTER_IMAGE", value_name = "IMAGE", default_value = concat!("wscluster:", env!("CARGO_PKG_VERSION")))]
     pub(crate) image: String,
-    /// Image pull policy, unless the template sets one. Default: Kubernetes decides by the tag.
+    /// Image pull policy, unless the template sets one [default: Kubernetes decides by the tag].
     #[arg(long, env = "WSCLUSTER_IMAGE_PULL_POLICY", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub(crate) image_pull_policy: Option<String>,
-    /// Namespaces to manage clusters in. Default: all.
+    /// Namespaces to manage clusters in, separated by commas [default: all].
     #[arg(long = "namespace", env = "WSCLUSTER_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
     pub(crate) namespaces: Vec<String>,
     /// Namespace of the operator. It contains the Lease, and its pods may connect to the admin ports.

@@ -9,10 +9,10 @@ use tracing_subscriber::EnvFilter;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LogArgs {
     /// Log filter: a level, or directives such as `info,wscluster_operator=debug`.
-    #[arg(long, env = "WSCLUSTER_LOG", default_value = "info", help_heading = "Logs")]
+    #[arg(long, env = "WSCLUSTER_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs")]
     log: String,
     /// Format of log lines.
-    #[arg(long, env = "WSCLUSTER_LOG_FORMAT", default_value = "text", help_heading = "Logs")]
+    #[arg(long, env = "WSCLUSTER_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = "Logs")]
     log_format: LogFormat,
 }
 

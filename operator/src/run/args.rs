@@ -15,9 +15,9 @@ pub struct Args {
     #[command(flatten)]
     pub(crate) log: LogArgs,
     /// Address of the admin port: `/livez`, `/readyz` and `/metrics`.
-    #[arg(long, env = "WSCLUSTER_ADMIN", value_name = "ADDRESS", default_value = "[::]:9090")]
+    #[arg(long, env = "WSCLUSTER_ADMIN", value_name = "HOST:PORT", default_value = "[::]:9090")]
     pub(crate) admin: SocketAddr,
-    /// Name of this process in the Lease and in Events. Default: the host name.
+    /// Name of this process in the Lease and in Events [default: the host name].
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Name of the Lease for leader election, in the namespace of the operator.

@@ -31,11 +31,11 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// How logs look; taken by every subcommand.
 #[derive(Args, Debug)]
 pub struct LogArgs {
-    /// What to log: a level, or directives such as `info,wscluster::gateway=debug`.
-    #[arg(long, global = true, env = "WSCLUSTER_LOG", default_value = "info", help_heading = "Logs", value_parser = filter)]
+    /// Log filter: a level, or directives such as `info,wscluster::gateway=debug`.
+    #[arg(long, global = true, env = "WSCLUSTER_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs", value_parser = filter)]
     pub log: String,
-    /// Form of a log line on standard error.
-    #[arg(long, global = true, env = "WSCLUSTER_LOG_FORMAT", default_value = "text", help_heading = "Logs")]
+    /// Format of log lines on standard error.
+    #[arg(long, global = true, env = "WSCLUSTER_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = "Logs")]
     pub log_format: LogFormat,
 }
 
