@@ -35,7 +35,14 @@ pub struct LogArgs {
     #[arg(long, global = true, env = "WSCLUSTER_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs", value_parser = filter)]
     pub log: String,
     /// Format of log lines on standard error.
-    #[arg(long, global = true, env = "WSCLUSTER_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = "Logs")]
+    #[arg(
+        long,
+        global = true,
+        env = "WSCLUSTER_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Logs"
+    )]
     pub log_format: LogFormat,
 }
 
