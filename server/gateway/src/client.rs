@@ -1,57 +1,58 @@
-//! The client's side of a handshake: reading its head, noticing that it has left, and telling it no.
+//! The client's side of a handshake: reads its head, notices that it has disconnected, sends a refusal.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use wscluster_ws::upgrade::{Refusal, accept_key, parse_request};
 
+use super::client_address::client_address;
 use super::forward;
 use super::outcome::{Outcome, Phase};
+use super::settings::Settings;
 use super::socket::{Socket as _, has_hung_up};
-use super::state::Settings;
 use super::tunnel::with_scratch;
 
-/// How long, and how much, a refused client may go on sending, so that our answer is not lost to a reset.
+/// How long, and how many bytes, a refused client may go on sending. Closing earlier would reset the connection, and lose the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: usize = 256 << 10;
 
-/// A client that wants an upgrade.
-pub struct Client {
+/// A client whose handshake is under way.
+pub(crate) struct Client {
     /// Its socket.
-    pub stream: TcpStream,
-    /// It has sent bytes behind its head, so that its end can no longer be told by looking.
+    pub(crate) stream: TcpStream,
+    /// It has sent bytes behind its head; they hide the end of its stream.
     early: Cell<bool>,
 }
 
-/// A good upgrade, ready to be sent to any shard.
+/// A valid upgrade request, ready to be sent to any shard.
 #[derive(Debug)]
-pub struct Asked {
-    /// The head as shards get it.
-    pub head: Vec<u8>,
+pub(crate) struct ClientRequest {
+    /// The head as it is forwarded to shards.
+    pub(crate) head: Vec<u8>,
     /// The `Sec-WebSocket-Accept` that answers it.
-    pub accept: String,
-    /// What the client sent behind its head.
-    pub early: Vec<u8>,
+    pub(crate) accept: String,
+    /// Bytes that the client sent behind its head.
+    pub(crate) early: Vec<u8>,
 }
 
 impl Client {
-    /// Right after accept.
-    pub fn new(stream: TcpStream) -> Self {
+    /// A client that was just accepted.
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, early: Cell::new(false) }
     }
 
     /// Reads the head; `Err` is the outcome.
-    pub async fn read_head(&self, address: IpAddr, settings: &Settings) -> Result<Asked, Outcome> {
+    pub(crate) async fn read_head(&self, peer: SocketAddr, settings: &Settings) -> Result<ClientRequest, Outcome> {
         let read = async {
             let mut before = Vec::new();
             loop {
-                if let Some(asked) = self.read_more(&mut before, address, settings).await? {
-                    return Ok(asked);
+                if let Some(request) = self.read_more(&mut before, peer, settings).await? {
+                    return Ok(request);
                 }
             }
         };
@@ -61,9 +62,9 @@ impl Client {
     async fn read_more(
         &self,
         before: &mut Vec<u8>,
-        address: IpAddr,
+        peer: SocketAddr,
         settings: &Settings,
-    ) -> Result<Option<Asked>, Outcome> {
+    ) -> Result<Option<ClientRequest>, Outcome> {
         let gone = |before: &[u8]| if before.is_empty() { Outcome::Idle } else { Outcome::ClientGone(Phase::Head) };
         poll_fn(|cx| self.stream.poll_readable(cx)).await.map_err(|_| gone(before))?;
         with_scratch(|space| {
@@ -73,22 +74,22 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(_) => return Err(gone(before)),
             };
-            // Nearly every head comes in one piece and is read where it lies.
+            // Nearly every head arrives in one piece, and is parsed in place.
             if before.is_empty() {
-                let asked = read_asked(&space[..n], address, settings)?;
+                let asked = read_request(&space[..n], peer, settings)?;
                 if asked.is_none() {
                     before.extend_from_slice(&space[..n]);
                 }
                 return Ok(asked);
             }
             before.extend_from_slice(&space[..n]);
-            read_asked(before, address, settings)
+            read_request(before, peer, settings)
         })
     }
 
-    /// Resolves when the client hangs up. Bytes that it sends early stay where they are; behind them its end cannot be
-    /// seen, and it counts as there.
-    pub async fn gone(&self) {
+    /// Resolves when the client disconnects. Early bytes stay in the socket; they hide the end of the stream, so a client that has
+    /// sent some counts as connected.
+    pub(crate) async fn gone(&self) {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
@@ -97,14 +98,14 @@ impl Client {
             if ready!(self.stream.poll_readable(cx)).is_err() || has_hung_up(&self.stream) {
                 return Poll::Ready(());
             }
-            // Ready and not hung up: either bytes are there, or readiness was old and is cleared now.
+            // Readable and not disconnected: either there are bytes, or the readiness was stale and is cleared now.
             self.early.set(self.stream.poll_readable(cx).is_ready());
         }
         Poll::Pending
     }
 
-    /// Sends a last answer and closes, giving the client the time to read it.
-    pub async fn farewell(self, answer: &[u8]) {
+    /// Sends a last answer and closes, once the client has had time to read it.
+    pub(crate) async fn farewell(self, answer: &[u8]) {
         if answer.is_empty() {
             return;
         }
@@ -131,16 +132,16 @@ impl Client {
             }
             Ok(())
         };
-        // However it ends, it is over.
+        // The connection closes in any case.
         let _ = tokio::time::timeout(FAREWELL, leave).await;
     }
 }
 
-fn read_asked(bytes: &[u8], address: IpAddr, settings: &Settings) -> Result<Option<Asked>, Outcome> {
+fn read_request(bytes: &[u8], peer: SocketAddr, settings: &Settings) -> Result<Option<ClientRequest>, Outcome> {
     let Some(request) = parse_request(bytes, settings.head).map_err(Outcome::Refused)? else { return Ok(None) };
     request.check_origin(&settings.allowed_origins).map_err(Outcome::Refused)?;
-    Ok(Some(Asked {
-        head: forward::request(&request, address),
+    Ok(Some(ClientRequest {
+        head: forward::request(&request, client_address(peer, &request)),
         accept: accept_key(request.key),
         early: bytes[request.len..].to_vec(),
     }))

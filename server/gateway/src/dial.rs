@@ -1,7 +1,7 @@
-//! One try: connect to a shard, hand it the request, read its answer.
+//! One attempt: connects to a shard, sends it the request, reads its answer.
 //!
-//! No timer here: the caller drops the future when time is up or the client has left, and with it the socket, so that
-//! the shard frees the slot it may have granted.
+//! It has no timer: the caller drops the future when time is up or the client has disconnected. That closes the socket, and the
+//! shard frees the slot it may have granted.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,45 +18,45 @@ use super::outcome::Retry;
 use super::socket::Socket as _;
 use super::tunnel::with_scratch;
 
-/// The most of a refusal's body that is relayed.
+/// Longest body of a refusal that is relayed.
 const MAX_BODY: usize = 64 << 10;
 
 /// A shard's answer.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// A 101 that keeps every rule.
     Upgraded {
-        /// The 101 as the client gets it, then the first frames.
+        /// The 101 as it is sent to the client, then the first frames.
         bytes: Vec<u8>,
         /// Where the frames begin.
         head_len: usize,
-        /// What the shard says it holds.
+        /// The load that the shard reports.
         load: Option<Load>,
     },
-    /// A final answer, as the client gets it.
+    /// A final answer.
     Final {
         /// HTTP status.
         status: u16,
-        /// Head and body.
+        /// Head and body as they are sent to the client.
         bytes: Vec<u8>,
     },
-    /// No slot here.
+    /// The shard has no slot.
     Refused {
-        /// Why another shard is asked.
+        /// Why the attempt failed.
         cause: Retry,
-        /// What the shard does with upgrades now.
+        /// The state that the shard reports.
         state: Option<State>,
-        /// What the shard says it holds.
+        /// The load that the shard reports.
         load: Option<Load>,
     },
 }
 
 /// Connects to `addr` and sends `head`.
 ///
-/// The head goes out right after `connect`: within a machine, and where the kernel is fast, the connection stands by
-/// then, and no wake-up is spent on learning it. Without `TCP_QUICKACK` the last segment of TCP's own handshake waits
-/// for it: one packet fewer each way, and one wake-up fewer for the shard.
-pub async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStream> {
+/// The head is sent right after `connect`. On the same machine the connection is established by then, which saves a wake-up. With
+/// `TCP_QUICKACK` off, the last segment of the TCP handshake is sent together with the head: one packet less each way, and one
+/// wake-up less for the shard.
+pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStream> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -84,7 +84,7 @@ pub async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStream> {
 }
 
 /// Reads the answer to an upgrade whose key is answered by `accept`.
-pub async fn answer(stream: &TcpStream, limits: HeadLimits, accept: &str) -> Result<Reply, Retry> {
+pub(crate) async fn answer(stream: &TcpStream, limits: HeadLimits, accept: &str) -> Result<Reply, Retry> {
     let mut before = Vec::new();
     loop {
         let ended = read_more(stream, &mut before, |bytes, ended| read_reply(bytes, ended, limits, accept).transpose());
@@ -94,7 +94,7 @@ pub async fn answer(stream: &TcpStream, limits: HeadLimits, accept: &str) -> Res
     }
 }
 
-/// Reads once and shows `parse` all bytes so far; they are kept in `before` only if it needs more.
+/// Reads once and passes `parse` all bytes so far; keeps them in `before` only if it needs more.
 async fn read_more(
     stream: &TcpStream,
     before: &mut Vec<u8>,
@@ -126,7 +126,7 @@ async fn read_more(
     })
 }
 
-/// What `bytes` say; `None` while more is needed. `ended`: there will be no more.
+/// The reply in `bytes`; `None` while more bytes are needed. `ended`: there are no more.
 fn read_reply(bytes: &[u8], ended: bool, limits: HeadLimits, accept: &str) -> Result<Option<Reply>, Retry> {
     match parse_response(bytes, limits, accept).map_err(Retry::Answer)? {
         None => Ok(None),
@@ -153,18 +153,18 @@ fn refused(head: &Head<'_>) -> Reply {
     let (cause, state) = match head.headers.get("X-Wscluster-Reason") {
         Some("draining") => (Retry::Draining, Some(State::Draining)),
         Some("starting") => (Retry::Starting, Some(State::Starting)),
-        // As good as full, whatever its capacity.
+        // The shard can accept no connection, whatever its capacity.
         Some("fd_limit") => (Retry::FdLimit, Some(State::Full)),
         Some("full") if load.is_some_and(|load| load.connections < load.capacity) => (Retry::Contradiction, None),
         Some("full") if load.is_some() => (Retry::Full, None),
-        // Not one of our shards, or one that says nothing we could act on.
+        // Another kind of server, or a reason unknown to this gateway.
         _ => (Retry::Status(503), None),
     };
     Reply::Refused { cause, state, load }
 }
 
-/// A final answer once its body is complete. A body without a length ends with the connection; chunks are not undone,
-/// our shards send none: such an answer is passed on without its body.
+/// A final answer once its body is complete. A body without a length ends with the connection. A chunked body is not decoded, as
+/// shards send none: such an answer is relayed without its body.
 fn relayed(head: &Head<'_>, rest: &[u8], ended: bool) -> Option<Reply> {
     let length = match head.headers.get("Content-Length") {
         _ if head.headers.get("Transfer-Encoding").is_some() => Some(0),

@@ -1,8 +1,8 @@
-//! What of a head is passed on. Pure.
+//! Which fields of a head are forwarded. Pure.
 //!
-//! Every field passes unchanged, in its order and spelling, except those that are between two neighbours only
-//! (RFC 9110 §7.6.1) and `X-Wscluster-*`, which is between gateway and shard. The client's address is added as one more
-//! `X-Forwarded-For` line behind those it sent: the last value is ours, earlier ones are as true as their sender.
+//! Every field is forwarded unchanged, in its order and spelling, except hop-by-hop fields (RFC 9110 §7.6.1) and `X-Wscluster-*`,
+//! which belong to the hop between gateway and shard. The client's address is added as the last `X-Forwarded-For` line; lines
+//! before it are as trustworthy as their sender.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,8 @@ use wscluster_ws::upgrade::{Head, Header, Headers, UpgradeRequest};
 /// Prefix of the fields between gateway and shard.
 const OURS: &str = "x-wscluster-";
 
-/// The request as the shard gets it.
-pub fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
+/// The request as it is sent to the shard.
+pub(crate) fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
     let mut out = Vec::with_capacity(request.len + 64);
     for part in [b"GET ", request.target.as_bytes(), b" HTTP/1.1\r\n"] {
         out.extend_from_slice(part);
@@ -25,8 +25,8 @@ pub fn request(request: &UpgradeRequest<'_>, client: IpAddr) -> Vec<u8> {
     out
 }
 
-/// A shard's 101 as the client gets it.
-pub fn switching(head: &Head<'_>) -> Vec<u8> {
+/// A shard's 101 as it is sent to the client.
+pub(crate) fn switching(head: &Head<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len + 256);
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     copy_fields(&head.headers, &mut out);
@@ -34,8 +34,8 @@ pub fn switching(head: &Head<'_>) -> Vec<u8> {
     out
 }
 
-/// A shard's final answer as the client gets it, with the whole `body`.
-pub fn refusal(head: &Head<'_>, body: &[u8]) -> Vec<u8> {
+/// A shard's final answer as it is sent to the client, with the whole `body`.
+pub(crate) fn refusal(head: &Head<'_>, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len + body.len() + 64);
     out.extend_from_slice(format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", head.status, head.reason).as_bytes());
     let nominated = nominated(&head.headers);
@@ -67,13 +67,13 @@ fn copy_fields(headers: &Headers<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The line as it was sent if it says exactly `value`, else `line`.
+/// The line as it was sent if its value is exactly `value`, else `line`.
 fn once(header: &Header<'_>, line: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(if header.value.eq_ignore_ascii_case(value) { header.line } else { line });
 }
 
-/// Fields that a `Connection` names, so that they end here. Those that every WebSocket handshake, routing or login needs
-/// cannot be named: RFC 9110 §7.6.1 forbids it, and it would let a client take away what a proxy before us has set.
+/// Fields listed in `Connection`, which are not forwarded. Fields that handshakes, routing or authentication need cannot be listed:
+/// RFC 9110 §7.6.1 forbids it, and a client could remove what a proxy before the gateway has set.
 fn nominated<'b>(headers: &Headers<'b>) -> Vec<&'b str> {
     let kept = |name: &str| {
         ["host", "upgrade", "origin", "cookie", "authorization", "forwarded", "close", "keep-alive"]
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_fields_unchanged_in_order_and_adds_the_address() {
+    fn forwards_fields_unchanged_in_order_and_adds_the_address() {
         let fields = "connection: upgrade\r\nCOOKIE:a=b; c=d \r\nSec-WebSocket-Protocol: x\r\nSec-WebSocket-Extensions: \
                       permessage-deflate; client_max_window_bits\r\nX-Forwarded-For: 10.0.0.1\r\n";
         assert_eq!(
@@ -135,7 +135,7 @@ mod tests {
         );
     }
 
-    /// What the gateway takes, the shard takes too.
+    /// The shard accepts every head that the gateway accepts.
     #[test]
     fn a_head_at_the_limit_grows_no_further_than_the_shard_allows() {
         use wscluster_api::spec::GatewayLimits;
@@ -153,7 +153,7 @@ mod tests {
             (5..max_headers - 1).for_each(|_| head += "a:\r\n");
             let pad = max_bytes as usize - head.len() - "a:\r\n\r\n".len();
             head += &format!("a:{}\r\n\r\n", "a".repeat(pad));
-            let ours = crate::state::Settings::new(&spec, std::time::Duration::ZERO, false).head;
+            let ours = crate::settings::Settings::new(&spec, std::time::Duration::ZERO, false).head;
             assert_eq!(ours, HeadLimits { max_bytes: head.len(), max_headers: head.matches(':').count() });
             let parsed = parse_request(head.as_bytes(), ours).unwrap().unwrap();
             let sent = request(&parsed, wscluster_protocol::hop::LONGEST_ADDRESS.parse().unwrap());
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_back_what_is_between_neighbours() {
+    fn does_not_forward_hop_by_hop_fields() {
         let sent = forwarded(
             "Connection: keep-alive, Upgrade, X-Hop, Host, Cookie, Sec-WebSocket-Key\r\nConnection: close\r\nKeep-Alive: \
              5\r\nProxy-Authorization: x\r\nTE: trailers\r\nX-Hop: 1\r\nX-WSCluster-Load: 0/9\r\nCookie: a\r\n",
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_a_refusal_with_its_reason_phrase() {
+    fn forwards_a_refusal_with_its_reason_phrase() {
         let bytes = "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\nX-Why: a\r\nX-Wscluster-Load: 1/2\r\n\r\n";
         let Ok(Some(Answer::Refused(head))) = parse_response(bytes.as_bytes(), HeadLimits::default(), "") else {
             panic!("not refused")
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_a_101_without_what_is_ours() {
+    fn forwards_a_101_without_the_fields_of_the_hop() {
         let bytes = "HTTP/1.1 101 OK\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nX-Wscluster-Load: 1/2\r\nSec-WebSocket-Accept: \
                      s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSet-Cookie: a\r\n\r\n";
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

@@ -1,142 +1,52 @@
-//! What the workers, the poller and the admin server of one gateway process share, and the stages of its end.
+//! One gateway process: what its workers, its poller and its admin server share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use wscluster_api::WsClusterSpec;
-use wscluster_api::spec::{Drain, RetryAfter};
-use wscluster_protocol::hop;
-use wscluster_routing::backend::ShardId;
+use tokio::sync::watch;
+use wscluster_api::spec::RetryAfter;
 use wscluster_routing::member::Member;
 use wscluster_routing::table::Table;
-use wscluster_runtime::drain::{Holds, Phase};
+use wscluster_runtime::drain::{DrainPhase, Holds};
 use wscluster_runtime::fds::{Budget, Permit};
-use wscluster_ws::upgrade::HeadLimits;
 
 use super::discovery::Discovery;
 use super::metrics::Metrics;
 use super::queue::Queue;
-
-/// All that a gateway knows of the manifest, and what its command line asks for.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Size of a head; for shards' answers too.
-    pub head: HeadLimits,
-    /// For the client's head.
-    pub head_timeout: Duration,
-    /// For all tries together, without the queue.
-    pub handshake_timeout: Duration,
-    /// For one try.
-    pub shard_timeout: Duration,
-    /// How many may wait for a slot.
-    pub max_waiting: usize,
-    /// For all waits of one client together.
-    pub queue_timeout: Duration,
-    /// Empty: any.
-    pub allowed_origins: Vec<String>,
-    /// How it empties on a signal; its range of hints is that of a 503, too.
-    pub drain: Drain,
-    /// Event loops; absent: one per CPU.
-    pub workers: Option<u32>,
-    /// Time from turning not ready to refusing: what a load balancer needs to notice.
-    pub drain_lag: Duration,
-    /// Log every handshake, not only failed ones.
-    pub log_handshakes: bool,
-}
-
-impl Settings {
-    /// From a manifest.
-    pub fn new(spec: &WsClusterSpec, drain_lag: Duration, log_handshakes: bool) -> Self {
-        let (limits, queue) = (&spec.gateway.limits, &spec.gateway.queue);
-        Self {
-            head: hop::gateway_head_limits(limits),
-            head_timeout: limits.head_timeout.0,
-            handshake_timeout: limits.handshake_timeout.0,
-            shard_timeout: limits.shard_timeout.0,
-            max_waiting: queue.max_waiting as usize,
-            queue_timeout: queue.timeout.0,
-            allowed_origins: spec.gateway.allowed_origins.clone(),
-            drain: spec.drain.clone(),
-            workers: spec.template.gateway.workers,
-            drain_lag,
-            log_handshakes,
-        }
-    }
-}
-
-/// How far a drain, or the end of this process, is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Serving.
-    Open,
-    /// Serving, but not ready: load balancers send new clients elsewhere.
-    NotReady,
-    /// New upgrades are refused; tunnels are moved away. There is a way back.
-    Refusing,
-    /// No listener; what has begun may end. There is no way back.
-    Draining,
-    /// Tunnels are closed.
-    Closing,
-}
-
-/// For one worker.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Order {
-    /// End the tunnels to a shard that were opened before this time of the table's clock.
-    EndTunnels(ShardId, u64),
-    /// Tell the clients of so many tunnels to come back elsewhere, with a hint from this range.
-    Evict(u32, RetryAfter),
-}
-
-/// A worker's end of what it shares with the process.
-#[derive(Debug)]
-pub struct Post {
-    /// What it is told.
-    pub orders: mpsc::UnboundedReceiver<Order>,
-    /// How many tunnels it has that were not told to go; it alone writes it.
-    pub open: Arc<AtomicU32>,
-}
-
-/// The other end.
-#[derive(Debug)]
-struct Worker {
-    orders: mpsc::UnboundedSender<Order>,
-    open: Arc<AtomicU32>,
-}
+use super::settings::Settings;
+use super::stage::Stage;
+use super::worker_handle::{WorkerCommand, WorkerHandle, WorkerInbox};
 
 /// One gateway process.
-pub struct Gateway {
-    /// What was asked for.
-    pub settings: Settings,
-    /// The shards. [`Self::set_members`] says which.
-    pub table: Table,
-    /// Where they are found, if they are not given.
-    pub discovery: OnceLock<Arc<Discovery>>,
-    /// Those who wait.
-    pub queue: Arc<Queue>,
-    /// What happened.
-    pub metrics: Metrics,
+pub(crate) struct Gateway {
+    pub(crate) settings: Settings,
+    /// The shards; [`Self::set_members`] changes the list.
+    pub(crate) table: Table,
+    /// Present if the shards are discovered rather than configured.
+    pub(crate) discovery: OnceLock<Arc<Discovery>>,
+    /// Clients that wait for a slot.
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) metrics: Metrics,
     /// File descriptors.
-    pub fds: Arc<Budget>,
+    pub(crate) fds: Arc<Budget>,
     /// Open tunnels.
-    pub tunnels: AtomicU32,
+    pub(crate) tunnels: AtomicU32,
     /// Workers that still accept.
-    pub listening: AtomicU32,
-    /// Changes with every start.
-    pub incarnation: String,
+    pub(crate) listening: AtomicU32,
+    /// Changes with every start of the process.
+    pub(crate) incarnation: String,
     /// Start of the process.
-    pub started: Instant,
-    told_short: AtomicBool,
+    pub(crate) started: Instant,
+    has_reported_shortage: AtomicBool,
     failed: AtomicBool,
     stage: watch::Sender<Stage>,
-    workers: Mutex<Vec<Worker>>,
+    workers: Mutex<Vec<WorkerHandle>>,
 }
 
 impl Gateway {
-    /// A gateway with no shards and no workers yet.
-    pub fn new(settings: Settings, fds: Arc<Budget>) -> Arc<Self> {
+    /// A gateway without shards and workers.
+    pub(crate) fn new(settings: Settings, fds: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
             queue: Queue::new(settings.max_waiting),
             settings,
@@ -148,15 +58,15 @@ impl Gateway {
             listening: AtomicU32::new(0),
             incarnation: format!("{:016x}", rand::random::<u64>()),
             started: Instant::now(),
-            told_short: AtomicBool::new(false),
+            has_reported_shortage: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Open),
             workers: Mutex::default(),
         })
     }
 
-    /// Makes these the shards, and sets aside what polling each of them needs: one descriptor, and one to replace it.
-    pub fn set_members(&self, members: &[Member]) {
+    /// Replaces the list of shards, and reserves descriptors for polling them: a connection each, and one that replaces it.
+    pub(crate) fn set_members(&self, members: &[Member]) {
         let before = self.table.shards().len();
         if self.table.set(members) {
             let count = |shards: usize| i64::try_from(shards).unwrap_or(i64::MAX / 4);
@@ -165,104 +75,98 @@ impl Gateway {
         }
     }
 
-    /// How many tunnels there may be, and how many connections the shards may hold, the first time that this is found to be more:
-    /// where it is alone, or the others have ended, a gateway carries all of them.
-    pub fn is_short(&self) -> Option<(u64, u64)> {
+    /// The number of tunnels that may be open and the capacity of all shards, the first time that the capacity is larger. A gateway
+    /// that is alone, or the last one left, carries the clients of all shards.
+    pub(crate) fn first_shortage(&self) -> Option<(u64, u64)> {
         let (tunnels, capacity) = (self.fds.most(Permit::TUNNEL), self.table.capacity());
-        (tunnels < capacity && !self.told_short.swap(true, Relaxed)).then_some((tunnels, capacity))
+        let is_first = || !self.has_reported_shortage.swap(true, Relaxed);
+        (tunnels < capacity && is_first()).then_some((tunnels, capacity))
     }
 
-    /// Lets those who wait try the slots that are believed free. Call it after anything that may have freed one.
-    pub fn offer_slots(&self) {
+    /// Lets waiting clients try the slots that the table shows as free. To be called after anything that may have freed one.
+    pub(crate) fn offer_slots(&self) {
         if !self.queue.is_empty() {
             self.queue.call(self.table.free_slots());
         }
     }
 
-    /// One more worker.
-    pub fn enlist(&self) -> Post {
-        let (sender, orders) = mpsc::unbounded_channel();
-        let open = Arc::new(AtomicU32::new(0));
-        self.workers().push(Worker { orders: sender, open: Arc::clone(&open) });
-        Post { orders, open }
+    /// Registers one more worker.
+    pub(crate) fn add_worker(&self) -> WorkerInbox {
+        let (handle, inbox) = WorkerHandle::new();
+        self.workers().push(handle);
+        inbox
     }
 
-    /// Tells every worker.
-    pub fn order(&self, order: &Order) {
+    /// Sends `command` to every worker.
+    pub(crate) fn command_all(&self, command: &WorkerCommand) {
         for worker in self.workers().iter() {
-            // A worker that has ended has no tunnels.
-            let _ = worker.orders.send(order.clone());
+            worker.send(command.clone());
         }
     }
 
-    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+    fn workers(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far it is.
-    pub fn stage(&self) -> Stage {
+    /// The stage it has reached.
+    pub(crate) fn stage(&self) -> Stage {
         *self.stage.borrow()
     }
 
-    /// Goes on to `stage`.
-    pub fn enter(&self, stage: Stage) {
+    /// Moves on to `stage`.
+    pub(crate) fn enter(&self, stage: Stage) {
         self.stage.send_replace(stage);
     }
 
-    /// Calls [`Self::fail`]: for the alarm of a vital part.
-    pub fn failing(self: &Arc<Self>) -> impl Fn() + Send + 'static + use<> {
+    /// A function that calls [`Self::fail`], for the panic of a critical task.
+    pub(crate) fn failing(self: &Arc<Self>) -> impl Fn() + Send + 'static + use<> {
         let gateway = Arc::clone(self);
         move || gateway.fail()
     }
 
-    /// A part without which the process is of no use has ended: so does the process, for half a gateway would look whole from
-    /// outside.
-    pub fn fail(&self) {
+    /// Ends the process because a critical task has ended: without it the gateway would look healthy and serve only in part.
+    pub(crate) fn fail(&self) {
         self.failed.store(true, Relaxed);
         self.enter(Stage::Closing);
     }
 
-    /// Whether one has.
-    pub fn has_failed(&self) -> bool {
+    /// Whether a critical task has ended.
+    pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
     }
 
     /// Resolves when `stage` is reached.
-    pub async fn reached(&self, stage: Stage) {
-        // The sender lives as long as `self`.
+    pub(crate) async fn reached(&self, stage: Stage) {
+        // No error: the sender lives as long as `self`.
         let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
     }
 
-    /// Whether a drain that ends the process has come to its end.
-    pub fn is_drained(&self) -> bool {
+    /// Whether the last drain of the process is complete.
+    pub(crate) fn is_drained(&self) -> bool {
         self.stage() >= Stage::Draining && self.listening.load(Relaxed) == 0 && self.is_idle()
     }
 
-    /// Whether nothing is left to wait for.
-    pub fn is_idle(&self) -> bool {
+    /// Whether no handshake is under way and no tunnel open.
+    pub(crate) fn is_idle(&self) -> bool {
         let (attempts, ended) = self.metrics.totals();
         attempts == ended && self.tunnels.load(Relaxed) == 0
     }
 
-    /// Bytes relayed (to shards, to clients).
-    pub fn relayed(&self) -> (u64, u64) {
+    /// Bytes relayed: to shards, to clients.
+    pub(crate) fn relayed(&self) -> (u64, u64) {
         let shards = self.table.shards();
         shards.iter().map(|shard| shard.relayed()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 }
 
 impl Holds for Gateway {
-    fn enter(&self, phase: Phase) {
-        self.stage.send_if_modified(|stage| {
-            let next = match (phase, *stage) {
-                (Phase::Open, Stage::NotReady | Stage::Refusing) => Stage::Open,
-                (Phase::Announced, Stage::Open) => Stage::NotReady,
-                (Phase::Refusing, Stage::NotReady) => Stage::Refusing,
-                (Phase::Ending, Stage::Open | Stage::NotReady | Stage::Refusing) => Stage::Draining,
-                _ => return false,
-            };
-            *stage = next;
-            true
+    fn enter(&self, phase: DrainPhase) {
+        self.stage.send_if_modified(|stage| match stage.after(phase) {
+            Some(next) => {
+                *stage = next;
+                true
+            }
+            None => false,
         });
     }
 
@@ -271,11 +175,10 @@ impl Holds for Gateway {
     }
 
     fn open(&self) -> Vec<u32> {
-        self.workers().iter().map(|worker| worker.open.load(Relaxed)).collect()
+        self.workers().iter().map(WorkerHandle::open).collect()
     }
 
     fn evict(&self, thread: usize, count: u32, retry_after: &RetryAfter) {
-        // A worker that has ended has no tunnels.
-        let _ = self.workers()[thread].orders.send(Order::Evict(count, retry_after.clone()));
+        self.workers()[thread].send(WorkerCommand::Evict(count, retry_after.clone()));
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet}
 use prometheus_client::metrics::MetricType::{Counter, Gauge};
 
 use super::discovery::Discovery;
-use super::state::Gateway;
+use super::gateway::Gateway;
 
 /// Reads them.
 pub struct Gauges(pub Arc<Gateway>);

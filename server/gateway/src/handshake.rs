@@ -1,8 +1,8 @@
-//! One client from accept to its tunnel or its refusal: read the head, pick a shard, ask it, try others, wait for a
-//! slot. `docs/handshake.md` draws it.
+//! One client from accept to its tunnel or its refusal: read the head, admit, pick a shard, ask it, try others, wait for a slot.
+//! `docs/handshake.md` draws it.
 //!
-//! Time is bounded three ways: the head, all tries together, all waits together. The client's leaving is noticed in every
-//! phase. Everything taken on the way is given back by a guard, so that dropping the future at any point is safe.
+//! Three limits bound the time: for the head, for all attempts together, for all waits together. A client that disconnects is
+//! noticed in every phase. Guards return everything that was taken, so dropping the future at any point is safe.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,35 +16,35 @@ use wscluster_routing::backend::{Lease, ShardId};
 use wscluster_runtime::drain::hint_ms;
 use wscluster_runtime::fds::Permit;
 
-use super::client::{Asked, Client};
+use super::admission;
+use super::client::{Client, ClientRequest};
 use super::dial::{self, Reply};
+use super::gateway::Gateway;
 use super::outcome::{Outcome, Phase, Retry, Unavailable};
 use super::queue::Ticket;
-use super::record::Record;
+use super::record::HandshakeRecord;
 use super::socket::Socket as _;
-use super::state::{Gateway, Stage};
+use super::stage::Stage;
 use super::tunnel::{First, Tunnel};
-use super::worker::Worker;
+use super::worker::WorkerContext;
 
-/// Serves one client; ends when its tunnel is open or its refusal was sent.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
+/// Serves one client until its tunnel is open or its refusal sent.
+pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
     let gateway = &worker.gateway;
-    let mut record = Record::start(gateway, peer);
+    let mut record = HandshakeRecord::start(gateway, peer);
     let client = Client::new(stream);
-    let read = client.read_head(peer.ip(), &gateway.settings).await;
+    let read = client.read_head(peer, &gateway.settings).await;
     record.lap(Phase::Head);
-    let admitted = match read {
+    let granted = match read {
         Ok(_) if gateway.stage() == Stage::Refusing => Err(Outcome::Unavailable(Unavailable::Draining).into()),
-        Ok(asked) => {
-            Admission::new(gateway, &client, &asked, &mut record).run().await.map(|granted| (granted, asked.early))
-        }
+        Ok(request) => place(gateway, &client, &request, &mut record).await.map(|granted| (granted, request.early)),
         Err(outcome) => Err(Ending::from(outcome)),
     };
-    match admitted {
+    match granted {
         Ok((granted, early)) => {
             let written = match client.stream.write(&granted.bytes) {
                 Ok(written) => written,
-                // Not writable at this moment: the tunnel sends it.
+                // The socket has no room now: the tunnel sends the 101.
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
                 Err(_) => {
                     record.lap(Phase::Write);
@@ -52,12 +52,12 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, perm
                     return;
                 }
             };
-            let seat = worker.registry.seat(granted.lease.shard(), permit);
+            let handle = worker.registry.reserve(granted.lease.shard(), permit);
             record.lap(Phase::Write);
             record.end(Outcome::Upgraded, Some(&granted.lease.shard().member().name));
             let first = First { unsent: &granted.bytes[written..], frames: &granted.bytes[granted.head_len..] };
-            seat.occupy(|seat| {
-                spawn_local(Tunnel::new(client.stream, granted.stream, &early, first, seat));
+            handle.open(|handle| {
+                spawn_local(Tunnel::new(client.stream, granted.stream, &early, first, handle));
             });
         }
         Err(ending) => {
@@ -68,13 +68,13 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, perm
     }
 }
 
-/// Refuses a client for want of descriptors, after its head was read: an answer to a request that was not read yet
-/// would be lost to a reset.
-pub async fn turn_away(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+/// Refuses a client because descriptors are short. Reads its head first: closing a socket with unread bytes resets the connection,
+/// and the answer would be lost.
+pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
     let gateway = &worker.gateway;
-    let mut record = Record::start(gateway, peer);
+    let mut record = HandshakeRecord::start(gateway, peer);
     let client = Client::new(stream);
-    let read = client.read_head(peer.ip(), &gateway.settings).await;
+    let read = client.read_head(peer, &gateway.settings).await;
     record.lap(Phase::Head);
     let outcome = read.err().unwrap_or(Outcome::Unavailable(Unavailable::FdLimit));
     let answer = answer(outcome, gateway);
@@ -82,7 +82,7 @@ pub async fn turn_away(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) 
     client.farewell(&answer).await;
 }
 
-/// What we answer by ourselves; empty where nobody is there to read it.
+/// The answer that the gateway itself gives; empty if the client is gone.
 fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
     match outcome {
         Outcome::Refused(refusal) => refusal.answer(),
@@ -96,6 +96,22 @@ fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
     }
 }
 
+/// Admits the client and finds it a slot.
+async fn place(
+    gateway: &Gateway,
+    client: &Client,
+    request: &ClientRequest,
+    record: &mut HandshakeRecord,
+) -> Result<Granted, Ending> {
+    let admitted = tokio::select! {
+        biased;
+        admitted = admission::admit(request) => admitted,
+        () = client.gone() => return Err(Outcome::ClientGone(Phase::Head).into()),
+    };
+    record.identified(admitted.map_err(Outcome::Refused)?);
+    Placement::new(gateway, client, request, record).run().await
+}
+
 /// A slot, and the connection to its shard.
 struct Granted {
     stream: TcpStream,
@@ -105,7 +121,7 @@ struct Granted {
     head_len: usize,
 }
 
-/// An end without a tunnel.
+/// The end of a handshake without a tunnel.
 struct Ending {
     outcome: Outcome,
     shard: Option<String>,
@@ -118,15 +134,15 @@ impl From<Outcome> for Ending {
     }
 }
 
-/// The way from a good request to a slot.
-struct Admission<'a> {
+/// The way of an admitted request to a slot.
+struct Placement<'a> {
     gateway: &'a Gateway,
     client: &'a Client,
-    asked: &'a Asked,
-    record: &'a mut Record,
-    /// End of all tries; waits push it back.
+    request: &'a ClientRequest,
+    record: &'a mut HandshakeRecord,
+    /// End of all attempts; waits push it back.
     deadline: Instant,
-    /// What is left for waits.
+    /// Time left for waits.
     patience: Duration,
     tried: Vec<ShardId>,
     ticket: Option<Ticket>,
@@ -138,12 +154,17 @@ enum Wait {
     Over,
 }
 
-impl<'a> Admission<'a> {
-    fn new(gateway: &'a Gateway, client: &'a Client, asked: &'a Asked, record: &'a mut Record) -> Self {
+impl<'a> Placement<'a> {
+    fn new(
+        gateway: &'a Gateway,
+        client: &'a Client,
+        request: &'a ClientRequest,
+        record: &'a mut HandshakeRecord,
+    ) -> Self {
         Self {
             gateway,
             client,
-            asked,
+            request,
             record,
             deadline: Instant::now() + gateway.settings.handshake_timeout,
             patience: gateway.settings.queue_timeout,
@@ -171,7 +192,7 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// Nobody overtakes those who wait.
+    /// Picks a shard unless other clients wait: a new client must not overtake them.
     fn pick(&mut self) -> Option<Lease> {
         let lease = if self.ticket.is_none() && !self.gateway.queue.is_empty() {
             None
@@ -209,8 +230,8 @@ impl<'a> Admission<'a> {
         ended
     }
 
-    /// The wait is over. A shard of doubtful standing, for which nobody is called, or one that was not heard since it
-    /// began, may have had a slot all the time: ask it.
+    /// Tries once more when the time for waits is over. Waiting clients are not called for shards of doubtful availability, and a
+    /// shard that has not answered since the wait began may have had a slot all the time.
     async fn last_try(&mut self, began_ms: u64) -> Result<Granted, Ending> {
         let table = &self.gateway.table;
         let pick =
@@ -231,7 +252,7 @@ impl<'a> Admission<'a> {
         Err(Outcome::Unavailable(reason).into())
     }
 
-    /// Asks one shard; `None` when another one, or a wait, is needed.
+    /// Asks one shard; `None` if another shard or a wait is needed.
     async fn attempt(&mut self, lease: Lease) -> Result<Option<Granted>, Ending> {
         self.tried.push(lease.shard().id());
         self.record.tried();
@@ -264,21 +285,21 @@ impl<'a> Admission<'a> {
         }
         self.record.retried(cause);
         drop(lease);
-        // The slot that was in flight may be the one that somebody waits for.
+        // The slot that this attempt had reserved may be the one that another client waits for.
         self.gateway.offer_slots();
         Ok(None)
     }
 
-    /// Connects and reads the answer, both within the time of one try.
+    /// Connects and reads the answer, both within the time of one attempt.
     async fn ask(&mut self, lease: &Lease) -> Result<Result<(TcpStream, Reply), Retry>, Ending> {
         let end = self.deadline.min(Instant::now() + self.gateway.settings.shard_timeout);
         let mut timer = pin!(tokio::time::sleep_until(end));
-        let (client, asked) = (self.client, self.asked);
+        let (client, request) = (self.client, self.request);
         let mut gone = pin!(client.gone());
         let connected = tokio::select! {
             biased;
-            connected = dial::connect(lease.shard().member().ws, &asked.head) => match connected {
-                // Our own want, and no fault of the shard.
+            connected = dial::connect(lease.shard().member().ws, &request.head) => match connected {
+                // This gateway lacks descriptors: no fault of the shard.
                 Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
                     return Err(Outcome::Unavailable(Unavailable::FdLimit).into());
                 }
@@ -294,7 +315,7 @@ impl<'a> Admission<'a> {
         };
         let reply = tokio::select! {
             biased;
-            reply = dial::answer(&stream, self.gateway.settings.head, &asked.accept) => reply,
+            reply = dial::answer(&stream, self.gateway.settings.head, &request.accept) => reply,
             () = &mut gone => return Err(self.gone(Phase::Answer)),
             () = &mut timer => Err(Retry::Timeout),
         };

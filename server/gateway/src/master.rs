@@ -1,4 +1,5 @@
-//! A parent process that only keeps the listening sockets ([`wscluster_runtime::socket_activation`]) for the gateway, its child.
+//! `--master`: a parent process that only keeps the listening sockets for the gateway, its child
+//! ([`wscluster_runtime::socket_activation`]).
 
 use std::ffi::OsString;
 use std::io;
@@ -14,11 +15,11 @@ use wscluster_runtime::restarts::{Restarts, STEADY};
 use wscluster_runtime::shutdown::{StopReason, stop_requested};
 use wscluster_runtime::socket_activation::Passed;
 
-/// Time to end at once in.
-const DEAF: Duration = Duration::from_secs(2);
+/// Time for a child to end after the second signal; then it is killed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs this program again without `--master`, as long as it does not end by itself; its exit code is ours.
-pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCode> {
+/// Runs this program without `--master` as a child, and restarts it when it crashes. Returns the exit code of the last child.
+pub(crate) fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let passed = Passed::new(&listeners)?;
     drop(listeners);
@@ -31,19 +32,19 @@ pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCo
             let status = tokio::select! {
                 status = child.wait() => status?,
                 reason = &mut stop => {
-                    // Or the kernel would go on to accept for a child that does not any more.
+                    // Otherwise the kernel would go on queueing connections that the child no longer accepts.
                     drop(passed);
                     return end(child, lifeline, reason?).await;
                 }
             };
-            // What cannot start says why and ends by itself; it would do so again.
+            // A gateway that cannot start logs the reason and exits. A restart would do the same.
             let failed = status.signal().is_some() || (!status.success() && began.elapsed() >= STEADY);
             let restart = restarts.exited(began.elapsed());
             if !failed || restart.crash_loop.is_some() {
                 return Ok(code(status));
             }
             let after_ms = restart.after.as_millis() as u64;
-            tracing::error!(%status, after_ms, "the gateway died; it starts again on the same sockets");
+            tracing::error!(%status, after_ms, "the gateway crashed; restarting it on the same sockets");
             tokio::select! {
                 () = tokio::time::sleep(restart.after) => {}
                 reason = &mut stop => {
@@ -55,7 +56,7 @@ pub fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCo
     })
 }
 
-/// The child, and the pipe by whose end it notices that this process is gone.
+/// Starts the child. The pipe is its standard input, whose end makes it notice that this process is gone.
 fn start(passed: &Passed) -> io::Result<(Child, Option<ChildStdin>)> {
     let args: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != "--master").collect();
     let parent = "--exit-with-parent";
@@ -71,23 +72,22 @@ fn start(passed: &Passed) -> io::Result<(Child, Option<ChildStdin>)> {
     Ok((child, lifeline))
 }
 
-/// Passes on what this process was told, once and once more, until the child has ended. A child that does not end at once
-/// when told so twice hears nothing any more, and is killed.
+/// Passes a first and a second signal on to the child. Kills a child that does not end after the second one.
 async fn end(mut child: Child, mut lifeline: Option<ChildStdin>, reason: StopReason) -> io::Result<ExitCode> {
-    tell(&child, &mut lifeline, reason)?;
+    forward(&child, &mut lifeline, reason)?;
     let again = tokio::select! {
         status = child.wait() => return status.map(code),
         again = stop_requested(false) => again?,
     };
-    tell(&child, &mut lifeline, again)?;
-    if let Ok(status) = tokio::time::timeout(DEAF, child.wait()).await {
+    forward(&child, &mut lifeline, again)?;
+    if let Ok(status) = tokio::time::timeout(PATIENCE, child.wait()).await {
         return status.map(code);
     }
     child.start_kill()?;
     child.wait().await.map(code)
 }
 
-fn tell(child: &Child, lifeline: &mut Option<ChildStdin>, reason: StopReason) -> io::Result<()> {
+fn forward(child: &Child, lifeline: &mut Option<ChildStdin>, reason: StopReason) -> io::Result<()> {
     match reason {
         StopReason::Signal | StopReason::Failure => signal_child(child, Signal::TERM),
         StopReason::ParentGone => {
@@ -97,7 +97,7 @@ fn tell(child: &Child, lifeline: &mut Option<ChildStdin>, reason: StopReason) ->
     }
 }
 
-/// As a shell says it: 128 and the signal for a child that was killed.
+/// The exit code as a shell reports it: 128 plus the signal for a child that was killed.
 fn code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))

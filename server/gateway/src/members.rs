@@ -12,7 +12,8 @@ use wscluster_routing::member::{self, Member, parse_members};
 use wscluster_runtime::critical_task::spawn_critical;
 use wscluster_runtime::file_watcher::{Contents, FileWatcher, Settle, read_error};
 
-use super::state::{Gateway, Stage};
+use super::gateway::Gateway;
+use super::stage::Stage;
 
 /// Interval between two reads of the file.
 const EVERY: Duration = Duration::from_millis(100);

@@ -153,6 +153,7 @@ impl Metrics {
     }
 
     /// How many ended like that.
+    #[cfg(test)]
     pub fn evictions(&self, eviction: Eviction) -> u64 {
         self.evictions.get_or_create(&EvictionLabel { outcome: eviction.code() }).get()
     }
@@ -163,11 +164,13 @@ impl Metrics {
     }
 
     /// How many handshakes ended like that.
+    #[cfg(test)]
     pub fn count(&self, outcome: &'static str, reason: &'static str) -> u64 {
         self.outcomes.get_or_create(&OutcomeLabels { outcome, reason }).get()
     }
 
     /// How many tries failed like that.
+    #[cfg(test)]
     pub fn retries(&self, cause: &'static str) -> u64 {
         self.retries.get_or_create(&CauseLabel { cause }).get()
     }

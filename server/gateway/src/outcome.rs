@@ -1,4 +1,4 @@
-//! How a handshake ends: in exactly one of these outcomes, counted once, with its phase times (invariant A4).
+//! How a handshake ends: with exactly one of these outcomes, counted once, with its phase times (invariant A4).
 
 use std::time::{Duration, Instant};
 
@@ -6,26 +6,26 @@ use wscluster_ws::upgrade::{AnswerError, Refusal};
 
 /// The end of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The 101 was written: a tunnel is open.
     Upgraded,
-    /// The request was not one that any shard is asked for.
+    /// The gateway refused the request without asking a shard.
     Refused(Refusal),
-    /// No shard took it: 503.
+    /// No shard had a slot: 503.
     Unavailable(Unavailable),
-    /// A shard gave this final status; it was relayed.
+    /// A shard answered with this final status, which was relayed.
     Relayed(u16),
-    /// The client hung up, or its socket broke, before the 101 was written.
+    /// The client disconnected, or its socket failed, before the 101 was written.
     ClientGone(Phase),
-    /// The client connected and left without a byte, as a port check does.
+    /// The client disconnected without sending a byte, as a port check does.
     Idle,
-    /// The process ended it: shutdown, or a fault.
+    /// The process ended the handshake: at its end, or by a fault.
     Aborted,
 }
 
 impl Outcome {
-    /// Two bounded labels: what, and why.
-    pub fn labels(self) -> (&'static str, &'static str) {
+    /// Two labels of a closed set: what happened, and the reason.
+    pub(crate) fn labels(self) -> (&'static str, &'static str) {
         match self {
             Self::Upgraded => ("upgraded", ""),
             Self::Refused(refusal) => ("refused", refusal.code()),
@@ -41,32 +41,32 @@ impl Outcome {
         }
     }
 
-    /// Whether it deserves a log line by itself.
-    pub const fn is_failure(self) -> bool {
+    /// Whether it is logged.
+    pub(crate) const fn is_failure(self) -> bool {
         !matches!(self, Self::Upgraded | Self::Idle)
     }
 }
 
-/// Why a good request gets 503.
+/// Why a valid request gets 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unavailable {
-    /// No slot became free while it waited.
+pub(crate) enum Unavailable {
+    /// No slot became free while the client waited.
     NoCapacity,
-    /// Too many wait already.
+    /// The queue is full.
     QueueFull,
     /// No shard is reachable and ready.
     NoShard,
-    /// Shards were tried until the deadline.
+    /// Shards were asked until the deadline.
     Timeout,
-    /// This gateway is at its limit of open files.
+    /// The gateway has reached its limit of open files.
     FdLimit,
-    /// This gateway shuts down.
+    /// The gateway drains.
     Draining,
 }
 
 impl Unavailable {
-    /// A word for machines.
-    pub const fn code(self) -> &'static str {
+    /// The word in the answer and in metric labels.
+    pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::NoCapacity => "no_capacity",
             Self::QueueFull => "queue_full",
@@ -78,34 +78,34 @@ impl Unavailable {
     }
 }
 
-/// Why another shard, or another wait, is needed.
+/// Why an attempt failed, so that another shard is asked or the client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Retry {
-    /// 503 `full`: our belief was wrong (a misroute).
+pub(crate) enum Retry {
+    /// 503 `full`: the table was wrong (a misroute).
     Full,
     /// 503 `draining`.
     Draining,
     /// 503 `starting`.
     Starting,
-    /// 503 `fd_limit`: it may not open more files.
+    /// 503 `fd_limit`: the shard may not open more files.
     FdLimit,
-    /// 503 `full` from a shard that says it has slots.
+    /// 503 `full` from a shard whose load shows free slots.
     Contradiction,
-    /// Nobody listens, or no way there.
+    /// The connection failed.
     Dial,
     /// No answer in `shardTimeout`.
     Timeout,
-    /// It hung up before its answer was complete.
+    /// The shard closed the connection before its answer was complete.
     Closed,
-    /// Its answer is no answer to an upgrade.
+    /// The answer is not a valid answer to an upgrade.
     Answer(AnswerError),
-    /// A status that ends nothing: 2xx, 5xx.
+    /// A status that is not final: 2xx, 5xx.
     Status(u16),
 }
 
 impl Retry {
-    /// Label.
-    pub const fn code(self) -> &'static str {
+    /// The word in logs and metric labels.
+    pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Draining => "draining",
@@ -121,15 +121,15 @@ impl Retry {
         }
     }
 
-    /// Whether the shard is at fault, so that others are preferred for a while.
-    pub const fn is_fault(self) -> bool {
+    /// Whether the shard is at fault, so that other shards are preferred for a while.
+    pub(crate) const fn is_fault(self) -> bool {
         !matches!(self, Self::Full | Self::Draining | Self::Starting | Self::FdLimit)
     }
 }
 
-/// Where the time of a handshake goes.
+/// A phase of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// From accept until the request is complete.
     Head,
     /// Waiting for a slot.
@@ -145,11 +145,11 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All, in order.
-    pub const ALL: [Self; 6] = [Self::Head, Self::Queue, Self::Pick, Self::Dial, Self::Answer, Self::Write];
+    /// All phases, in order.
+    pub(crate) const ALL: [Self; 6] = [Self::Head, Self::Queue, Self::Pick, Self::Dial, Self::Answer, Self::Write];
 
-    /// Label.
-    pub const fn name(self) -> &'static str {
+    /// The word in logs and metric labels.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Head => "head",
             Self::Queue => "queue",
@@ -161,35 +161,35 @@ impl Phase {
     }
 }
 
-/// Splits the life of a handshake into phases without a gap; what is repeated (retries) adds up.
+/// Divides the time of a handshake into phases without a gap. Repeated phases (retries) add up.
 #[derive(Debug)]
-pub struct Stopwatch {
+pub(crate) struct Stopwatch {
     start: Instant,
     last: Instant,
     spent: [Duration; Phase::ALL.len()],
 }
 
 impl Stopwatch {
-    /// At accept.
-    pub fn start() -> Self {
+    /// Starts at accept.
+    pub(crate) fn start() -> Self {
         let start = Instant::now();
         Self { start, last: start, spent: Default::default() }
     }
 
-    /// The time since the last lap was `phase`.
-    pub fn lap(&mut self, phase: Phase) {
+    /// Counts the time since the last lap as `phase`.
+    pub(crate) fn lap(&mut self, phase: Phase) {
         let now = Instant::now();
         self.spent[phase as usize] += now - self.last;
         self.last = now;
     }
 
     /// Time spent in `phase`.
-    pub fn spent(&self, phase: Phase) -> Duration {
+    pub(crate) fn spent(&self, phase: Phase) -> Duration {
         self.spent[phase as usize]
     }
 
     /// Time since accept.
-    pub fn total(&self) -> Duration {
+    pub(crate) fn total(&self) -> Duration {
         self.last - self.start
     }
 }

@@ -1,8 +1,8 @@
-//! Asks every shard for its health, on a thread and runtime of its own, so that load on the tunnels never makes shards
-//! look silent, nor the other way round.
+//! Polls the health of every shard, on its own thread and runtime, so that load on the tunnels does not delay polls and polls do
+//! not delay tunnels.
 //!
-//! From the answers it also learns that a shard is gone: its process was replaced, or it has been silent for
-//! [`GONE_MS`] on both ports. Then the tunnels it left behind are ended.
+//! A shard is lost if its process was replaced, or if nothing has arrived from it on either port for [`GONE_MS`]. Then its
+//! tunnels are ended.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,28 +20,30 @@ use wscluster_routing::backend::{Backend, GONE_MS, ShardId};
 use wscluster_runtime::critical_task::{critical, spawn_critical};
 use wscluster_runtime::sockets::is_shortage;
 
-use super::state::{Gateway, Order, Stage};
+use super::gateway::Gateway;
+use super::stage::Stage;
+use super::worker_handle::WorkerCommand;
 
-/// Between two polls of one shard, give or take a fifth so that gateways do not poll in step.
+/// Interval between polls of one shard, varied by a fifth so that gateways do not poll in step.
 const EVERY: Duration = Duration::from_millis(500);
-/// The same while clients wait for a slot.
+/// Interval while clients wait for a slot.
 const EVERY_IN_NEED: Duration = Duration::from_millis(100);
-/// For one poll, with connecting.
+/// Time for one poll, with connecting.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Polls in a row that must have failed before a shard counts as silent.
+/// Failed polls in a row before a shard counts as silent.
 const FAILED_POLLS: u32 = 5;
-/// The most of an answer that is read.
+/// Longest answer.
 const MAX_BODY: usize = 64 << 10;
 
-/// Starts polling; ends with the process.
-pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
+/// Starts the poller; it ends with the process.
+pub(crate) fn start(gateway: Arc<Gateway>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     spawn_critical("poll", gateway.failing(), move || runtime.block_on(run(gateway)))?;
     Ok(())
 }
 
 /// Polls until the gateway closes, following changes of the table.
-pub async fn run(gateway: Arc<Gateway>) {
+pub(crate) async fn run(gateway: Arc<Gateway>) {
     let mut client = AdminClient::new(TIMEOUT).max_body(MAX_BODY);
     if let Ok(incarnation) = HeaderValue::from_str(&gateway.incarnation) {
         client = client.header(HeaderName::from_static(GATEWAY_HEADER), incarnation);
@@ -62,22 +64,22 @@ pub async fn run(gateway: Arc<Gateway>) {
                 tokio::spawn(critical(gateway.failing(), polling))
             });
         }
-        // A penalty may have run out since somebody began to wait.
+        // The penalty of a shard may have ended since a client began to wait.
         gateway.offer_slots();
         pause(&gateway).await;
     }
 }
 
-/// Until the next poll is due: after [`EVERY`], or [`EVERY_IN_NEED`] if somebody waits.
+/// Waits until the next poll is due: after [`EVERY`], or [`EVERY_IN_NEED`] if clients wait for a slot.
 async fn pause(gateway: &Gateway) {
     let share = rand::rng().random_range(0.8..1.2);
     let soonest = Instant::now() + EVERY_IN_NEED.mul_f64(share);
-    // Before the look, so that nobody who comes in between is missed.
+    // Registered before the check, so that a client which arrives in between is not missed.
     let needed = gateway.queue.needed();
     if gateway.queue.is_empty() {
         let _ = tokio::time::timeout(EVERY.mul_f64(share), needed).await;
     }
-    // Over already, where nobody came.
+    // Already past if the timeout above expired.
     tokio::time::sleep_until(soonest).await;
 }
 
@@ -86,7 +88,7 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Backend>, client: AdminClient)
     let mut silence = Silence::default();
     loop {
         match client.health(shard.member().admin).await {
-            Ok(health) => heard(&gateway, &shard, health, &mut silence),
+            Ok(health) => answered(&gateway, &shard, health, &mut silence),
             // This gateway lacks descriptors: that says nothing about the shard.
             Err(error) if error.io_error().is_some_and(is_shortage) => silence.failed = 0,
             Err(error) => {
@@ -99,18 +101,18 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Backend>, client: AdminClient)
     }
 }
 
-fn heard(gateway: &Gateway, shard: &Backend, health: ShardHealth, silence: &mut Silence) {
+fn answered(gateway: &Gateway, shard: &Backend, health: ShardHealth, silence: &mut Silence) {
     let before_ms = silence.last_poll_ms;
     let now_ms = gateway.table.now_ms();
     let first = shard.health().is_none();
     let incarnation = health.incarnation.clone();
     let replaced = shard.polled(health, now_ms);
     if first {
-        tracing::info!(shard = shard.member().name, incarnation, "shard heard for the first time");
+        tracing::info!(shard = shard.member().name, incarnation, "first health answer of a shard");
     }
-    // What a shard may hold changes with its process only.
+    // The capacity of a shard changes only with its process.
     if (first || replaced.is_some())
-        && let Some((tunnels, capacity)) = gateway.is_short()
+        && let Some((tunnels, capacity)) = gateway.first_shortage()
     {
         tracing::warn!(
             open_files_limit = gateway.fds.limit(),
@@ -122,27 +124,27 @@ fn heard(gateway: &Gateway, shard: &Backend, health: ShardHealth, silence: &mut 
     }
     if let Some(old) = replaced {
         tracing::warn!(shard = shard.member().name, old, new = incarnation, "shard was replaced");
-        // What was opened after the last poll may belong to the new one.
-        gateway.order(&Order::EndTunnels(shard.id(), before_ms));
+        // Tunnels opened after the last poll may belong to the new process.
+        gateway.command_all(&WorkerCommand::EndTunnels(shard.id(), before_ms));
     }
     (silence.last_poll_ms, silence.failed) = (now_ms, 0);
     gateway.offer_slots();
 }
 
-/// Watches for a shard that says nothing at all any more, as after a lost node or a SIGSTOP.
+/// Detects a shard that sends nothing any more, as after the loss of its node or a SIGSTOP.
 #[derive(Default)]
 struct Silence {
     last_poll_ms: u64,
-    /// Polls in a row that failed.
+    /// Failed polls in a row.
     failed: u32,
-    /// Bytes that came from it, and when that number last changed.
+    /// Bytes received from it, and when that number last changed.
     received: u64,
     changed_ms: u64,
     ended: bool,
 }
 
 impl Silence {
-    /// Health polls and tunnels must both be silent: a shard whose admin port alone is stuck keeps its clients.
+    /// Both ports must be silent: a shard whose admin port alone hangs keeps its clients.
     fn check(&mut self, gateway: &Gateway, shard: &Backend) {
         let now_ms = gateway.table.now_ms();
         let received = shard.relayed().1;
@@ -150,11 +152,11 @@ impl Silence {
             (self.received, self.changed_ms) = (received, now_ms);
         }
         let last_ms = shard.heard_ms().max(self.changed_ms);
-        // The clock alone may lie: this process may have been stopped itself.
+        // Failed polls count too: the clock also advances while this process is stopped.
         let is_gone = last_ms > 0 && self.failed >= FAILED_POLLS && now_ms.saturating_sub(last_ms) > GONE_MS;
         if is_gone {
-            // Again at each poll: a handshake may have ended in between.
-            gateway.order(&Order::EndTunnels(shard.id(), now_ms + 1));
+            // Repeated at each poll: a handshake may have opened a tunnel in between.
+            gateway.command_all(&WorkerCommand::EndTunnels(shard.id(), now_ms + 1));
         }
         if is_gone != std::mem::replace(&mut self.ended, is_gone) {
             let shard = shard.member().name.as_str();

@@ -1,7 +1,7 @@
-//! Where upgrades wait when no shard has a slot: bounded, one per process, served in order of arrival.
+//! The queue of upgrades while no shard has a slot: bounded, one per process, in order of arrival.
 //!
-//! A ticket keeps its place when its turn turned out to be void (the slot was gone), and leaves the queue when it is
-//! dropped, for whatever reason. Calling never calls more than there are slots for.
+//! A ticket keeps its place if the slot it was called for is taken, and leaves the queue when it is dropped. No more tickets
+//! are called than there are slots.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -12,9 +12,9 @@ use std::task::{Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// The queue of this process.
+/// The queue of a gateway process.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     most: usize,
     len: AtomicUsize,
     places: Mutex<Places>,
@@ -31,42 +31,42 @@ struct Places {
 #[derive(Debug)]
 enum Turn {
     Waiting(Option<Waker>),
-    /// Told to try; holds a claim on a slot until it has picked.
+    /// Called to try; holds a claim on a slot until it has picked a shard.
     Called,
-    /// Has picked: its handshake in flight counts instead.
+    /// Has picked a shard: the table counts its handshake in flight instead.
     Trying,
 }
 
 /// A place in the queue.
 #[derive(Debug)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     queue: Arc<Queue>,
     number: u64,
 }
 
 impl Queue {
-    /// At most `most` wait.
-    pub fn new(most: usize) -> Arc<Self> {
+    /// A queue for at most `most` tickets.
+    pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, len: AtomicUsize::new(0), places: Mutex::default(), need: Notify::new() })
     }
 
-    /// How many are here, whatever their turn.
-    pub fn len(&self) -> usize {
+    /// Number of tickets, waiting or called.
+    pub(crate) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
 
-    /// Whether nobody is here.
-    pub fn is_empty(&self) -> bool {
+    /// Whether there is no ticket.
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Resolves when somebody comes from now on.
-    pub fn needed(&self) -> Notified<'_> {
+    /// Resolves when the next client joins.
+    pub(crate) fn needed(&self) -> Notified<'_> {
         self.need.notified()
     }
 
-    /// Takes the last place, or `None` when all are taken.
-    pub fn join(self: &Arc<Self>) -> Option<Ticket> {
+    /// Takes the last place; `None` if the queue is full.
+    pub(crate) fn join(self: &Arc<Self>) -> Option<Ticket> {
         let mut places = self.lock();
         if places.waiting.len() >= self.most {
             return None;
@@ -80,8 +80,8 @@ impl Queue {
         Some(Ticket { queue: Arc::clone(self), number })
     }
 
-    /// Calls the first who wait, as many as `slots` allow beside those who were called and have not picked yet.
-    pub fn call(&self, slots: usize) {
+    /// Calls the first waiting tickets: `slots` of them, minus those that were called and have not picked yet.
+    pub(crate) fn call(&self, slots: usize) {
         if self.is_empty() {
             return;
         }
@@ -107,8 +107,8 @@ impl Queue {
 }
 
 impl Ticket {
-    /// Resolves when it is this one's turn.
-    pub async fn called(&self) {
+    /// Resolves when this ticket is called.
+    pub(crate) async fn called(&self) {
         poll_fn(|cx| match self.queue.lock().waiting.get_mut(&self.number) {
             Some(Turn::Waiting(waker)) => {
                 *waker = Some(cx.waker().clone());
@@ -119,13 +119,13 @@ impl Ticket {
         .await;
     }
 
-    /// The turn was used: what happens next is counted elsewhere.
-    pub fn picked(&self) {
+    /// The ticket has picked a shard.
+    pub(crate) fn picked(&self) {
         self.turn(Turn::Trying);
     }
 
-    /// The turn was void: back to the same place.
-    pub fn wait_again(&self) {
+    /// The attempt failed: the ticket waits again in the same place.
+    pub(crate) fn wait_again(&self) {
         self.turn(Turn::Waiting(None));
     }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_place_of_a_void_turn() {
+    fn keeps_the_place_of_a_ticket_whose_attempt_failed() {
         let queue = Queue::new(9);
         let tickets: Vec<_> = (0..2).map(|_| queue.join().unwrap()).collect();
         queue.call(1);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_the_turn_on_when_its_owner_leaves() {
+    fn calls_the_next_ticket_when_a_called_one_leaves() {
         let queue = Queue::new(9);
         let mut tickets: Vec<_> = (0..3).map(|_| queue.join().unwrap()).collect();
         queue.call(1);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_who_waits_for_need() {
+    async fn notifies_the_poller_when_a_client_joins() {
         let queue = Queue::new(9);
         let (first, needed) = (queue.join().unwrap(), queue.needed());
         let mut needed = pin!(needed);

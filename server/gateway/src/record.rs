@@ -1,5 +1,5 @@
-//! The record of one handshake, from accept to its one outcome. Whoever drops it without an outcome has aborted it: no
-//! handshake is ever lost from the counts.
+//! The record of one handshake, from accept to its one outcome. A record dropped without an outcome counts as aborted, so no
+//! handshake is missing from the counts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,48 +7,57 @@ use std::time::Duration;
 
 use wscluster_runtime::log_limit::LogLimit;
 
+use super::admission::Principal;
+use super::gateway::Gateway;
 use super::outcome::{Outcome, Phase, Retry, Stopwatch, Unavailable};
-use super::state::Gateway;
 
 /// Log lines about failed handshakes: ten a second.
 static FAILURES: LogLimit = LogLimit::new(10, Duration::from_secs(1));
 
 /// One handshake.
-pub struct Record {
+pub(crate) struct HandshakeRecord {
     gateway: Arc<Gateway>,
     peer: SocketAddr,
     watch: Stopwatch,
+    principal: Principal,
     tries: u32,
-    /// Why the last try failed.
-    pub last_retry: Option<Retry>,
+    /// Why the last attempt failed.
+    pub(crate) last_retry: Option<Retry>,
     ended: bool,
 }
 
-impl Record {
-    /// At accept.
-    pub fn start(gateway: &Arc<Gateway>, peer: SocketAddr) -> Self {
+impl HandshakeRecord {
+    /// Starts at accept.
+    pub(crate) fn start(gateway: &Arc<Gateway>, peer: SocketAddr) -> Self {
         gateway.metrics.attempt();
-        Self { gateway: Arc::clone(gateway), peer, watch: Stopwatch::start(), tries: 0, last_retry: None, ended: false }
+        let principal = Principal::default();
+        let gateway = Arc::clone(gateway);
+        Self { gateway, peer, watch: Stopwatch::start(), principal, tries: 0, last_retry: None, ended: false }
     }
 
-    /// The time since the last lap was `phase`.
-    pub fn lap(&mut self, phase: Phase) {
+    /// Counts the time since the last lap as `phase`.
+    pub(crate) fn lap(&mut self, phase: Phase) {
         self.watch.lap(phase);
     }
 
+    /// The client was admitted as `principal`.
+    pub(crate) fn identified(&mut self, principal: Principal) {
+        self.principal = principal;
+    }
+
     /// A shard was asked.
-    pub fn tried(&mut self) {
+    pub(crate) fn tried(&mut self) {
         self.tries += 1;
     }
 
-    /// It did not take the client.
-    pub fn retried(&mut self, cause: Retry) {
+    /// The shard did not accept the client.
+    pub(crate) fn retried(&mut self, cause: Retry) {
         self.last_retry = Some(cause);
         self.gateway.metrics.retried(cause);
     }
 
-    /// The one outcome. `shard`: the one that answered, if any.
-    pub fn end(mut self, outcome: Outcome, shard: Option<&str>) {
+    /// Ends the handshake with its one outcome; `shard` is the one that answered, if any.
+    pub(crate) fn end(mut self, outcome: Outcome, shard: Option<&str>) {
         self.finish(outcome, shard);
     }
 
@@ -73,6 +82,7 @@ impl Record {
         let last_retry = self.last_retry.map_or("", Retry::code);
         tracing::info!(
             peer = %self.peer,
+            principal = self.principal.name(),
             outcome,
             reason,
             shard,
@@ -91,13 +101,13 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for HandshakeRecord {
     fn drop(&mut self) {
         self.finish(Outcome::Aborted, None);
     }
 }
 
-/// Whole microseconds, told in milliseconds.
+/// Milliseconds with a resolution of a microsecond.
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
 }

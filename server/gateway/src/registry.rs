@@ -1,7 +1,7 @@
-//! The tunnels of one worker, by shard: so that some of them can be told to end, or to leave, without asking each one.
+//! The tunnels of one worker, grouped by shard, so that some of them can be ended or moved away without polling each one.
 //!
-//! Lives on one thread. A [`TunnelHandle`] is a tunnel's place: it gives back, exactly once and on every path, what the tunnel
-//! took (its entry, its file descriptors, the slot in our view of the shard).
+//! Lives on one thread. A [`TunnelHandle`] returns, exactly once and on every path, what its tunnel took: its entry, its file
+//! descriptors, the slot in the table.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,20 +18,20 @@ use wscluster_routing::flow::FlowBytes;
 use wscluster_runtime::drain::hint_ms;
 use wscluster_runtime::fds::Permit;
 
+use super::gateway::Gateway;
 use super::metrics::Metrics;
-use super::state::Gateway;
 
-/// What a tunnel is told.
+/// A command to a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TunnelCommand {
+pub(crate) enum TunnelCommand {
     /// End at once.
     End,
-    /// Tell the client to come back after so many milliseconds, then end.
+    /// Close the connection with a hint to come back after this many milliseconds.
     Leave(u32),
 }
 
 /// All tunnels of a worker.
-pub struct Registry {
+pub(crate) struct Registry {
     gateway: Arc<Gateway>,
     open: Arc<AtomicU32>,
     groups: RefCell<HashMap<ShardId, Rc<Group>>>,
@@ -44,39 +44,39 @@ struct Group {
     bytes: Arc<FlowBytes>,
     open: Arc<AtomicU32>,
     entries: RefCell<Slab<Entry>>,
-    /// For tunnels that have not taken them yet.
-    orders: RefCell<HashMap<u32, TunnelCommand>>,
-    /// How many that is, for a look at every turn.
-    ordered: Cell<usize>,
+    /// Commands that tunnels have not taken yet, by key.
+    commands: RefCell<HashMap<u32, TunnelCommand>>,
+    /// The number of `commands`, checked at each poll of a tunnel.
+    pending: Cell<usize>,
 }
 
-/// 24 bytes in the slab: one is kept for each tunnel.
+/// 24 bytes in the slab for each tunnel.
 struct Entry {
-    /// None before the tunnel's first turn.
+    /// None before the first poll of the tunnel.
     task: Option<Waker>,
-    /// Gateway clock, ms: fits 49 days, compared with wrap-around.
+    /// Milliseconds of the table's clock, compared with wrap-around after 49 days.
     opened_ms: u32,
-    /// It was told to go.
+    /// It has a command already.
     leaving: bool,
 }
 
 impl Registry {
-    /// No tunnels yet; `open` will tell how many.
-    pub fn new(gateway: Arc<Gateway>, open: Arc<AtomicU32>) -> Self {
+    /// A registry without tunnels; it keeps the number of those that stay in `open`.
+    pub(crate) fn new(gateway: Arc<Gateway>, open: Arc<AtomicU32>) -> Self {
         Self { gateway, open, groups: RefCell::default() }
     }
 
-    /// A place for a tunnel to `shard`.
-    pub fn seat(&self, shard: &Arc<Backend>, permit: Permit) -> TunnelHandle {
+    /// Reserves a handle for a tunnel to `shard`.
+    pub(crate) fn reserve(&self, shard: &Arc<Backend>, permit: Permit) -> TunnelHandle {
         let known = self.groups.borrow().get(&shard.id()).map(Rc::clone);
-        let group = known.unwrap_or_else(|| self.found(shard));
-        // From here on the seat gives the descriptors back: the tunnel need not carry the permit.
+        let group = known.unwrap_or_else(|| self.add_group(shard));
+        // From here on the handle returns the descriptors: the tunnel need not carry the permit.
         permit.keep();
         self.gateway.tunnels.fetch_add(1, Relaxed);
-        TunnelHandle { group, key: TunnelHandle::UNOCCUPIED, known: false, slot_is_free: false }
+        TunnelHandle { group, key: TunnelHandle::NOT_OPEN, is_registered: false, slot_is_free: false }
     }
 
-    fn found(&self, shard: &Arc<Backend>) -> Rc<Group> {
+    fn add_group(&self, shard: &Arc<Backend>) -> Rc<Group> {
         let bytes = Arc::new(FlowBytes::default());
         shard.add_flow(Arc::clone(&bytes));
         let group = Rc::new(Group {
@@ -85,31 +85,31 @@ impl Registry {
             bytes,
             open: Arc::clone(&self.open),
             entries: RefCell::default(),
-            orders: RefCell::default(),
-            ordered: Cell::new(0),
+            commands: RefCell::default(),
+            pending: Cell::new(0),
         });
         let mut groups = self.groups.borrow_mut();
-        // Shards come and go for as long as we live.
+        // Forget removed shards: a gateway outlives many of them.
         groups.retain(|_, group| !group.shard.is_removed() || Rc::strong_count(group) > 1);
         groups.insert(shard.id(), Rc::clone(&group));
         group
     }
 
     /// Ends the tunnels to `shard` that were opened before `before_ms`; returns how many.
-    pub fn end(&self, shard: ShardId, before_ms: u64) -> usize {
+    pub(crate) fn end(&self, shard: ShardId, before_ms: u64) -> usize {
         let group = self.groups.borrow().get(&shard).map(Rc::clone);
         group.map_or(0, |group| group.end(|entry| (before_ms as u32).wrapping_sub(entry.opened_ms).cast_signed() > 0))
     }
 
     /// Ends every tunnel.
-    pub fn end_all(&self) {
+    pub(crate) fn end_all(&self) {
         for group in self.groups.borrow().values() {
             group.end(|_| true);
         }
     }
 
-    /// Tells up to `count` tunnels, drawn from all that were not told yet, to leave, each with a hint of its own.
-    pub fn evict(&self, count: u32, retry_after: &RetryAfter) {
+    /// Moves up to `count` randomly drawn tunnels away, each with its own hint.
+    pub(crate) fn evict(&self, count: u32, retry_after: &RetryAfter) {
         let groups = self.groups.borrow();
         let staying = groups
             .values()
@@ -117,7 +117,7 @@ impl Registry {
         let count = count.min(self.open.load(Relaxed)) as usize;
         for (group, key) in staying.sample(&mut rand::rng(), count) {
             let hint = hint_ms(retry_after).min(u64::from(u32::MAX)) as u32;
-            group.tell(key, TunnelCommand::Leave(hint));
+            group.send(key, TunnelCommand::Leave(hint));
         }
     }
 }
@@ -131,18 +131,18 @@ impl Group {
     fn end(&self, which: impl Fn(&Entry) -> bool) -> usize {
         let keys = self.keys(which);
         for key in &keys {
-            self.tell(*key, TunnelCommand::End);
+            self.send(*key, TunnelCommand::End);
         }
         keys.len()
     }
 
-    fn tell(&self, key: u32, parting: TunnelCommand) {
+    fn send(&self, key: u32, command: TunnelCommand) {
         let mut entries = self.entries.borrow_mut();
         let Some(entry) = entries.get_mut(key as usize) else { return };
         self.leaves(entry);
-        let mut orders = self.orders.borrow_mut();
-        orders.insert(key, parting);
-        self.ordered.set(orders.len());
+        let mut commands = self.commands.borrow_mut();
+        commands.insert(key, command);
+        self.pending.set(commands.len());
         if let Some(task) = &entry.task {
             task.wake_by_ref();
         }
@@ -155,37 +155,37 @@ impl Group {
     }
 
     fn take(&self, key: u32) -> Option<TunnelCommand> {
-        let mut orders = self.orders.borrow_mut();
-        let order = orders.remove(&key);
-        self.ordered.set(orders.len());
-        order
+        let mut commands = self.commands.borrow_mut();
+        let command = commands.remove(&key);
+        self.pending.set(commands.len());
+        command
     }
 }
 
-/// A tunnel's place.
-pub struct TunnelHandle {
+/// What a tunnel holds of its worker.
+pub(crate) struct TunnelHandle {
     group: Rc<Group>,
     key: u32,
-    /// Its task can be woken.
-    known: bool,
+    /// The entry has the waker of the tunnel's task.
+    is_registered: bool,
     slot_is_free: bool,
 }
 
 impl TunnelHandle {
-    const UNOCCUPIED: u32 = u32::MAX;
+    const NOT_OPEN: u32 = u32::MAX;
 
-    /// Where the tunnel counts what it moves.
-    pub fn bytes(&self) -> &FlowBytes {
+    /// The counters of relayed bytes.
+    pub(crate) fn bytes(&self) -> &FlowBytes {
         &self.group.bytes
     }
 
-    /// Where the tunnel counts how it ended.
-    pub fn metrics(&self) -> &Metrics {
+    /// The counters of ends.
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.group.gateway.metrics
     }
 
-    /// Spawns the tunnel, which can be told to go from now on.
-    pub fn occupy(mut self, spawn: impl FnOnce(Self)) {
+    /// Spawns the tunnel, which can receive commands from now on.
+    pub(crate) fn open(mut self, spawn: impl FnOnce(Self)) {
         let group = Rc::clone(&self.group);
         let opened_ms = group.gateway.table.now_ms() as u32;
         self.key = group.entries.borrow_mut().insert(Entry { task: None, opened_ms, leaving: false }) as u32;
@@ -193,15 +193,15 @@ impl TunnelHandle {
         spawn(self);
     }
 
-    /// What the tunnel was told since its last turn. To be asked at each turn.
+    /// The command sent since the last poll. The tunnel calls this at each poll.
     #[inline]
-    pub fn order(&mut self, cx: &mut Context<'_>) -> Option<TunnelCommand> {
-        if self.known && self.group.ordered.get() == 0 { None } else { self.look(cx) }
+    pub(crate) fn command(&mut self, cx: &mut Context<'_>) -> Option<TunnelCommand> {
+        if self.is_registered && self.group.pending.get() == 0 { None } else { self.look_up(cx) }
     }
 
     #[cold]
-    fn look(&mut self, cx: &mut Context<'_>) -> Option<TunnelCommand> {
-        if !std::mem::replace(&mut self.known, true)
+    fn look_up(&mut self, cx: &mut Context<'_>) -> Option<TunnelCommand> {
+        if !std::mem::replace(&mut self.is_registered, true)
             && let Some(entry) = self.group.entries.borrow_mut().get_mut(self.key as usize)
         {
             entry.task = Some(cx.waker().clone());
@@ -209,8 +209,8 @@ impl TunnelHandle {
         self.group.take(self.key)
     }
 
-    /// The shard was told that the client has left: its slot counts as free although the tunnel is still there.
-    pub fn free_slot(&mut self) {
+    /// Counts the slot as free: the shard has seen the end of the connection, although the tunnel is still open.
+    pub(crate) fn free_slot(&mut self) {
         if !std::mem::replace(&mut self.slot_is_free, true) {
             self.group.shard.slot_left();
             self.group.gateway.offer_slots();

@@ -1,8 +1,7 @@
-//! What a tunnel needs of a socket, so that another readiness backend can take tokio's place under it.
+//! The operations of a socket that a tunnel needs, so that another readiness backend could replace tokio.
 //!
-//! Nothing here blocks. A read that fills less than the buffer has emptied the socket: it clears the readiness, which
-//! saves the `recv` that would only say so. After the peer's end-of-file this still holds, because readiness keeps
-//! the closed state.
+//! Nothing here blocks. A read that fills less than the buffer has emptied the socket, so it clears the readiness, and saves the
+//! `recv` that would return `EAGAIN`. That holds after the peer's end of stream too, because the readiness keeps the closed state.
 
 use std::io;
 use std::net::Shutdown;
@@ -12,16 +11,16 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A connected, non-blocking byte stream.
-pub trait Socket: Unpin {
-    /// Ready when a read is worth trying.
+pub(crate) trait Socket: Unpin {
+    /// Ready when a read may succeed.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Ready when a write is worth trying.
+    /// Ready when a write may succeed.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Reads what is there; 0 is the end; `WouldBlock` when nothing is.
+    /// Reads available bytes; 0 at the end of the stream; `WouldBlock` if none are available.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
-    /// Writes what fits; `WouldBlock` when nothing does.
+    /// Writes what fits; `WouldBlock` if nothing does.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
-    /// Says that nothing more will be written. The other direction stays open.
+    /// Closes the direction of writes. The other direction stays open.
     fn finish(&self);
 }
 
@@ -50,13 +49,13 @@ impl Socket for TcpStream {
     }
 
     fn finish(&self) {
-        // A peer that is gone already needs no goodbye.
+        // An error means that the peer is gone already.
         let _ = socket2::SockRef::from(self).shutdown(Shutdown::Write);
     }
 }
 
-/// Whether the peer of `socket` has hung up, seen without taking bytes that are there.
-pub fn has_hung_up(socket: &TcpStream) -> bool {
+/// Whether the peer of `socket` has disconnected, found without consuming bytes.
+pub(crate) fn has_hung_up(socket: &TcpStream) -> bool {
     let mut byte = [0];
     let peeked =
         socket.try_io(Interest::READABLE, || Ok(rustix::net::recv(socket, &mut byte, rustix::net::RecvFlags::PEEK)?.1));

@@ -1,4 +1,4 @@
-//! What a gateway tells about itself and its shards: `/health` and `/readyz`.
+//! The state of a gateway and its shards on the admin port: `/health` and `/readyz`.
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -9,29 +9,30 @@ use wscluster_admin::health::{
 };
 use wscluster_runtime::usage::{CpuMeter, memory_limit_bytes, usage};
 
-use super::state::{Gateway, Stage};
+use super::gateway::Gateway;
+use super::stage::Stage;
 
-/// The gateway as its admin server sees it.
-pub struct GatewayStatus {
+/// Answers `/health` and `/readyz`.
+pub(crate) struct GatewayStatus {
     gateway: Arc<Gateway>,
     cpu: Mutex<CpuMeter>,
     memory_limit: u64,
 }
 
 impl GatewayStatus {
-    /// From now on.
-    pub fn new(gateway: Arc<Gateway>) -> Self {
+    /// Starts measuring CPU now.
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
         let memory_limit = memory_limit_bytes().unwrap_or_default();
         Self { gateway, cpu: Mutex::new(CpuMeter::start()), memory_limit }
     }
 
     /// The answer of `GET /health`.
-    pub fn report(&self) -> GatewayHealth {
+    pub(crate) fn report(&self) -> GatewayHealth {
         let gateway = &*self.gateway;
         let now = gateway.table.now_ms();
         let table = gateway.table.shards();
         let shards: Vec<ShardView> = table.iter().map(|shard| shard.view(now)).collect();
-        let said: Vec<ShardHealth> = table
+        let healths: Vec<ShardHealth> = table
             .iter()
             .zip(&shards)
             .filter(|(_, view)| view.state != ViewState::Unreachable)
@@ -39,7 +40,7 @@ impl GatewayStatus {
             .collect();
         let discovery = gateway.discovery.get();
         let reason = gateway.fds.trouble().or_else(|| discovery?.trouble());
-        let status = match status(&shards, &said, gateway.stage()) {
+        let status = match status(&shards, &healths, gateway.stage()) {
             Status::Healthy if reason.is_some() => Status::Degraded,
             status => status,
         };
@@ -53,11 +54,11 @@ impl GatewayStatus {
             queued: gateway.queue.len() as u32,
             checks: Checks {
                 capacity: capacity(&shards),
-                cpu: self.cpu(&said),
-                memory: self.memory(&said),
-                kafka: kafka(&said),
+                cpu: self.cpu(&healths),
+                memory: self.memory(&healths),
+                kafka: kafka(&healths),
             },
-            discovery: discovery.map(|discovery| discovery.told()),
+            discovery: discovery.map(|discovery| discovery.health()),
             imbalance_percent: imbalance(&shards),
             shards,
             uptime: gateway.started.elapsed().as_secs_f64(),
@@ -66,28 +67,28 @@ impl GatewayStatus {
 
     fn state(&self) -> State {
         match self.gateway.stage() {
-            Stage::Open if self.has_heard() => State::Ready,
+            Stage::Open if self.has_shard() => State::Ready,
             Stage::Open => State::Starting,
             _ => State::Draining,
         }
     }
 
-    fn has_heard(&self) -> bool {
+    fn has_shard(&self) -> bool {
         self.gateway.table.shards().iter().any(|shard| shard.heard_ms() > 0)
     }
 
-    fn cpu(&self, said: &[ShardHealth]) -> CpuCheck {
+    fn cpu(&self, healths: &[ShardHealth]) -> CpuCheck {
         let own = self.cpu.lock().unwrap_or_else(PoisonError::into_inner).percentage();
-        CpuCheck { percentage: said.iter().map(|shard| shard.checks.cpu.percentage).sum::<f64>() + own }
+        CpuCheck { percentage: healths.iter().map(|shard| shard.checks.cpu.percentage).sum::<f64>() + own }
     }
 
-    /// Resident bytes add up; the percentage is that of the process nearest to its limit.
-    fn memory(&self, said: &[ShardHealth]) -> MemoryCheck {
+    /// Resident bytes are summed; the percentage is that of the process nearest to its limit.
+    fn memory(&self, healths: &[ShardHealth]) -> MemoryCheck {
         let own = usage("self").unwrap_or_default().rss_bytes;
         let share = if self.memory_limit == 0 { 0.0 } else { 100.0 * own as f64 / self.memory_limit as f64 };
         MemoryCheck {
-            percentage: said.iter().map(|shard| shard.checks.memory.percentage).fold(share, f64::max),
-            bytes: said.iter().map(|shard| shard.checks.memory.bytes).sum::<u64>() + own,
+            percentage: healths.iter().map(|shard| shard.checks.memory.percentage).fold(share, f64::max),
+            bytes: healths.iter().map(|shard| shard.checks.memory.bytes).sum::<u64>() + own,
             limit_bytes: self.memory_limit,
         }
     }
@@ -100,22 +101,22 @@ impl AdminPart for GatewayStatus {
 
     fn ready(&self) -> Result<(), String> {
         match self.gateway.stage() {
-            Stage::Open if self.has_heard() => Ok(()),
+            Stage::Open if self.has_shard() => Ok(()),
             Stage::Open if self.gateway.discovery.get().is_some_and(|discovery| !discovery.has_listed()) => {
                 Err("the API server has not listed the shards yet".to_owned())
             }
-            Stage::Open => Err("no shard was heard yet".to_owned()),
+            Stage::Open => Err("no shard has answered yet".to_owned()),
             _ => Err("draining".to_owned()),
         }
     }
 }
 
-fn status(shards: &[ShardView], said: &[ShardHealth], stage: Stage) -> Status {
+fn status(shards: &[ShardView], healths: &[ShardHealth], stage: Stage) -> Status {
     if !shards.iter().any(|view| view.state.is_serving()) {
         Status::Unhealthy
     } else if stage == Stage::Open
         && shards.iter().all(|view| view.state == ViewState::Ready)
-        && said.iter().all(|shard| shard.status == Status::Healthy)
+        && healths.iter().all(|shard| shard.status == Status::Healthy)
     {
         Status::Healthy
     } else {
@@ -129,11 +130,11 @@ fn capacity(shards: &[ShardView]) -> CapacityCheck {
     CapacityCheck { current, max, percentage: percent(current, max) }
 }
 
-/// The worst of the shards.
-fn kafka(said: &[ShardHealth]) -> KafkaCheck {
-    let worst = said.iter().map(|shard| &shard.checks.kafka).max_by_key(|check| check.status);
+/// The most severe status of all shards.
+fn kafka(healths: &[ShardHealth]) -> KafkaCheck {
+    let worst = healths.iter().map(|shard| &shard.checks.kafka).max_by_key(|check| check.status);
     let Some(worst) = worst else { return KafkaCheck::default() };
-    let lag = said.iter().map(|shard| shard.checks.kafka.lag).max().unwrap_or_default();
+    let lag = healths.iter().map(|shard| shard.checks.kafka.lag).max().unwrap_or_default();
     KafkaCheck { lag, ..worst.clone() }
 }
 

@@ -1,13 +1,13 @@
 //! Two sockets, one future: bytes go both ways until both sides have ended.
 //!
-//! An idle tunnel holds no buffer: bytes pass through one scratch space of the thread. What the other side does not
-//! take at once is boxed as its spill, and nothing more is read for that direction until the spill is gone: memory
-//! for a stalled reader is bounded by [`SCRATCH`], and back-pressure reaches the sender.
+//! An idle tunnel holds no buffer: bytes pass through one scratch buffer of the thread. Bytes that the other side does not accept
+//! at once are boxed as its spill, and nothing more is read in that direction until the spill is written. So a stalled reader
+//! costs at most [`SCRATCH`] bytes, and back-pressure reaches the sender.
 //!
-//! Of what it passes it knows where frames end, and nothing more: so that a Close can be put between two of them when the
-//! client is told to leave ([`leave`]), and to know what is owed when one side ends. Its end is passed on as a half-close,
-//! and the other side may go on, unless nothing more of it is owed to anybody ([`Tunnel::client_has_all`],
-//! [`Tunnel::shard_has_all`]): then the tunnel ends at once.
+//! The tunnel follows where frames end, and nothing else: to insert a Close between two frames when the client is moved away
+//! ([`leave`]), and to know which frames are outstanding when one side ends. That end is passed on as a half-close, and the
+//! other side may go on sending, unless nothing is outstanding ([`Tunnel::client_has_all`], [`Tunnel::shard_has_all`]): then
+//! the tunnel ends at once.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -26,46 +26,46 @@ use super::socket::Socket;
 
 mod leave;
 
-/// Bytes moved by one read; the most that a stalled direction holds here.
-pub const SCRATCH: usize = 16 << 10;
+/// Bytes moved by one read, and the maximum held for a stalled direction.
+pub(crate) const SCRATCH: usize = 16 << 10;
 
-/// How long a client may go on sending after its shard has ended. Long enough for the answer to a Close frame; then
-/// both sides are closed, because a killed shard never reads again.
-pub const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may go on sending after its shard has ended: enough to answer a Close frame. Then both sides are closed,
+/// because a killed shard never reads again.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
-/// Reads in a row before other tunnels get their turn.
+/// Consecutive reads before other tunnels are polled.
 const TURN: usize = 16;
 
 thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
 }
 
-/// Runs `work` with this thread's scratch space. It must not be asked for again inside.
-pub fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+/// Runs `work` with this thread's scratch buffer. Must not be nested.
+pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     SPACE.with_borrow_mut(|space| work(space))
 }
 
 /// A client and its shard.
-pub struct Tunnel<S> {
+pub(crate) struct Tunnel<S> {
     client: S,
     shard: S,
     /// Client to shard.
     up: Flow,
     /// Shard to client.
     down: Flow,
-    /// The frames that have passed up.
+    /// The frames passed up so far.
     asked: Frames,
-    /// The frames that have passed down.
+    /// The frames passed down so far.
     answered: Frames,
     end: Option<Box<End>>,
-    seat: TunnelHandle,
+    handle: TunnelHandle,
 }
 
-/// An end that takes time.
+/// The end of a tunnel, while it lasts.
 struct End {
-    /// When it has taken too long.
+    /// Fires when the end has taken too long.
     timer: Pin<Box<Sleep>>,
-    /// The client was told to go, or will be.
+    /// The client is being moved away.
     leaving: Option<Leaving>,
 }
 
@@ -75,33 +75,34 @@ impl End {
     }
 }
 
-/// What a shard has sent before there was a tunnel.
+/// Bytes that a shard has sent before the tunnel was created.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct First<'b> {
-    /// What the client has not got yet.
-    pub unsent: &'b [u8],
-    /// The frames behind the 101, sent or not.
-    pub frames: &'b [u8],
+pub(crate) struct First<'b> {
+    /// Bytes not yet written to the client.
+    pub(crate) unsent: &'b [u8],
+    /// The frames behind the 101, written or not.
+    pub(crate) frames: &'b [u8],
 }
 
 impl<S: Socket> Tunnel<S> {
-    /// Joins the two; `early` is what the client, and `first` what the shard, has sent already.
-    pub fn new(client: S, shard: S, early: &[u8], first: First<'_>, seat: TunnelHandle) -> Self {
+    /// Joins the two sockets; `early` are bytes that the client, `first` bytes that the shard has sent already.
+    pub(crate) fn new(client: S, shard: S, early: &[u8], first: First<'_>, handle: TunnelHandle) -> Self {
         let (mut asked, mut answered) = (Frames::default(), Frames::default());
         asked.pass(early);
         answered.pass(first.frames);
         let (up, down) = (Flow::starting_with(early), Flow::starting_with(first.unsent));
-        Self { client, shard, up, down, asked, answered, end: None, seat }
+        Self { client, shard, up, down, asked, answered, end: None, handle }
     }
 
-    /// Whether a client that has ended has got all that it is owed: what the shard had sent by then and, where it has asked
-    /// anything, all answers. They end with the shard's Close (RFC 6455 §5.5.1).
+    /// Whether a client that has ended its side has received everything outstanding: what the shard had sent by then and, if the
+    /// client sent any frame, all answers, which end with the shard's Close (RFC 6455 §5.5.1).
     fn client_has_all(&self, cx: &mut Context<'_>) -> bool {
         let is_answered = self.answered.is_closed() || self.asked.is_empty() && self.answered.at_boundary();
         is_answered && self.down.spill.is_none() && self.shard.poll_readable(cx).is_pending()
     }
 
-    /// Whether a shard that has ended has got all that its client may say: nothing follows a Close (RFC 6455 §5.5.1).
+    /// Whether a shard that has ended its side has received everything that its client may send: nothing follows a Close
+    /// (RFC 6455 §5.5.1).
     fn shard_has_all(&self, cx: &mut Context<'_>) -> bool {
         self.asked.is_closed() && self.up.spill.is_none() && self.client.poll_readable(cx).is_pending()
     }
@@ -112,7 +113,7 @@ impl<S: Socket> Future for Tunnel<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        match this.seat.order(cx) {
+        match this.handle.command(cx) {
             None => {}
             Some(TunnelCommand::End) => return Poll::Ready(()),
             Some(TunnelCommand::Leave(hint_ms)) => this.leave(hint_ms),
@@ -120,12 +121,12 @@ impl<S: Socket> Future for Tunnel<S> {
         if this.end.as_ref().is_some_and(|end| end.leaving.is_some()) {
             return this.poll_leaving(cx);
         }
-        let bytes = this.seat.bytes();
+        let bytes = this.handle.bytes();
         let up = this.up.pump(&this.client, &this.shard, &bytes.up, &mut this.asked, cx);
         let down = this.down.pump(&this.shard, &this.client, &bytes.down, &mut this.answered, cx);
         match (up, down) {
             (Poll::Pending, Poll::Pending) => Poll::Pending,
-            // Where one side broke there is nobody to pass the rest on to.
+            // If one side failed, nothing is left to relay.
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
                 Poll::Ready(())
             }
@@ -144,13 +145,13 @@ impl<S: Socket> Future for Tunnel<S> {
     }
 }
 
-/// Looks at what passes, and may say where it must stop.
+/// Sees the relayed bytes, and may stop the relay.
 trait Pass {
     /// `Some(n)`: only the first `n` bytes of `piece` pass, and nothing more is read.
     fn pass(&mut self, piece: &[u8]) -> Option<usize>;
 }
 
-/// Nothing is looked at.
+/// Relays everything.
 struct All;
 
 impl Pass for All {
@@ -177,11 +178,11 @@ struct Flow {
 enum State {
     #[default]
     Open,
-    /// Stopped by [`Pass`]; what passed may still be on its way.
+    /// Stopped by [`Pass`]; the spill may still have to be written.
     Stopped,
-    /// The source has ended; the spill may still be on its way.
+    /// The source has ended; the spill may still have to be written.
     Ended,
-    /// The destination was told.
+    /// The destination has been half-closed.
     Finished,
 }
 
@@ -197,7 +198,7 @@ impl Flow {
         flow
     }
 
-    /// Sends `bytes` behind all that is on its way.
+    /// Appends `bytes` to the spill.
     fn append(&mut self, bytes: &[u8]) {
         let rest = self.spill.take().map_or_else(Vec::new, |spill| spill.bytes[spill.written..].to_vec());
         self.spill(&[&rest, bytes].concat());
@@ -207,7 +208,7 @@ impl Flow {
         self.spill = (!bytes.is_empty()).then(|| Box::new(Spill { bytes: bytes.into(), written: 0 }));
     }
 
-    /// Tells `to` that `from` has ended, once.
+    /// Passes the end of `from` on to `to`, once.
     fn finish(&mut self, to: &impl Socket) {
         if self.state == State::Ended {
             to.finish();
@@ -215,7 +216,7 @@ impl Flow {
         }
     }
 
-    /// Moves what can be moved; ready when all has been moved and `from` has ended, or when it must stop.
+    /// Moves bytes until no more can be moved. Ready when `from` has ended, or [`Pass`] has stopped the relay, and all bytes are written.
     fn pump<S: Socket>(
         &mut self,
         from: &S,

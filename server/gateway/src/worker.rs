@@ -1,4 +1,4 @@
-//! One event loop on one thread: its own listener, its own tunnels. No socket crosses threads.
+//! A worker: one event loop on one thread with its own listener and its own tunnels. No socket crosses threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,44 +15,45 @@ use wscluster_runtime::critical_task::spawn_critical;
 use wscluster_runtime::fds::{Budget, Permit};
 use wscluster_runtime::log_limit::LogLimit;
 
+use super::gateway::Gateway;
 use super::handshake;
 use super::outcome::{Outcome, Unavailable};
-use super::record::Record;
+use super::record::HandshakeRecord;
 use super::registry::Registry;
-use super::state::{Gateway, Order, Post, Stage};
+use super::stage::Stage;
+use super::worker_handle::{WorkerCommand, WorkerInbox};
 
-/// After a failed accept the loop rests, because the reason (no descriptors) does not pass by trying again.
+/// Pause after a failed accept: its cause, a shortage of descriptors, does not pass at once.
 const REST: Duration = Duration::from_millis(100);
 
-/// What a TCP handshake that has begun takes to end. A client that begins one meanwhile tries again after a second.
+/// Time for TCP handshakes under way to complete when the listener closes.
 const SETTLE: Duration = Duration::from_millis(50);
 
 static ACCEPT_ERRORS: LogLimit = LogLimit::new(1, Duration::from_mins(2));
 
-/// Nearer than any usual timeout of a handshake.
+/// Shorter than the usual timeouts of a handshake.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// What the futures of one thread share.
-pub struct Worker {
-    /// The process.
-    pub gateway: Arc<Gateway>,
-    /// The tunnels of this thread.
-    pub registry: Registry,
+/// What the tasks of one worker share.
+pub(crate) struct WorkerContext {
+    pub(crate) gateway: Arc<Gateway>,
+    /// The tunnels of this worker.
+    pub(crate) registry: Registry,
 }
 
 /// Starts a worker on its own thread. The thread ends when the gateway has reached [`Stage::Closing`].
-pub fn start(
+pub(crate) fn start(
     gateway: Arc<Gateway>,
     listener: std::net::TcpListener,
     index: usize,
 ) -> io::Result<thread::JoinHandle<()>> {
-    let post = gateway.enlist();
+    let inbox = gateway.add_worker();
     let failed = gateway.failing();
     spawn_critical(&format!("gateway-{index}"), gateway.failing(), move || {
         let served = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
-            .and_then(|runtime| runtime.block_on(run(gateway, listener, post)));
+            .and_then(|runtime| runtime.block_on(run(gateway, listener, inbox)));
         if let Err(error) = served {
             tracing::error!(%error, worker = index, "worker ended");
             failed();
@@ -60,10 +61,11 @@ pub fn start(
     })
 }
 
-/// The event loop; for tests also on a thread that has one already.
-pub async fn run(gateway: Arc<Gateway>, listener: std::net::TcpListener, post: Post) -> io::Result<()> {
-    let Post { mut orders, open } = post;
-    let worker = Rc::new(Worker { registry: Registry::new(Arc::clone(&gateway), open), gateway: Arc::clone(&gateway) });
+/// The event loop; tests run it on an event loop of their own.
+pub(crate) async fn run(gateway: Arc<Gateway>, listener: std::net::TcpListener, inbox: WorkerInbox) -> io::Result<()> {
+    let WorkerInbox { mut commands, open } = inbox;
+    let worker =
+        Rc::new(WorkerContext { registry: Registry::new(Arc::clone(&gateway), open), gateway: Arc::clone(&gateway) });
     let listener = TcpListener::from_std(listener)?;
     gateway.listening.fetch_add(1, Relaxed);
     let mut accepting = spawn_local(accept(Rc::clone(&worker), listener, Listening(Arc::clone(&gateway))));
@@ -75,30 +77,30 @@ pub async fn run(gateway: Arc<Gateway>, listener: std::net::TcpListener, post: P
             () = &mut closing => break,
             ended = &mut accepting, if !accepting_ended => {
                 accepting_ended = true;
-                // It ends by itself only to drain.
+                // It ends only for a drain.
                 ended.map_err(io::Error::other)?;
             }
-            order = orders.recv() => match order {
-                Some(Order::EndTunnels(shard, before_ms)) => {
+            command = commands.recv() => match command {
+                Some(WorkerCommand::EndTunnels(shard, before_ms)) => {
                     let ended = worker.registry.end(shard, before_ms);
                     if ended > 0 {
-                        tracing::warn!(?shard, ended, "ended the tunnels of a shard that is gone");
+                        tracing::warn!(?shard, ended, "ended the tunnels of a lost shard");
                     }
                 }
-                Some(Order::Evict(count, retry_after)) => worker.registry.evict(count, &retry_after),
+                Some(WorkerCommand::Evict(count, retry_after)) => worker.registry.evict(count, &retry_after),
                 None => break,
             }
         }
     }
     accepting.abort();
     worker.registry.end_all();
-    // Their sockets close when the runtime has dropped the tasks, which takes one more turn.
+    // Sockets close when the runtime drops the tasks, which takes one more turn of the loop.
     tokio::task::yield_now().await;
     Ok(())
 }
 
-/// Keeps one timer near. A timer that becomes the nearest one makes tokio wake its own driver, which is one `write` and
-/// one wake-up for each handshake; behind this one, none does.
+/// Keeps a timer due soon. A new timer that becomes the earliest makes tokio wake its own driver, which costs a `write` and a
+/// wake-up for each handshake; with this one pending, the timers of handshakes are never the earliest.
 async fn beat() {
     let mut beat = tokio::time::interval(BEAT);
     loop {
@@ -106,7 +108,7 @@ async fn beat() {
     }
 }
 
-/// One worker that accepts; counted until dropped.
+/// Counts a worker as accepting until dropped.
 struct Listening(Arc<Gateway>);
 
 impl Drop for Listening {
@@ -115,7 +117,7 @@ impl Drop for Listening {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening) {
+async fn accept(worker: Rc<WorkerContext>, listener: TcpListener, _listening: Listening) {
     let gateway = Arc::clone(&worker.gateway);
     let mut draining = std::pin::pin!(gateway.reached(Stage::Draining));
     loop {
@@ -125,29 +127,29 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, _listening: Listening
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => welcome(&worker, stream, peer),
+            Ok((stream, peer)) => dispatch(&worker, stream, peer),
             Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
-                complain(&gateway, &error);
+                log_accept_error(&gateway, &error);
                 tokio::time::sleep(REST).await;
             }
-            // The client was gone before we came to it.
+            // The client disconnected before it was accepted.
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }
-    // Those whom the kernel has accepted for us already, or begun to, would be reset with the listener.
+    // Closing the listener would reset connections that the kernel has completed, or is completing.
     wscluster_runtime::sockets::refuse_new(&listener);
     let settled = tokio::time::Instant::now() + SETTLE;
     while let Ok(Ok((stream, peer))) = tokio::time::timeout_at(settled, listener.accept()).await {
-        welcome(&worker, stream, peer);
+        dispatch(&worker, stream, peer);
     }
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        welcome(&worker, stream, peer);
+        dispatch(&worker, stream, peer);
     }
-    // A parent may hold the socket too, and nobody would accept.
+    // A parent may hold the socket too: without this, the kernel would go on queueing connections that nothing accepts.
     wscluster_runtime::sockets::stop_listening(&listener);
 }
 
-fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn dispatch(worker: &Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
     let fds: &Arc<Budget> = &worker.gateway.fds;
     if let Some(permit) = fds.take(Permit::TUNNEL) {
         spawn_local(handshake::serve(Rc::clone(worker), stream, peer, permit));
@@ -158,12 +160,12 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
             drop(permit);
         });
     } else {
-        // So many are being told already that this one only sees its connection closed.
-        Record::start(&worker.gateway, peer).end(Outcome::Unavailable(Unavailable::FdLimit), None);
+        // Too many refusals are under way: this client only sees its connection closed.
+        HandshakeRecord::start(&worker.gateway, peer).end(Outcome::Unavailable(Unavailable::FdLimit), None);
     }
 }
 
-fn complain(gateway: &Gateway, error: &io::Error) {
+fn log_accept_error(gateway: &Gateway, error: &io::Error) {
     gateway.metrics.accept_errors.inc();
     gateway.fds.refused();
     if let Some(suppressed) = ACCEPT_ERRORS.admit() {

@@ -29,7 +29,7 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum DrainPhase {
     /// None: connections are taken.
     Open,
     /// Begun: others are told to send no more here.
@@ -42,10 +42,10 @@ pub enum Phase {
 
 /// Holds connections on several threads.
 pub trait Holds: Send + Sync + 'static {
-    /// The drain has come so far. [`Phase::Refusing`] may come too late, after [`Phase::Open`]: then nothing is to be done.
-    fn enter(&self, phase: Phase);
+    /// The drain has come so far. [`DrainPhase::Refusing`] may come too late, after [`DrainPhase::Open`]: then nothing is to be done.
+    fn enter(&self, phase: DrainPhase);
 
-    /// Time from [`Phase::Announced`] to [`Phase::Refusing`].
+    /// Time from [`DrainPhase::Announced`] to [`DrainPhase::Refusing`].
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
@@ -145,7 +145,7 @@ impl<H: Holds> Drains<H> {
         } else {
             tracing::info!(evict_rate, %deadline, "draining");
         }
-        self.enter(Phase::Announced);
+        self.enter(DrainPhase::Announced);
         self.wanted.send_replace(Some(Wanted::Drain(drain)));
     }
 
@@ -174,11 +174,11 @@ impl<H: Holds> Drains<H> {
         if let Some(Wanted::Drain(_)) = self.wanted.send_replace(None) {
             tracing::info!("drain taken back");
         }
-        self.enter(Phase::Open);
+        self.enter(DrainPhase::Open);
         Ok(())
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: DrainPhase) {
         if let Some(holder) = self.holder.upgrade() {
             holder.enter(phase);
         }
@@ -216,7 +216,7 @@ async fn carry_out<H: Holds>(holder: &H, drain: &Drain, is_last: &AtomicBool, re
     if !*refusing {
         tokio::time::sleep(holder.lag().min(drain.deadline.0)).await;
     }
-    holder.enter(if is_last.load(Relaxed) { Phase::Ending } else { Phase::Refusing });
+    holder.enter(if is_last.load(Relaxed) { DrainPhase::Ending } else { DrainPhase::Refusing });
     if !*refusing {
         *refusing = true;
         tokio::time::sleep(drain.settle()).await;

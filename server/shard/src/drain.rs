@@ -32,11 +32,11 @@ pub struct Workers {
 pub type Drains = drain::Drains<Workers>;
 
 impl Holds for Workers {
-    fn enter(&self, phase: drain::Phase) {
+    fn enter(&self, phase: drain::DrainPhase) {
         match phase {
-            drain::Phase::Open => self.shared.set_draining(false),
-            drain::Phase::Announced => self.shared.set_draining(true),
-            drain::Phase::Refusing | drain::Phase::Ending => {}
+            drain::DrainPhase::Open => self.shared.set_draining(false),
+            drain::DrainPhase::Announced => self.shared.set_draining(true),
+            drain::DrainPhase::Refusing | drain::DrainPhase::Ending => {}
         }
     }
 

@@ -1,5 +1,7 @@
-//! Lists the slices of a Service and watches them; after whatever goes wrong, anew. Retries with back-off and jitter, so
-//! that an API server that comes back is not met by all gateways at once.
+//! Lists the slices of a Service and watches them, and starts over after any failure.
+//!
+//! Not `kube::runtime::watcher`: it hides the end of each watch and its bookmarks. These are how a list that does not change is
+//! known to be current, and `age_seconds` in `/health` promises a confirmation every 60 s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,13 +21,13 @@ use super::slices::Listing;
 const RETRY: Policy =
     Policy { first: Duration::from_millis(200), factor: 2, max: Duration::from_secs(5), jitter: Jitter::From(0.5) };
 
-/// How long one watch is asked for. Its end is how an idle list is known to be current, and a lost connection noticed.
+/// Requested length of a watch. Its end confirms a list that has not changed, and its absence reveals a lost connection.
 const WATCH_SECONDS: u32 = 60;
 
-/// What an answer may take beyond the time it was asked for.
+/// Time for an answer beyond the requested length.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// A watch that stood this long has not failed at once.
+/// A watch that lasted this long has not failed at once.
 const STEADY: Duration = Duration::from_secs(1);
 
 /// Gone: the list is older than what the API server remembers (RFC 9110 §15.5.11).
@@ -39,13 +41,13 @@ enum ApiError {
     Unanswered,
     #[error("failed to watch endpoint slices: {}", reason(.0))]
     Watch(#[source] kube::Error),
-    #[error("failed to watch endpoint slices: no word for longer than was asked for ({WATCH_SECONDS} s)")]
+    #[error("failed to watch endpoint slices: silent for longer than the requested {WATCH_SECONDS} s")]
     Silent,
     #[error("failed to watch endpoint slices: the watch ended at once")]
     Short,
 }
 
-/// The status that the API server gave, or the whole chain of what went wrong on the way to it.
+/// The status in the answer, or the chain of errors if there was no answer.
 fn reason(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} {}", status.code, status.message);
@@ -59,15 +61,15 @@ fn reason(error: &kube::Error) -> String {
     text
 }
 
-/// How a watch ended well.
+/// How a watch ended without a failure.
 enum End {
     /// Its time was over.
     Over,
-    /// What we have is too old to go on from.
+    /// The resource version is too old to continue from.
     Outdated,
 }
 
-/// Follows for ever.
+/// Follows the Service without end.
 pub(super) async fn follow(api: &Api<EndpointSlice>, discovery: &Discovery, found: &watch::Sender<Option<Listing>>) {
     let mut backoff = Backoff::new(RETRY);
     loop {
@@ -82,7 +84,7 @@ pub(super) async fn follow(api: &Api<EndpointSlice>, discovery: &Discovery, foun
     }
 }
 
-/// The slices as far as they were told.
+/// The slices as last listed and watched.
 struct Slices<'a> {
     api: &'a Api<EndpointSlice>,
     discovery: &'a Discovery,
@@ -90,12 +92,12 @@ struct Slices<'a> {
     by_name: BTreeMap<String, EndpointSlice>,
     /// Where the next watch begins.
     version: String,
-    /// A watch has stood for a while.
+    /// A watch has lasted for [`STEADY`].
     steady: bool,
 }
 
 impl Slices<'_> {
-    /// `Ok` when a new list is needed at once.
+    /// `Ok` if a new list is needed at once.
     async fn list_and_watch(&mut self) -> Result<(), ApiError> {
         self.list().await?;
         loop {
@@ -103,7 +105,7 @@ impl Slices<'_> {
             let ended = self.watch().await;
             self.steady |= began.elapsed() >= STEADY;
             match ended? {
-                // One that ends at once, again and again, is asked for no faster than one that fails.
+                // A watch that keeps ending at once is retried no faster than one that fails.
                 _ if began.elapsed() < STEADY => return Err(ApiError::Short),
                 End::Outdated => return Ok(()),
                 End::Over => {}
@@ -116,8 +118,8 @@ impl Slices<'_> {
     }
 
     async fn list(&mut self) -> Result<(), ApiError> {
-        let asked = ListParams::default().labels(&self.selector());
-        let list = timeout(GRACE, self.api.list(&asked)).await.map_err(|_| ApiError::Unanswered)?;
+        let params = ListParams::default().labels(&self.selector());
+        let list = timeout(GRACE, self.api.list(&params)).await.map_err(|_| ApiError::Unanswered)?;
         let list = list.map_err(ApiError::List)?;
         self.version = list.metadata.resource_version.unwrap_or_default();
         self.by_name = list.items.into_iter().map(|slice| (name(&slice), slice)).collect();
@@ -126,15 +128,15 @@ impl Slices<'_> {
     }
 
     async fn watch(&mut self) -> Result<End, ApiError> {
-        let asked = WatchParams::default().labels(&self.selector()).timeout(WATCH_SECONDS);
+        let params = WatchParams::default().labels(&self.selector()).timeout(WATCH_SECONDS);
         let silence = Duration::from_secs(WATCH_SECONDS.into()) + GRACE;
-        let watch = timeout(GRACE, self.api.watch(&asked, &self.version)).await.map_err(|_| ApiError::Silent)?;
+        let watch = timeout(GRACE, self.api.watch(&params, &self.version)).await.map_err(|_| ApiError::Silent)?;
         let mut events = match watch {
             Ok(events) => std::pin::pin!(events),
             Err(kube::Error::Api(status)) if status.code == GONE => return Ok(End::Outdated),
             Err(error) => return Err(ApiError::Watch(error)),
         };
-        self.discovery.heard();
+        self.discovery.confirmed();
         while let Some(event) = timeout(silence, events.next()).await.map_err(|_| ApiError::Silent)? {
             match event.map_err(ApiError::Watch)? {
                 WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
@@ -149,13 +151,13 @@ impl Slices<'_> {
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     self.went_on(Some(&bookmark.metadata.resource_version));
-                    self.discovery.heard();
+                    self.discovery.confirmed();
                 }
                 WatchEvent::Error(status) if status.code == GONE => return Ok(End::Outdated),
                 WatchEvent::Error(status) => return Err(ApiError::Watch(kube::Error::Api(status))),
             }
         }
-        self.discovery.heard();
+        self.discovery.confirmed();
         Ok(End::Over)
     }
 
@@ -167,7 +169,7 @@ impl Slices<'_> {
 
     fn publish(&self) {
         self.found.send_replace(Some(Listing::read(self.by_name.values())));
-        self.discovery.heard();
+        self.discovery.confirmed();
     }
 }
 

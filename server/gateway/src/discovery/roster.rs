@@ -1,8 +1,8 @@
-//! Turns what the slices say now into members of the table, steadily. Pure: time is told.
+//! Turns the present listing into a steady list of members. Pure: the time is an argument.
 //!
-//! One member a name. It keeps its address while that is listed, so that a second address family that comes later moves
-//! nobody. A name that vanishes stays for [`HOLD`]: an endpoint that moves between slices may be in neither for a moment, and
-//! what is believed about its shard would be lost. A pod that is gone is found out by the first dial meanwhile.
+//! One member a name. It keeps its address while that is listed, so that a second address family, listed later, changes nothing.
+//! A name that vanishes stays for [`HOLD`]: an endpoint that moves between slices may be in neither for a moment, and the
+//! table would forget its shard. The poller and the first attempt find out that a pod is gone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use wscluster_routing::member::Member;
 
 use super::slices::{Listing, Place};
 
-/// How long a member stays that is listed no more.
-pub const HOLD: Duration = Duration::from_secs(1);
+/// How long a member stays after it was last listed.
+pub(crate) const HOLD: Duration = Duration::from_secs(1);
 
-/// The members as they were last told.
+/// The present members.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub(crate) struct Roster {
     members: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
     place: Place,
-    /// When it was missed first.
+    /// When it was first missing.
     missing: Option<Instant>,
 }
 
 impl Roster {
-    /// The members by `listing`, and when to ask again although nothing was listed anew.
-    pub fn update(&mut self, listing: &Listing, now: Instant) -> (Vec<Member>, Option<Instant>) {
+    /// The members after `listing`, and when to call again even without a new listing.
+    pub(crate) fn update(&mut self, listing: &Listing, now: Instant) -> (Vec<Member>, Option<Instant>) {
         for (name, entry) in &mut self.members {
             if listing.places.contains_key(name) {
                 entry.missing = None;
@@ -48,7 +48,7 @@ impl Roster {
         (self.members(), again)
     }
 
-    /// In the order in which people count: `prices-2` before `prices-10`.
+    /// In numeric order: `prices-2` before `prices-10`.
     fn members(&self) -> Vec<Member> {
         let mut members: Vec<Member> = self
             .members
@@ -60,7 +60,7 @@ impl Roster {
     }
 }
 
-/// One whose pod stays before one whose pod leaves; among these the one in use; else the first.
+/// A place whose pod stays before one whose pod terminates; among these the one in use, else the first.
 fn choose(used: &Place, places: impl Iterator<Item = Place>) -> Option<Place> {
     let is_other = |place: &Place| (place.ws, place.admin) != (used.ws, used.admin);
     places.min_by_key(|place| (place.terminating, is_other(place), *place))
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_as_people_do() {
+    fn lists_members_in_numeric_order() {
         let pods: Vec<_> = (0..12).map(|n| pod(&format!("prices-{n}"), &format!("10.0.0.{n}"))).collect();
         let names = told(&mut Roster::default(), &[slice("a", "IPv4", &pods)], Instant::now());
         assert_eq!((&*names[2], &*names[10]), ("prices-2=10.0.0.2", "prices-10=10.0.0.10"));
@@ -100,24 +100,24 @@ mod tests {
     }
 
     #[test]
-    fn goes_to_the_new_pod_of_a_name_while_the_old_one_still_leaves() {
+    fn prefers_the_new_pod_of_a_name_to_the_terminating_one() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         let leaving = json!({ "addresses": ["10.0.0.1"], "conditions": { "terminating": true },
             "targetRef": { "name": "prices-0" } });
         let old = slice("a", "IPv4", std::slice::from_ref(&leaving));
-        assert_eq!(told(&mut roster, &[old], now), ["prices-0=10.0.0.1"], "it leaves, and is still there");
+        assert_eq!(told(&mut roster, &[old], now), ["prices-0=10.0.0.1"], "the only pod, although it terminates");
         let both = slice("a", "IPv4", &[leaving, pod("prices-0", "10.0.0.9")]);
         assert_eq!(told(&mut roster, &[both], now), ["prices-0=10.0.0.9"]);
     }
 
     #[test]
-    fn forgets_a_member_only_after_it_was_missing_for_a_while() {
+    fn forgets_a_member_only_after_the_hold_time() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         let here = [slice("a", "IPv4", &[pod("prices-0", "10.0.0.1")])];
         told(&mut roster, &here, now);
         let (members, again) = roster.update(&Listing::default(), now);
         assert_eq!((members.len(), again), (1, Some(now + HOLD)));
-        // It was only between two slices.
+        // It was only moving between two slices.
         assert_eq!(told(&mut roster, &here, now + HOLD), ["prices-0=10.0.0.1"]);
         assert_eq!(roster.update(&Listing::default(), now + HOLD).1, Some(now + 2 * HOLD));
         assert_eq!(roster.update(&Listing::default(), now + 2 * HOLD), (Vec::new(), None));
@@ -147,9 +147,9 @@ mod tests {
             prop_assert_eq!(told, expected);
         }
 
-        /// Kubernetes writes one slice after the other, in any order: whoever is listed before and after is never missed.
+        /// Kubernetes writes slices one by one in any order. A member listed before and after is never dropped in between.
         #[test]
-        fn never_drops_who_stays_while_slices_are_rewritten(
+        fn never_drops_a_member_that_stays_while_slices_are_rewritten(
             before in spread(), after in spread(), order in Just([0, 1, 2, 3]).prop_shuffle()
         ) {
             let (mut now, mut roster) = (Instant::now(), Roster::default());

@@ -1,8 +1,7 @@
-//! What the endpoint slices of one Service say together. Pure.
+//! Merges the endpoint slices of one Service. Pure.
 //!
-//! Kubernetes spreads the endpoints of a Service over any number of slices, one address family each, and moves endpoints
-//! between them: one endpoint may be listed twice for a while (KEP-752). So the slices are read as one set: by the name
-//! of the endpoint, all places where it can be reached.
+//! Kubernetes spreads the endpoints of a Service over any number of slices, one address family each, and moves endpoints between
+//! them; an endpoint may be listed twice for a while (KEP-752). The result maps the name of each endpoint to all its places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,31 +9,31 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 /// Names of the ports that a shard must have.
-pub const PORTS: [&str; 2] = ["ws", "admin"];
+pub(crate) const PORTS: [&str; 2] = ["ws", "admin"];
 
-/// Where an endpoint can be reached. The order is that of preference.
+/// Addresses of an endpoint. The order is that of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Its pod is being deleted: one of the same name may be there already.
-    pub terminating: bool,
+pub(crate) struct Place {
+    /// Its pod terminates; a new pod of the same name may run already.
+    pub(crate) terminating: bool,
     /// WebSocket port. IPv4 comes before IPv6.
-    pub ws: SocketAddr,
+    pub(crate) ws: SocketAddr,
     /// Admin port.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 /// The endpoints of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// By name.
-    pub places: BTreeMap<String, BTreeSet<Place>>,
-    /// Endpoints that cannot be used, because their slice lacks a port of [`PORTS`] or their address is none.
-    pub unusable: usize,
+    pub(crate) places: BTreeMap<String, BTreeSet<Place>>,
+    /// Unusable endpoints: their slice lacks a port of [`PORTS`], or they have no IP address.
+    pub(crate) unusable: usize,
 }
 
 impl Listing {
-    /// Reads `slices`, in whatever order they come.
-    pub fn read<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Self {
+    /// Merges `slices`, in any order.
+    pub(crate) fn read<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Self {
         let mut listing = Self::default();
         for slice in slices {
             let ports = PORTS.map(|name| port(slice, name));
@@ -59,14 +58,14 @@ impl Listing {
     }
 }
 
-/// A pod's name where there is a pod. Slices that were written by hand may have only addresses.
+/// The name of the pod, if there is one. Slices written by hand may have only addresses.
 fn name(endpoint: &Endpoint, address: IpAddr) -> String {
     let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.clone());
     let name = pod.or_else(|| endpoint.hostname.clone()).filter(|name| !name.is_empty());
     name.unwrap_or_else(|| address.to_string())
 }
 
-/// The first address: no others have a meaning (API reference of `EndpointSlice`).
+/// The first address; further ones have no meaning (API reference of `EndpointSlice`).
 fn address(endpoint: &Endpoint) -> Option<IpAddr> {
     endpoint.addresses.first()?.parse().ok()
 }
@@ -145,7 +144,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn takes_each_slice_with_its_own_ports_and_counts_what_it_cannot_use() {
+    fn reads_the_ports_of_each_slice_and_counts_unusable_endpoints() {
         let pod = |n: u8| [pod(&format!("prices-{n}"), &format!("10.0.0.{n}"))];
         let other = json!([{ "name": "ws", "port": 81 }, { "name": "admin", "port": 91 }, { "name": "x", "port": 1 }]);
         let unnamed = json!([{ "port": 8080 }, { "name": "admin", "port": 9090 }]);
@@ -163,7 +162,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn takes_endpoints_that_are_not_ready_and_puts_those_that_leave_last() {
+    fn lists_endpoints_that_are_not_ready_and_terminating_ones_last() {
         let old = json!({ "addresses": ["10.0.0.1"], "conditions": { "ready": false, "terminating": true },
             "targetRef": { "name": "prices-0" } });
         let new = json!({ "addresses": ["10.0.0.7"], "conditions": { "ready": false },

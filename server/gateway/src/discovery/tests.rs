@@ -108,7 +108,7 @@ async fn serves_by_the_last_list_while_the_api_server_is_away() {
 
     api.go_away().await;
     until("that shows", || discovery.errors() >= 2).await;
-    let told = discovery.told();
+    let told = discovery.health();
     assert!(told.listed && told.error.as_ref().is_some_and(|error| error.contains("efused")), "{told:?}");
     let mut late = rig.tunnel().await;
     for wire in [&mut early, &mut late] {
@@ -120,7 +120,7 @@ async fn serves_by_the_last_list_while_the_api_server_is_away() {
     api.put_with("b", slice_of(&shards[1], "b", "prices-1"));
     api.come_back().await;
     until("it has the new list", || members(&rig) == ["prices-1=127.0.0.1"]).await;
-    until("all is well", || discovery.told().error.is_none()).await;
+    until("all is well", || discovery.health().error.is_none()).await;
     rig.tell(0, State::Ready, 0, 9, "a");
     let _new = rig.tunnel().await;
     assert_eq!(shards[1].slots.load(SeqCst), 1);
@@ -151,17 +151,17 @@ async fn says_that_it_is_not_allowed_to_list() {
 #[tokio::test(start_paused = true)]
 async fn calls_it_trouble_only_when_it_lasts() {
     let discovery = Discovery::new("default/prices-shards".parse().unwrap());
-    discovery.heard();
+    discovery.confirmed();
     tokio::time::advance(TROUBLE * 2).await;
     assert_eq!(discovery.trouble(), None, "an idle list is no trouble");
-    discovery.heard();
+    discovery.confirmed();
     discovery.failed("connection refused");
     tokio::time::advance(TROUBLE / 2).await;
     assert_eq!(discovery.trouble(), None);
     tokio::time::advance(TROUBLE).await;
     let trouble = discovery.trouble().unwrap();
     assert!(trouble.contains("45 s") && trouble.contains("connection refused"), "{trouble}");
-    discovery.heard();
+    discovery.confirmed();
     assert_eq!(discovery.trouble(), None);
 }
 

@@ -37,14 +37,14 @@ async fn learns_loads_and_notices_a_replaced_shard() {
     let served = Arc::clone(&part) as Arc<dyn wscluster_admin::AdminPart>;
     let address = wscluster_admin::start(ANY, served, Arc::default(), axum::Router::new()).unwrap();
     let gateway = gateway(address);
-    let mut orders = gateway.enlist().orders;
+    let mut orders = gateway.add_worker().commands;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     let polling = tokio::spawn(run(Arc::clone(&gateway)));
     until("it was heard", || shard.availability(gateway.table.now_ms()) == Availability::Available).await;
     assert_eq!((shard.load().connections, shard.load().capacity), (3, 9));
     assert_eq!(orders.try_recv(), Err(TryRecvError::Empty));
     *part.0.lock().unwrap() = health(State::Draining, 4, 9, "b");
-    assert!(matches!(orders.recv().await, Some(Order::EndTunnels(id, _)) if id == shard.id()));
+    assert!(matches!(orders.recv().await, Some(WorkerCommand::EndTunnels(id, _)) if id == shard.id()));
     assert_eq!(shard.availability(gateway.table.now_ms()), Availability::Unavailable);
     polling.abort();
 }
@@ -70,10 +70,10 @@ async fn finds_once_that_its_files_are_too_few_for_the_shards_it_discovers() {
     let says = |at: usize, capacity, incarnation: &str| {
         let shard = &gateway.table.shards()[at];
         shard.polled(health(State::Ready, 0, capacity, incarnation), gateway.table.now_ms());
-        gateway.is_short()
+        gateway.first_shortage()
     };
     gateway.set_members(&[member("a")]);
-    assert_eq!(gateway.is_short(), None, "nothing was heard yet");
+    assert_eq!(gateway.first_shortage(), None, "nothing was heard yet");
     assert_eq!(says(0, 20, "1"), None);
     gateway.set_members(&[member("a"), member("b")]);
     assert_eq!(says(1, 10, "1"), None, "just enough");
@@ -84,7 +84,7 @@ async fn finds_once_that_its_files_are_too_few_for_the_shards_it_discovers() {
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_shard_that_is_silent_on_both_ports() {
     let gateway = gateway(ANY);
-    let mut orders = gateway.enlist().orders;
+    let mut orders = gateway.add_worker().commands;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     let bytes = Arc::new(FlowBytes::default());
     shard.add_flow(Arc::clone(&bytes));
@@ -108,7 +108,7 @@ async fn gives_up_a_shard_that_is_silent_on_both_ports() {
 #[tokio::test(start_paused = true)]
 async fn keeps_tunnels_when_the_gateway_itself_was_stopped() {
     let gateway = gateway(ANY);
-    let mut orders = gateway.enlist().orders;
+    let mut orders = gateway.add_worker().commands;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     shard.polled(health(State::Ready, 3, 9, "a"), gateway.table.now_ms());
     tokio::time::advance(Duration::from_mins(1)).await;
@@ -119,7 +119,7 @@ async fn keeps_tunnels_when_the_gateway_itself_was_stopped() {
 #[tokio::test(start_paused = true)]
 async fn never_ends_tunnels_of_a_shard_that_was_never_heard() {
     let gateway = gateway(ANY);
-    let mut orders = gateway.enlist().orders;
+    let mut orders = gateway.add_worker().commands;
     tokio::time::advance(Duration::from_mins(1)).await;
     Silence { failed: 99, ..Silence::default() }.check(&gateway, &gateway.table.shards()[0]);
     assert!(orders.try_recv().is_err());

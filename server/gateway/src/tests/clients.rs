@@ -81,7 +81,8 @@ async fn reads_a_head_that_comes_byte_by_byte() {
 #[tokio::test]
 async fn tells_a_slow_client_408() {
     let shard = FakeShard::start(Script::Serve, 9).await;
-    let rig = Rig::start(&[&shard], crate::state::Settings { head_timeout: Duration::from_millis(50), ..settings() });
+    let rig =
+        Rig::start(&[&shard], crate::settings::Settings { head_timeout: Duration::from_millis(50), ..settings() });
     let mut wire = rig.connect().await;
     wire.send("GET /ws HTTP/1.1\r\nHost:").await;
     assert_eq!(wire.final_answer().await.status, 408);
@@ -111,7 +112,7 @@ async fn passes_bytes_sent_before_the_101_only_after_it() {
 async fn lets_browsers_in_from_allowed_origins_only() {
     let shard = FakeShard::start(Script::Serve, 9).await;
     let allowed_origins = vec!["https://example.com".to_owned()];
-    let rig = Rig::start(&[&shard], crate::state::Settings { allowed_origins, ..settings() });
+    let rig = Rig::start(&[&shard], crate::settings::Settings { allowed_origins, ..settings() });
     for (origin, status) in [
         ("Origin: https://example.com\r\n", 101),
         ("Origin: https://EXAMPLE.com\r\n", 101),

@@ -11,8 +11,10 @@ use wscluster_api::units::Span;
 use wscluster_runtime::drain::{Drains, Holds as _};
 
 use super::rig::{FakeShard, Rig, Script, Wire, settings, until};
+use crate::gateway::Gateway;
 use crate::metrics::Eviction;
-use crate::state::{Gateway, Settings, Stage};
+use crate::settings::Settings;
+use crate::stage::Stage;
 use crate::status::GatewayStatus;
 
 fn drain(evict_rate: u32, deadline: Span) -> Drain {

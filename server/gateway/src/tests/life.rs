@@ -7,7 +7,8 @@ use tokio::io::AsyncWriteExt as _;
 use wscluster_runtime::fds::Budget;
 
 use super::rig::{FakeShard, Rig, Script, settings, until};
-use crate::state::{Order, Stage};
+use crate::stage::Stage;
+use crate::worker_handle::WorkerCommand;
 
 #[tokio::test]
 async fn passes_a_half_close_and_the_answer_to_it() {
@@ -57,7 +58,7 @@ async fn ends_the_tunnels_of_a_shard_that_was_replaced() {
     until("time has passed", || rig.gateway.table.now_ms() > seen + 2).await;
     let replaced = rig.gateway.table.now_ms();
     let mut new = rig.tunnel().await;
-    rig.gateway.order(&Order::EndTunnels(rig.shard(0).id(), replaced));
+    rig.gateway.command_all(&WorkerCommand::EndTunnels(rig.shard(0).id(), replaced));
     assert_eq!(old.until_end().await, b"");
     new.send("still here").await;
     assert_eq!(new.bytes(10).await, b"still here");

@@ -17,8 +17,10 @@ use wscluster_runtime::fds::Budget;
 use wscluster_runtime::sockets::{Share, listen};
 use wscluster_ws::upgrade::{HeadLimits, accept_key};
 
+use crate::gateway::Gateway;
 use crate::gauges::Gauges;
-use crate::state::{Gateway, Settings, Stage};
+use crate::settings::Settings;
+use crate::stage::Stage;
 use crate::worker;
 
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wscluster_admin::health::{State, ViewState};
 
 use super::rig::{FakeShard, Rig, Script, settings};
-use crate::state::Settings;
+use crate::settings::Settings;
 
 /// Everything a broken shard may say, and the cause under which it is counted.
 const BROKEN: [(Script, &str); 10] = [

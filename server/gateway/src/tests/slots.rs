@@ -6,7 +6,7 @@ use std::time::Duration;
 use wscluster_admin::health::State;
 
 use super::rig::{FakeShard, Rig, Script, settings, until};
-use crate::state::Settings;
+use crate::settings::Settings;
 
 #[tokio::test]
 async fn never_holds_more_than_capacity_with_several_gateways() {

@@ -1,10 +1,9 @@
-//! How a client is told to go elsewhere: a Close 1012 with the hint when to come back, between two frames of its shard
-//! (RFC 6455 §5.5: also in the middle of a fragmented message).
+//! Moves a client away: sends it a Close 1012 with a retry hint between two frames of its shard (RFC 6455 §5.5 allows that in the
+//! middle of a fragmented message too).
 //!
-//! From then on nothing of the shard is passed on: the client comes back with its positions and gets the rest where it
-//! lands. The shard sees the end of its connection at once, so that the slot is free before the client is back. All of it
-//! takes [`super::LINGER`] at most. A frame that does not end in that time, as behind a client that reads nothing, is cut
-//! with the connection, and no Close is sent.
+//! After the Close nothing more of the shard is relayed: the client resumes from its last positions elsewhere. The shard sees the
+//! end of the connection at once, so the slot is free before the client reconnects. All this takes at most [`super::LINGER`].
+//! If a frame does not end in that time, because the client reads nothing, the connection is cut without a Close.
 
 use std::future::Future as _;
 use std::task::{Context, Poll, ready};
@@ -18,58 +17,59 @@ use super::{All, End, Flow, Pass, State, TURN, Tunnel, with_scratch, would_block
 use crate::metrics::Eviction;
 use crate::socket::Socket;
 
-/// Where a client that leaves stands.
+/// Progress of moving a client away.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaving {
     hint_ms: u32,
-    /// The Close is on its way.
-    is_told: bool,
+    /// The Close is in the spill, or written.
+    is_close_sent: bool,
     /// The client has ended its side.
-    is_gone: bool,
+    has_ended: bool,
 }
 
-/// Stops behind the first frame that ends.
-struct ToTheEnd<'f>(&'f mut Frames);
+/// Stops the relay at the end of the current frame.
+struct ToFrameEnd<'f>(&'f mut Frames);
 
-impl Pass for ToTheEnd<'_> {
+impl Pass for ToFrameEnd<'_> {
     fn pass(&mut self, piece: &[u8]) -> Option<usize> {
-        // Behind a Close of the shard itself nothing may be put.
+        // Nothing may follow a Close of the shard itself.
         self.0.pass_one(piece).filter(|_| !self.0.is_closing())
     }
 }
 
 impl<S: Socket> Tunnel<S> {
-    /// The client is to go, with this hint.
+    /// Begins to move the client away, with this hint.
     pub(super) fn leave(&mut self, hint_ms: u32) {
-        let leaving = Leaving { hint_ms, is_told: false, is_gone: false };
+        let leaving = Leaving { hint_ms, is_close_sent: false, has_ended: false };
         self.end = Some(Box::new(End::begin(Some(leaving))));
         if self.down.state == State::Open && self.answered.at_boundary() {
             self.down.state = State::Stopped;
         }
     }
 
-    /// One turn of a tunnel whose client is to go.
+    /// Polls a tunnel whose client is being moved away.
     pub(super) fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let ended = self.part(cx);
+        let ended = self.poll_close(cx);
         let Some(end) = &mut self.end else { return ended };
-        let is_told = end.leaving.is_some_and(|leaving| leaving.is_told) && self.down.state == State::Finished;
+        let is_close_sent =
+            end.leaving.is_some_and(|leaving| leaving.is_close_sent) && self.down.state == State::Finished;
         let eviction = match ended {
-            _ if is_told => Eviction::Closed,
+            _ if is_close_sent => Eviction::Closed,
             Poll::Ready(()) => Eviction::Left,
             Poll::Pending => Eviction::Cut,
         };
         let ended = if ended.is_ready() { ended } else { end.timer.as_mut().poll(cx) };
         if ended.is_ready() {
-            self.seat.metrics().evicted(eviction);
+            self.handle.metrics().evicted(eviction);
         }
         ended
     }
 
-    fn part(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.down.state != State::Stopped && !self.is_told() {
-            let bytes = self.seat.bytes();
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.down.state != State::Stopped && !self.is_close_sent() {
+            let bytes = self.handle.bytes();
             let up = self.up.pump(&self.client, &self.shard, &bytes.up, &mut self.asked, cx);
-            let pass = &mut ToTheEnd(&mut self.answered);
+            let pass = &mut ToFrameEnd(&mut self.answered);
             let down = self.down.pump(&self.shard, &self.client, &bytes.down, pass, cx);
             match (up, down) {
                 (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
@@ -87,26 +87,26 @@ impl<S: Socket> Tunnel<S> {
             }
         }
         if self.down.state == State::Stopped {
-            self.tell();
+            self.send_close();
         }
-        let down = self.down.pump(&self.shard, &self.client, &self.seat.bytes().down, &mut All, cx);
+        let down = self.down.pump(&self.shard, &self.client, &self.handle.bytes().down, &mut All, cx);
         match down {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => self.down.finish(&self.client),
             Poll::Pending => {}
         }
-        ready!(self.poll_gone(cx));
+        ready!(self.poll_client_end(cx));
         down.map(drop)
     }
 
-    fn is_told(&self) -> bool {
-        self.end.as_ref().and_then(|end| end.leaving).is_some_and(|leaving| leaving.is_told)
+    fn is_close_sent(&self) -> bool {
+        self.end.as_ref().and_then(|end| end.leaving).is_some_and(|leaving| leaving.is_close_sent)
     }
 
-    /// Puts the Close behind what has passed, and leaves the shard.
-    fn tell(&mut self) {
+    /// Appends the Close to the relayed frames, and ends the connection to the shard.
+    fn send_close(&mut self) {
         let Some(leaving) = self.end.as_mut().and_then(|end| end.leaving.as_mut()) else { return };
-        leaving.is_told = true;
+        leaving.is_close_sent = true;
         let reason = reason(leaving.hint_ms.into());
         self.down.append(&server_frame(Opcode::Close, &close_payload(CloseCode::Restart.number(), &reason)));
         self.down.state = State::Ended;
@@ -114,13 +114,13 @@ impl<S: Socket> Tunnel<S> {
             self.shard.finish();
         }
         self.up = Flow { spill: None, state: State::Finished };
-        self.seat.free_slot();
+        self.handle.free_slot();
     }
 
-    /// Drops what the client still sends, its own Close last; ready when it has ended.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Discards what the client still sends, up to its own Close; ready when it has ended.
+    fn poll_client_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(leaving) = self.end.as_mut().and_then(|end| end.leaving.as_mut()) else { return Poll::Ready(()) };
-        if leaving.is_gone {
+        if leaving.has_ended {
             return Poll::Ready(());
         }
         for _ in 0..TURN {
@@ -130,7 +130,7 @@ impl<S: Socket> Tunnel<S> {
                 Ok(1..) => {}
                 Err(error) if would_block(&error) => {}
                 Ok(0) | Err(_) => {
-                    leaving.is_gone = true;
+                    leaving.has_ended = true;
                     return Poll::Ready(());
                 }
             }

@@ -12,8 +12,8 @@ use wscluster_routing::member::Member;
 use wscluster_runtime::fds::{Budget, Permit};
 
 use super::*;
+use crate::gateway::Gateway;
 use crate::registry::Registry;
-use crate::state::Gateway;
 use crate::tests::settings;
 
 mod ending;
@@ -145,8 +145,8 @@ impl Bench {
         let mut tunnel = None;
         let first = First { unsent: first, frames: first };
         registry
-            .seat(&gateway.table.shards()[0], gateway.fds.take(Permit::TUNNEL).unwrap())
-            .occupy(|seat| tunnel = Some(Tunnel::new(client.clone(), shard.clone(), early, first, seat)));
+            .reserve(&gateway.table.shards()[0], gateway.fds.take(Permit::TUNNEL).unwrap())
+            .open(|handle| tunnel = Some(Tunnel::new(client.clone(), shard.clone(), early, first, handle)));
         let wakes = Arc::new(Wakes(AtomicUsize::new(1)));
         Self { client, shard, tunnel, wakes, registry, open, gateway }
     }

@@ -12,7 +12,7 @@ struct Fake {
     lag: Duration,
     open: Mutex<Vec<u32>>,
     gone: Mutex<Vec<Instant>>,
-    phases: Mutex<Vec<(Phase, Instant)>>,
+    phases: Mutex<Vec<(DrainPhase, Instant)>>,
 }
 
 impl Fake {
@@ -21,7 +21,7 @@ impl Fake {
         Arc::new(Self { lag, open, gone: Mutex::default(), phases: Mutex::default() })
     }
 
-    fn phases(&self) -> Vec<Phase> {
+    fn phases(&self) -> Vec<DrainPhase> {
         self.phases.lock().unwrap().iter().map(|(phase, _)| *phase).collect()
     }
 
@@ -31,7 +31,7 @@ impl Fake {
 }
 
 impl Holds for Fake {
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: DrainPhase) {
         self.phases.lock().unwrap().push((phase, Instant::now()));
     }
 
@@ -118,18 +118,18 @@ async fn announces_waits_and_then_refuses() {
     let holder = Fake::new(&[10], Duration::from_secs(4));
     let drains = start(&holder);
     drains.begin(drain(1_000, LONG)).unwrap();
-    assert_eq!(holder.phases(), [Phase::Announced]);
+    assert_eq!(holder.phases(), [DrainPhase::Announced]);
     wait(Duration::from_millis(3_990)).await;
-    assert_eq!((holder.phases(), holder.left()), (vec![Phase::Announced], 10));
+    assert_eq!((holder.phases(), holder.left()), (vec![DrainPhase::Announced], 10));
     // Who was taken last is left alone for a moment.
     wait(Duration::from_millis(1_490)).await;
-    assert_eq!((holder.phases(), holder.left()), (vec![Phase::Announced, Phase::Refusing], 10));
+    assert_eq!((holder.phases(), holder.left()), (vec![DrainPhase::Announced, DrainPhase::Refusing], 10));
     wait(Duration::from_secs(1)).await;
     assert_eq!(holder.left(), 0);
     // The next one is known already.
     drains.begin_last(drain(1_000, LONG));
     wait(STEP).await;
-    assert_eq!(holder.phases()[2..], [Phase::Announced, Phase::Ending]);
+    assert_eq!(holder.phases()[2..], [DrainPhase::Announced, DrainPhase::Ending]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +146,10 @@ async fn can_be_taken_back_and_begun_again() {
     drains.begin(drain(100, LONG)).unwrap();
     wait(Duration::from_secs(30)).await;
     assert_eq!(holder.left(), 0);
-    assert_eq!(holder.phases(), [Phase::Announced, Phase::Refusing, Phase::Open, Phase::Announced, Phase::Refusing]);
+    assert_eq!(
+        holder.phases(),
+        [DrainPhase::Announced, DrainPhase::Refusing, DrainPhase::Open, DrainPhase::Announced, DrainPhase::Refusing]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +160,7 @@ async fn the_last_one_is_final() {
     assert_eq!(drains.clone().cancel(), Err(Ending));
     assert_eq!(drains.begin(drain(10, LONG)), Err(Ending));
     wait(STEP).await;
-    assert_eq!(holder.phases(), [Phase::Announced, Phase::Ending]);
+    assert_eq!(holder.phases(), [DrainPhase::Announced, DrainPhase::Ending]);
 }
 
 fn some(count: u32, evict_rate: u32) -> EvictRequest {
