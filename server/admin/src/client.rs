@@ -1,7 +1,7 @@
 //! The HTTP/1.1 client for admin ports: pooled connections, and answers bounded in time and size.
 //!
-//! A client belongs to the tokio runtime on which it was first used, because its connections run there. The free functions serve
-//! single requests; they open a connection for each.
+//! A client belongs to the tokio runtime on which it was first used, because its connections run there. The free
+//! functions serve single requests; they open a connection for each.
 
 use std::error::Error;
 use std::fmt::Display;

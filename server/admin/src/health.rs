@@ -1,4 +1,5 @@
-//! The JSON of `GET /health`. Shards, gateways and the local runner write it; gateways, the operator, tools and scripts read it.
+//! The JSON of `GET /health`. Shards, gateways and the local runner write it; gateways, the operator, tools and
+//! scripts read it.
 //!
 //! Scripts in the field read `.status`, `.healthy`, `.checks.capacity.current`, `.checks.cpu.percentage`,
 //! `.checks.memory.percentage` and `.shards[i].connections`: these keep their names and types.

@@ -1,5 +1,5 @@
-//! The admin contract of shards, gateways and the local runner: the JSON of `/health`, `/drain` and `/evict`, the HTTP server and
-//! the one client for it.
+//! The admin contract of shards, gateways and the local runner: the JSON of `/health`, `/drain` and `/evict`, the
+//! HTTP server and the one client for it.
 //!
 //! - [`health`]: the types of `GET /health`; [`health::State`] is the one enum for the state of a shard.
 //! - [`drain`]: the types and routes of `/drain` and `/evict`.

@@ -1,7 +1,9 @@
-//! The admin HTTP server of a process: `/livez`, `/readyz`, `/health`, `/metrics`, and the routes that the process adds.
+//! The admin HTTP server of a process: `/livez`, `/readyz`, `/health`, `/metrics`, and the routes that the process
+//! adds.
 //!
-//! It runs on its own thread and runtime, so load on the data path never delays a health answer. Idle and half-sent requests time
-//! out, so they cannot exhaust file descriptors. If the thread ends, probes fail, and the supervisor restarts the process.
+//! It runs on its own thread and runtime, so load on the data path never delays a health answer. Idle and half-sent
+//! requests time out, so they cannot exhaust file descriptors. If the thread ends, probes fail, and the supervisor
+//! restarts the process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Decides who may connect: a step between the head of a request and the choice of a shard.
 //!
-//! Today it admits every client at once. Checks of identity belong here: they may wait, and may refuse with a status such as 401 or
+//! Today it admits every client at once. Checks of identity belong here: they may wait, and may refuse with a status
+//! such as 401 or
 //! 403. The principal is carried in the record of the handshake.
 
 use wscluster_ws::upgrade::Refusal;

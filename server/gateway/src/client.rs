@@ -17,7 +17,8 @@ use super::settings::Settings;
 use super::socket::{Socket as _, has_hung_up};
 use super::tunnel::with_scratch;
 
-/// How long, and how many bytes, a refused client may go on sending. Closing earlier would reset the connection, and lose the answer.
+/// How long, and how many bytes, a refused client may go on sending. Closing earlier would reset the connection, and
+/// lose the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: usize = 256 << 10;
 
@@ -87,8 +88,8 @@ impl Client {
         })
     }
 
-    /// Resolves when the client disconnects. Early bytes stay in the socket; they hide the end of the stream, so a client that has
-    /// sent some counts as connected.
+    /// Resolves when the client disconnects. Early bytes stay in the socket; they hide the end of the stream, so a
+    /// client that has sent some counts as connected.
     pub(crate) async fn gone(&self) {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }

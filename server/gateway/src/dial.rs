@@ -1,7 +1,7 @@
 //! One attempt: connects to a shard, sends it the request, reads its answer.
 //!
-//! It has no timer: the caller drops the future when time is up or the client has disconnected. That closes the socket, and the
-//! shard frees the slot it may have granted.
+//! It has no timer: the caller drops the future when time is up or the client has disconnected. That closes the
+//! socket, and the shard frees the slot it may have granted.
 
 use std::future::poll_fn;
 use std::io;
@@ -53,9 +53,9 @@ pub(crate) enum Reply {
 
 /// Connects to `addr` and sends `head`.
 ///
-/// The head is sent right after `connect`. On the same machine the connection is established by then, which saves a wake-up. With
-/// `TCP_QUICKACK` off, the last segment of the TCP handshake is sent together with the head: one packet less each way, and one
-/// wake-up less for the shard.
+/// The head is sent right after `connect`. On the same machine the connection is established by then, which saves a
+/// wake-up. With `TCP_QUICKACK` off, the last segment of the TCP handshake is sent together with the head: one packet
+/// less each way, and one wake-up less for the shard.
 pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStream> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -163,8 +163,8 @@ fn refused(head: &Head<'_>) -> Reply {
     Reply::Refused { cause, state, load }
 }
 
-/// A final answer once its body is complete. A body without a length ends with the connection. A chunked body is not decoded, as
-/// shards send none: such an answer is relayed without its body.
+/// A final answer once its body is complete. A body without a length ends with the connection. A chunked body is not
+/// decoded, as shards send none: such an answer is relayed without its body.
 fn relayed(head: &Head<'_>, rest: &[u8], ended: bool) -> Option<Reply> {
     let length = match head.headers.get("Content-Length") {
         _ if head.headers.get("Transfer-Encoding").is_some() => Some(0),

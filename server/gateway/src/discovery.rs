@@ -1,8 +1,8 @@
 //! Discovers the shards of a Kubernetes Service: watches its endpoint slices and keeps the table equal to their list.
 //!
-//! It has its own thread and runtime, so that neither a large list nor a hanging API server delays tunnels. While the API server
-//! is unavailable the last list stays in use without a time limit. The poller finds out which members serve: an endpoint that
-//! is not ready is a member too.
+//! It has its own thread and runtime, so that neither a large list nor a hanging API server delays tunnels. While the
+//! API server is unavailable the last list stays in use without a time limit. The poller finds out which members
+//! serve: an endpoint that is not ready is a member too.
 
 use std::io;
 use std::str::FromStr;
@@ -169,7 +169,8 @@ impl Discovery {
     }
 }
 
-/// Starts to follow the Service of `discovery`; ends with the process. Fails without a usable configuration of the API server.
+/// Starts to follow the Service of `discovery`; ends with the process. Fails without a usable configuration of the
+/// API server.
 pub(crate) fn start(gateway: Arc<Gateway>, discovery: Arc<Discovery>) -> Result<(), DiscoveryError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = runtime.block_on(async {

@@ -1,8 +1,8 @@
 //! Which fields of a head are forwarded. Pure.
 //!
-//! Every field is forwarded unchanged, in its order and spelling, except hop-by-hop fields (RFC 9110 §7.6.1) and `X-Wscluster-*`,
-//! which belong to the hop between gateway and shard. The client's address is added as the last `X-Forwarded-For` line; lines
-//! before it are as trustworthy as their sender.
+//! Every field is forwarded unchanged, in its order and spelling, except hop-by-hop fields (RFC 9110 §7.6.1) and
+//! `X-Wscluster-*`, which belong to the hop between gateway and shard. The client's address is added as the last
+//! `X-Forwarded-For` line; lines before it are as trustworthy as their sender.
 
 use std::net::IpAddr;
 
@@ -72,8 +72,8 @@ fn once(header: &Header<'_>, line: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(if header.value.eq_ignore_ascii_case(value) { header.line } else { line });
 }
 
-/// Fields listed in `Connection`, which are not forwarded. Fields that handshakes, routing or authentication need cannot be listed:
-/// RFC 9110 §7.6.1 forbids it, and a client could remove what a proxy before the gateway has set.
+/// Fields listed in `Connection`, which are not forwarded. Fields that handshakes, routing or authentication need
+/// cannot be listed: RFC 9110 §7.6.1 forbids it, and a client could remove what a proxy before the gateway has set.
 fn nominated<'b>(headers: &Headers<'b>) -> Vec<&'b str> {
     let kept = |name: &str| {
         ["host", "upgrade", "origin", "cookie", "authorization", "forwarded", "close", "keep-alive"]

@@ -65,7 +65,8 @@ impl Gateway {
         })
     }
 
-    /// Replaces the list of shards, and reserves descriptors for polling them: a connection each, and one that replaces it.
+    /// Replaces the list of shards, and reserves descriptors for polling them: a connection each, and one that
+    /// replaces it.
     pub(crate) fn set_members(&self, members: &[Member]) {
         let before = self.table.shards().len();
         if self.table.set(members) {
@@ -75,15 +76,16 @@ impl Gateway {
         }
     }
 
-    /// The number of tunnels that may be open and the capacity of all shards, the first time that the capacity is larger. A gateway
-    /// that is alone, or the last one left, carries the clients of all shards.
+    /// The number of tunnels that may be open and the capacity of all shards, the first time that the capacity is
+    /// larger. A gateway that is alone, or the last one left, carries the clients of all shards.
     pub(crate) fn first_shortage(&self) -> Option<(u64, u64)> {
         let (tunnels, capacity) = (self.fds.most(Permit::TUNNEL), self.table.capacity());
         let is_first = || !self.has_reported_shortage.swap(true, Relaxed);
         (tunnels < capacity && is_first()).then_some((tunnels, capacity))
     }
 
-    /// Lets waiting clients try the slots that the table shows as free. To be called after anything that may have freed one.
+    /// Lets waiting clients try the slots that the table shows as free. To be called after anything that may have
+    /// freed one.
     pub(crate) fn offer_slots(&self) {
         if !self.queue.is_empty() {
             self.queue.call(self.table.free_slots());
@@ -124,7 +126,8 @@ impl Gateway {
         move || gateway.fail()
     }
 
-    /// Ends the process because a critical task has ended: without it the gateway would look healthy and serve only in part.
+    /// Ends the process because a critical task has ended: without it the gateway would look healthy and serve only
+    /// in part.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Relaxed);
         self.enter(Stage::Closing);

@@ -1,8 +1,9 @@
-//! One client from accept to its tunnel or its refusal: read the head, admit, pick a shard, ask it, try others, wait for a slot.
-//! `docs/handshake.md` draws it.
+//! One client from accept to its tunnel or its refusal: read the head, admit, pick a shard, ask it, try others, wait
+//! for a slot. `docs/handshake.md` draws it.
 //!
-//! Three limits bound the time: for the head, for all attempts together, for all waits together. A client that disconnects is
-//! noticed in every phase. Guards return everything that was taken, so dropping the future at any point is safe.
+//! Three limits bound the time: for the head, for all attempts together, for all waits together. A client that
+//! disconnects is noticed in every phase. Guards return everything that was taken, so dropping the future at any
+//! point is safe.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -68,8 +69,8 @@ pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: So
     }
 }
 
-/// Refuses a client because descriptors are short. Reads its head first: closing a socket with unread bytes resets the connection,
-/// and the answer would be lost.
+/// Refuses a client because descriptors are short. Reads its head first: closing a socket with unread bytes resets
+/// the connection, and the answer would be lost.
 pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
     let gateway = &worker.gateway;
     let mut record = HandshakeRecord::start(gateway, peer);
@@ -230,12 +231,12 @@ impl<'a> Placement<'a> {
         ended
     }
 
-    /// Tries once more when the time for waits is over. Waiting clients are not called for shards of doubtful availability, and a
-    /// shard that has not answered since the wait began may have had a slot all the time.
+    /// Tries once more when the time for waits is over. Waiting clients are not called for shards of doubtful
+    /// availability, and a shard that has not answered since the wait began may have had a slot all the time.
     async fn last_try(&mut self, began_ms: u64) -> Result<Granted, Ending> {
         let table = &self.gateway.table;
         let pick =
-            |tried: &[ShardId]| table.pick(tried, &mut rand::rng()).or_else(|| table.pick_unheard(began_ms, tried));
+            |tried: &[ShardId]| table.pick(tried, &mut rand::rng()).or_else(|| table.pick_silent(began_ms, tried));
         while Instant::now() < self.deadline
             && let Some(lease) = pick(&self.tried)
         {

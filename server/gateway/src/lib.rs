@@ -1,13 +1,16 @@
 //! The gateway: routes each upgrade to a shard with a free slot, then relays bytes without looking into them.
 //!
-//! It keeps no state that matters: gateways may start, run side by side and end at any time. Only a shard grants slots; a
-//! gateway's table of loads decides which shard it asks first.
+//! It keeps no state that matters: gateways may start, run side by side and end at any time. Only a shard grants
+//! slots; a gateway's table of loads decides which shard it asks first.
 //!
-//! - [`run`] starts and ends the process; [`Args`] is its command line. `gateway` is what its threads share.
-//! - A client passes `worker` (accept), `client` (its head), `admission` (who may connect), `handshake` (choose a shard, ask it,
-//!   wait for a slot), `dial` (one shard), `forward` (the head as the shard gets it). `docs/handshake.md` draws it.
+//! - [`run`] starts and ends the process; [`Args`] is its command line, [`Settings`] its part of the manifest.
+//!   `gateway` is what its threads share.
+//! - A client passes `worker` (accept), `client` (its head), `admission` (who may connect), `handshake` (choose a
+//!   shard, ask it, wait for a slot), `dial` (one shard), `forward` (the head as the shard gets it).
+//!   `docs/handshake.md` draws it.
 //! - `outcome` and `record`: the one outcome of each handshake, with its phase times.
-//! - `tunnel` relays bytes and is the hot path; `registry` keeps the tunnels of a worker, so that they can be ended or moved.
+//! - `tunnel` relays bytes and is the hot path; `registry` keeps the tunnels of a worker, so that they can be ended
+//!   or moved.
 //! - `poll` asks the shards for their health; `members` and `discovery` provide the list of shards.
 //! - `status`, `metrics`, `gauges`: what the admin port shows.
 
@@ -45,3 +48,4 @@ mod tests;
 
 pub use args::Args;
 pub use run::run;
+pub use settings::Settings;

@@ -18,7 +18,8 @@ use wscluster_runtime::socket_activation::Passed;
 /// Time for a child to end after the second signal; then it is killed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs this program without `--master` as a child, and restarts it when it crashes. Returns the exit code of the last child.
+/// Runs this program without `--master` as a child, and restarts it when it crashes. Returns the exit code of the
+/// last child.
 pub(crate) fn run(listeners: Vec<TcpListener>, watch_parent: bool) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let passed = Passed::new(&listeners)?;

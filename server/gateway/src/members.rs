@@ -1,5 +1,5 @@
-//! Follows a file that lists the shards, in the form of [`parse_members`]. Its writer replaces it by a rename, so that it is never
-//! half written.
+//! Follows a file that lists the shards, in the form of [`parse_members`]. Its writer replaces it by a rename, so
+//! that it is never half written.
 //!
 //! If the file cannot be read or parsed, the last list stays in use.
 

@@ -1,8 +1,8 @@
-//! Polls the health of every shard, on its own thread and runtime, so that load on the tunnels does not delay polls and polls do
-//! not delay tunnels.
+//! Polls the health of every shard, on its own thread and runtime, so that load on the tunnels does not delay polls
+//! and polls do not delay tunnels.
 //!
-//! A shard is lost if its process was replaced, or if nothing has arrived from it on either port for [`GONE_MS`]. Then its
-//! tunnels are ended.
+//! A shard is lost if its process was replaced, or if nothing has arrived from it on either port for [`GONE_MS`].
+//! Then its tunnels are ended.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,7 +1,7 @@
 //! The queue of upgrades while no shard has a slot: bounded, one per process, in order of arrival.
 //!
-//! A ticket keeps its place if the slot it was called for is taken, and leaves the queue when it is dropped. No more tickets
-//! are called than there are slots.
+//! A ticket keeps its place if the slot it was called for is taken, and leaves the queue when it is dropped. No more
+//! tickets are called than there are slots.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

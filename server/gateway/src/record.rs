@@ -1,5 +1,5 @@
-//! The record of one handshake, from accept to its one outcome. A record dropped without an outcome counts as aborted, so no
-//! handshake is missing from the counts.
+//! The record of one handshake, from accept to its one outcome. A record dropped without an outcome counts as
+//! aborted, so no handshake is missing from the counts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
-//! The tunnels of one worker, grouped by shard, so that some of them can be ended or moved away without polling each one.
+//! The tunnels of one worker, grouped by shard, so that some of them can be ended or moved away without polling each
+//! one.
 //!
-//! Lives on one thread. A [`TunnelHandle`] returns, exactly once and on every path, what its tunnel took: its entry, its file
-//! descriptors, the slot in the table.
+//! Lives on one thread. A [`TunnelHandle`] returns, exactly once and on every path, what its tunnel took: its entry,
+//! its file descriptors, the slot in the table.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

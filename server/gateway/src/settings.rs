@@ -9,34 +9,34 @@ use wscluster_ws::upgrade::HeadLimits;
 
 /// Settings of one gateway process.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Size of a request head, and of a shard's response head.
-    pub(crate) head: HeadLimits,
+    pub head: HeadLimits,
     /// Time for the client's head.
-    pub(crate) head_timeout: Duration,
+    pub head_timeout: Duration,
     /// Time for all attempts together, without waits in the queue.
-    pub(crate) handshake_timeout: Duration,
+    pub handshake_timeout: Duration,
     /// Time for one attempt.
-    pub(crate) shard_timeout: Duration,
+    pub shard_timeout: Duration,
     /// Clients that may wait for a slot at a time.
-    pub(crate) max_waiting: usize,
+    pub max_waiting: usize,
     /// Time for all waits of one client together.
-    pub(crate) queue_timeout: Duration,
+    pub queue_timeout: Duration,
     /// Empty: any origin.
-    pub(crate) allowed_origins: Vec<String>,
+    pub allowed_origins: Vec<String>,
     /// The drain that a signal starts. Its range of retry hints applies to a 503 too.
-    pub(crate) drain: Drain,
+    pub drain: Drain,
     /// Event loops; absent: one per CPU.
-    pub(crate) workers: Option<u32>,
+    pub workers: Option<u32>,
     /// Time from turning not ready to refusing clients: as long as a load balancer needs to notice.
-    pub(crate) drain_lag: Duration,
+    pub drain_lag: Duration,
     /// Log every handshake, not only failed ones.
-    pub(crate) log_handshakes: bool,
+    pub log_handshakes: bool,
 }
 
 impl Settings {
     /// The settings that `spec` and the command line give.
-    pub(crate) fn new(spec: &WsClusterSpec, drain_lag: Duration, log_handshakes: bool) -> Self {
+    pub fn new(spec: &WsClusterSpec, drain_lag: Duration, log_handshakes: bool) -> Self {
         let (limits, queue) = (&spec.gateway.limits, &spec.gateway.queue);
         Self {
             head: hop::gateway_head_limits(limits),

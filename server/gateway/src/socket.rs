@@ -1,7 +1,8 @@
 //! The operations of a socket that a tunnel needs, so that another readiness backend could replace tokio.
 //!
-//! Nothing here blocks. A read that fills less than the buffer has emptied the socket, so it clears the readiness, and saves the
-//! `recv` that would return `EAGAIN`. That holds after the peer's end of stream too, because the readiness keeps the closed state.
+//! Nothing here blocks. A read that fills less than the buffer has emptied the socket, so it clears the readiness,
+//! and saves the `recv` that would return `EAGAIN`. That holds after the peer's end of stream too, because the
+//! readiness keeps the closed state.
 
 use std::io;
 use std::net::Shutdown;

@@ -1,13 +1,13 @@
 //! Two sockets, one future: bytes go both ways until both sides have ended.
 //!
-//! An idle tunnel holds no buffer: bytes pass through one scratch buffer of the thread. Bytes that the other side does not accept
-//! at once are boxed as its spill, and nothing more is read in that direction until the spill is written. So a stalled reader
-//! costs at most [`SCRATCH`] bytes, and back-pressure reaches the sender.
+//! An idle tunnel holds no buffer: bytes pass through one scratch buffer of the thread. Bytes that the other side
+//! does not accept at once are boxed as its spill, and nothing more is read in that direction until the spill is
+//! written. So a stalled reader costs at most [`SCRATCH`] bytes, and back-pressure reaches the sender.
 //!
-//! The tunnel follows where frames end, and nothing else: to insert a Close between two frames when the client is moved away
-//! ([`leave`]), and to know which frames are outstanding when one side ends. That end is passed on as a half-close, and the
-//! other side may go on sending, unless nothing is outstanding ([`Tunnel::client_has_all`], [`Tunnel::shard_has_all`]): then
-//! the tunnel ends at once.
+//! The tunnel follows where frames end, and nothing else: to insert a Close between two frames when the client is
+//! moved away ([`leave`]), and to know which frames are outstanding when one side ends. That end is passed on as a
+//! half-close, and the other side may go on sending, unless nothing is outstanding ([`Tunnel::client_has_all`],
+//! [`Tunnel::shard_has_all`]): then the tunnel ends at once.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -29,8 +29,8 @@ mod leave;
 /// Bytes moved by one read, and the maximum held for a stalled direction.
 pub(crate) const SCRATCH: usize = 16 << 10;
 
-/// How long a client may go on sending after its shard has ended: enough to answer a Close frame. Then both sides are closed,
-/// because a killed shard never reads again.
+/// How long a client may go on sending after its shard has ended: enough to answer a Close frame. Then both sides are
+/// closed, because a killed shard never reads again.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// Consecutive reads before other tunnels are polled.
@@ -94,15 +94,15 @@ impl<S: Socket> Tunnel<S> {
         Self { client, shard, up, down, asked, answered, end: None, handle }
     }
 
-    /// Whether a client that has ended its side has received everything outstanding: what the shard had sent by then and, if the
-    /// client sent any frame, all answers, which end with the shard's Close (RFC 6455 §5.5.1).
+    /// Whether a client that has ended its side has received everything outstanding: what the shard had sent by then
+    /// and, if the client sent any frame, all answers, which end with the shard's Close (RFC 6455 §5.5.1).
     fn client_has_all(&self, cx: &mut Context<'_>) -> bool {
         let is_answered = self.answered.is_closed() || self.asked.is_empty() && self.answered.at_boundary();
         is_answered && self.down.spill.is_none() && self.shard.poll_readable(cx).is_pending()
     }
 
-    /// Whether a shard that has ended its side has received everything that its client may send: nothing follows a Close
-    /// (RFC 6455 §5.5.1).
+    /// Whether a shard that has ended its side has received everything that its client may send: nothing follows a
+    /// Close (RFC 6455 §5.5.1).
     fn shard_has_all(&self, cx: &mut Context<'_>) -> bool {
         self.asked.is_closed() && self.up.spill.is_none() && self.client.poll_readable(cx).is_pending()
     }
@@ -216,7 +216,8 @@ impl Flow {
         }
     }
 
-    /// Moves bytes until no more can be moved. Ready when `from` has ended, or [`Pass`] has stopped the relay, and all bytes are written.
+    /// Moves bytes until no more can be moved. Ready when `from` has ended, or [`Pass`] has stopped the relay, and
+    /// all bytes are written.
     fn pump<S: Socket>(
         &mut self,
         from: &S,

@@ -99,8 +99,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>, listener: std::net::TcpListener, 
     Ok(())
 }
 
-/// Keeps a timer due soon. A new timer that becomes the earliest makes tokio wake its own driver, which costs a `write` and a
-/// wake-up for each handshake; with this one pending, the timers of handshakes are never the earliest.
+/// Keeps a timer due soon. A new timer that becomes the earliest makes tokio wake its own driver, which costs a
+/// `write` and a wake-up for each handshake; with this one pending, the timers of handshakes are never the earliest.
 async fn beat() {
     let mut beat = tokio::time::interval(BEAT);
     loop {
@@ -145,7 +145,8 @@ async fn accept(worker: Rc<WorkerContext>, listener: TcpListener, _listening: Li
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
         dispatch(&worker, stream, peer);
     }
-    // A parent may hold the socket too: without this, the kernel would go on queueing connections that nothing accepts.
+    // A parent may hold the socket too: without this, the kernel would go on queueing connections that nothing
+    // accepts.
     wscluster_runtime::sockets::stop_listening(&listener);
 }
 

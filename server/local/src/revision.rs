@@ -113,7 +113,7 @@ mod tests {
                 let settings = shard::settings::Settings::new("prices-0", spec);
                 format!("{:?}", shard::settings::Settings { incarnation: String::new(), ..settings })
             }
-            Part::Gateway => format!("{:?}", gateway::state::Settings::new(spec, Duration::ZERO, false)),
+            Part::Gateway => format!("{:?}", gateway::Settings::new(spec, Duration::ZERO, false)),
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use wscluster_runtime::args::Output;
 use wscluster_runtime::logs::{self, LogFormat};
-use wscluster_runtime::nonblocking_writer::{Raw, Spool};
+use wscluster_runtime::nonblocking_writer::{NonblockingWriter, Raw};
 
 use super::event::{Event, TimedEvent};
 use super::ready_message::ReadyMessage;
@@ -36,8 +36,8 @@ const CLEAR: &str = "\r\x1b[2K";
 pub(crate) struct Screen {
     output: Output,
     logs: LogFormat,
-    out: Spool,
-    err: Spool,
+    out: NonblockingWriter,
+    err: NonblockingWriter,
     /// The line below everything else, on a terminal.
     live: Option<String>,
     /// The last state line without a terminal, and when it was written.
@@ -122,10 +122,10 @@ impl Screen {
         self.above(&self.out, text);
     }
 
-    fn above(&self, spool: &Spool, text: &str) {
+    fn above(&self, out: &NonblockingWriter, text: &str) {
         match &self.live {
-            Some(live) => spool.bytes(format!("{CLEAR}{text}\n{live}").as_bytes()),
-            None => spool.line(text),
+            Some(live) => out.bytes(format!("{CLEAR}{text}\n{live}").as_bytes()),
+            None => out.line(text),
         }
     }
 }
@@ -142,9 +142,9 @@ fn json(value: &impl Serialize) -> String {
 }
 
 /// The writer of standard output.
-fn results(output: Output, out: impl io::Write + Send + 'static, limit: usize) -> io::Result<Spool> {
+fn results(output: Output, out: impl io::Write + Send + 'static, limit: usize) -> io::Result<NonblockingWriter> {
     let lost = move |lines| written(output, &Event::Lost { lines });
-    Spool::start(out, limit, Box::new(lost))
+    NonblockingWriter::start(out, limit, Box::new(lost))
 }
 
 /// Whether standard output and standard error are the same terminal.
@@ -213,12 +213,12 @@ mod tests {
     #[test]
     fn keeps_the_live_line_below_other_output() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let spool = Spool::start(writer, RESULTS, Box::new(|_| String::new())).unwrap();
+        let terminal = NonblockingWriter::start(writer, RESULTS, Box::new(|_| String::new())).unwrap();
         let mut screen = Screen {
             output: Output::Text,
             logs: LogFormat::Text,
-            out: spool.clone(),
-            err: spool,
+            out: terminal.clone(),
+            err: terminal,
             live: Some(String::new()),
             last_state: (String::new(), None),
         };

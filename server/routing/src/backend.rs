@@ -1,4 +1,4 @@
-//! One shard as a gateway believes it to be. See [`super::table`] for where beliefs come from.
+//! One shard as a gateway knows it; [`super::table`] explains where the knowledge comes from.
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -10,50 +10,51 @@ use super::flow::FlowBytes;
 use super::member::Member;
 use super::pick::Candidate;
 
-/// A belief older than this is doubtful: four missed polls.
+/// Without news for this long, a shard is of doubtful availability: four missed polls.
 pub const STALE_MS: u64 = 2_000;
 
-/// A shard not heard for this long is unreachable: it gets no upgrades, and its silent tunnels are ended.
+/// Without news for this long, a shard is unreachable: it gets no upgrades, and its silent tunnels are ended.
 pub const GONE_MS: u64 = 10_000;
 
-/// First and longest time a failing shard is passed over while others can serve; doubles with each failure in a row.
+/// First and longest penalty of a failing shard: meanwhile other shards are preferred. It doubles with each failure
+/// in a row.
 const PENALTY_MS: (u64, u64) = (100, 5_000);
 
-/// Names a shard in this process; never used twice.
+/// Identifies a shard in this process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardId(u32);
 
 impl ShardId {
-    /// Only the table gives ids out.
+    /// Only the table assigns ids.
     pub(super) const fn new(id: u32) -> Self {
         Self(id)
     }
 }
 
-/// How far a shard may be used.
+/// Whether a shard is asked for slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// Takes upgrades.
+    /// It accepts upgrades.
     Available,
-    /// Takes upgrades as far as we know, but failed lately or was not heard lately.
+    /// It accepted upgrades when last heard from, but has failed or been silent since.
     Doubtful,
-    /// Starting, draining, unreachable, or never heard.
+    /// It is starting, draining or unreachable, or has never answered.
     Unavailable,
 }
 
-/// `CONNECTIONS/CAPACITY`, as in `X-Wscluster-Load`.
+/// Load of a shard; `CONNECTIONS/CAPACITY` in `X-Wscluster-Load`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Live connections.
     pub connections: u32,
-    /// How many there may be.
+    /// Connections it may hold.
     pub capacity: u32,
-    /// Our own handshakes on the way.
+    /// Handshakes of this gateway that are under way to it.
     pub in_flight: u32,
 }
 
 impl Load {
-    /// For [`super::pick`].
+    /// The input for [`super::pick`].
     pub fn candidate(self) -> Candidate {
         Candidate { used: self.connections.saturating_add(self.in_flight), capacity: self.capacity }
     }
@@ -69,7 +70,7 @@ impl FromStr for Load {
     }
 }
 
-/// One shard.
+/// One shard that a gateway routes clients to.
 #[derive(Debug)]
 pub struct Backend {
     id: ShardId,
@@ -104,7 +105,7 @@ impl Backend {
         }
     }
 
-    /// Its id.
+    /// Its id in this process.
     pub fn id(&self) -> ShardId {
         self.id
     }
@@ -114,7 +115,7 @@ impl Backend {
         &self.member
     }
 
-    /// Believed load.
+    /// Last known load.
     pub fn load(&self) -> Load {
         Load {
             connections: self.connections.load(Relaxed),
@@ -123,12 +124,12 @@ impl Backend {
         }
     }
 
-    /// When it was last heard, by any means; 0 for never.
+    /// Time of the last news from it, in milliseconds of the table's clock; 0 for never.
     pub fn heard_ms(&self) -> u64 {
         self.heard_ms.load(Relaxed)
     }
 
-    /// How far it may be used.
+    /// Its availability at `now_ms`.
     pub fn availability(&self, now_ms: u64) -> Availability {
         let age = now_ms.saturating_sub(self.heard_ms());
         let open = matches!(self.state(), State::Ready | State::Full) && self.heard_ms() > 0;
@@ -145,7 +146,7 @@ impl Backend {
         [State::Starting, State::Ready, State::Full, State::Draining][usize::from(self.state.load(Relaxed) & 3)]
     }
 
-    /// It said this in answer to an upgrade, and, where it refused, `state`.
+    /// Records the answer to an upgrade: its load and, for a refusal, its state.
     pub fn answered(&self, load: Option<Load>, state: Option<State>, now_ms: u64) {
         if let Some(load) = load {
             self.connections.store(load.connections, Relaxed);
@@ -153,34 +154,34 @@ impl Backend {
         }
         if let Some(state) = state {
             self.state.store(code(state), Relaxed);
-            self.believe_full(state);
+            self.limit_to_connections(state);
         }
         self.heard_ms.store(now_ms, Relaxed);
     }
 
-    /// One that is full below its capacity, for want of descriptors, has no slot until it is heard again.
-    fn believe_full(&self, state: State) {
+    /// A shard that is full below its capacity lacks descriptors: it has no slot until there is news from it.
+    fn limit_to_connections(&self, state: State) {
         if state == State::Full {
             self.capacity.fetch_min(self.connections.load(Relaxed), Relaxed);
         }
     }
 
-    /// It granted a slot and did not say its load.
+    /// Records a granted slot whose answer had no load.
     pub fn granted_silently(&self) {
         self.connections.fetch_add(1, Relaxed);
     }
 
-    /// One of our tunnels to it has ended. Only a guess until it is heard again: it may count the slot a little longer.
+    /// Records the end of a tunnel. An estimate until there is news: the shard may count the slot a little longer.
     pub fn slot_left(&self) {
         let _ = self.connections.fetch_update(Relaxed, Relaxed, |connections| connections.checked_sub(1));
     }
 
-    /// It answered a health poll. Returns the incarnation that this one replaced.
+    /// Records a health answer. Returns the previous incarnation if the process was replaced.
     pub fn polled(&self, health: ShardHealth, now_ms: u64) -> Option<String> {
         self.connections.store(health.connections, Relaxed);
         self.capacity.store(health.capacity, Relaxed);
         self.state.store(code(health.state), Relaxed);
-        self.believe_full(health.state);
+        self.limit_to_connections(health.state);
         self.heard_ms.store(now_ms, Relaxed);
         let mut last = lock(&self.health);
         let incarnation = health.incarnation.clone();
@@ -188,13 +189,13 @@ impl Backend {
         (before.incarnation != incarnation).then_some(before.incarnation)
     }
 
-    /// It did its duty: failures are forgotten.
+    /// Forgets its failures, after an attempt that succeeded.
     pub fn succeeded(&self) {
         self.failures.store(0, Relaxed);
         self.penalty_until_ms.store(0, Relaxed);
     }
 
-    /// It failed an upgrade in a way that a full or draining shard does not: others are preferred for a while.
+    /// Records a failure that is not a refusal: other shards are preferred for a while.
     pub fn failed(&self, now_ms: u64) {
         let failures = self.failures.fetch_add(1, Relaxed).min(16);
         let penalty = (PENALTY_MS.0 << failures).min(PENALTY_MS.1);
@@ -206,7 +207,7 @@ impl Backend {
         lock(&self.health).clone()
     }
 
-    /// No longer in the table.
+    /// Whether it is no longer in the table.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Relaxed)
     }
@@ -215,17 +216,17 @@ impl Backend {
         self.removed.store(true, Relaxed);
     }
 
-    /// A worker's byte counts for this shard.
+    /// Adds the byte counters of a worker.
     pub fn add_flow(&self, bytes: Arc<FlowBytes>) {
         lock(&self.flows).push(bytes);
     }
 
-    /// Bytes relayed (to the shard, to clients) over all workers.
+    /// Bytes relayed by all workers: to the shard, to clients.
     pub fn relayed(&self) -> (u64, u64) {
         lock(&self.flows).iter().fold((0, 0), |(up, down), flow| (up + flow.up.get(), down + flow.down.get()))
     }
 
-    /// For `/health` and metrics.
+    /// Its entry in `/health`.
     pub fn view(&self, now_ms: u64) -> ShardView {
         let load = self.load();
         let age_ms = if self.heard_ms() == 0 { now_ms } else { now_ms.saturating_sub(self.heard_ms()) };
@@ -266,12 +267,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One handshake on its way to a shard; counted in its load until dropped.
+/// One handshake under way to a shard; counted in its load until dropped.
 #[derive(Debug)]
 pub struct Lease(Arc<Backend>);
 
 impl Lease {
-    /// Takes one of the slots that are believed free.
+    /// Takes a slot if one is free as far as known.
     pub fn take(shard: &Arc<Backend>) -> Option<Self> {
         let in_flight = shard.in_flight.fetch_add(1, Relaxed);
         let lease = Self(Arc::clone(shard));
@@ -279,13 +280,13 @@ impl Lease {
         before.candidate().has_room().then_some(lease)
     }
 
-    /// Asks the shard although it is believed full.
+    /// Asks the shard even if it is full as far as known.
     pub fn force(shard: &Arc<Backend>) -> Self {
         shard.in_flight.fetch_add(1, Relaxed);
         Self(Arc::clone(shard))
     }
 
-    /// The shard.
+    /// The shard it is for.
     pub fn shard(&self) -> &Arc<Backend> {
         &self.0
     }

@@ -1,13 +1,13 @@
-//! Bytes relayed, counted without a locked instruction.
+//! Counters of relayed bytes that need no locked instructions.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A byte count that one thread writes and others read.
+/// A counter of bytes that one thread writes and others read.
 #[derive(Debug, Default)]
 pub struct Bytes(AtomicU64);
 
 impl Bytes {
-    /// Adds `n`; only ever called on the owning thread, so that no locked instruction is needed.
+    /// Adds `n`. Only the owning thread may call it.
     pub fn add(&self, n: usize) {
         self.0.store(self.0.load(Relaxed) + n as u64, Relaxed);
     }

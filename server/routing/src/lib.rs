@@ -1,4 +1,5 @@
-//! Which shard gets the next client: what a gateway knows of each shard, and the choice among them. No sockets, no I/O.
+//! Which shard gets the next client: what a gateway knows of each shard, and the choice among them. No sockets, no
+//! I/O.
 //!
 //! - [`member::Member`]: name and addresses of a shard; a list of them as text.
 //! - [`backend::Backend`]: one shard as this gateway knows it: load, [`backend::Availability`], handshakes in flight.

@@ -1,4 +1,5 @@
-//! Names and addresses of shards, and the text form in which a list of them is given: one `NAME=WS_ADDR,ADMIN_ADDR` a line.
+//! Names and addresses of shards, and the text form in which a list of them is given: one `NAME=WS_ADDR,ADMIN_ADDR` a
+//! line.
 
 use std::fmt;
 use std::net::SocketAddr;

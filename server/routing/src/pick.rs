@@ -1,38 +1,39 @@
-//! Which of several shards with room gets the next client. Pure: no clock, no I/O.
+//! Chooses among the shards with a free slot. Pure: no clock, no I/O.
 //!
-//! Power of two choices on used / capacity. With loads that are a few answers old the emptiest of all draws every
-//! gateway at once and overshoots; the emptier of two random ones does not (Mitzenmacher, "The Power of Two Choices",
-//! 2001). `simulation` below measures both: even among three shards a look at all is worse as soon as there is a burst.
+//! Power of two choices on used / capacity. Loads are a few answers old. If every gateway chose the emptiest of all
+//! shards, all would choose the same one and overfill it; the emptier of two random shards avoids that (Mitzenmacher,
+//! "The Power of Two Choices", 2001). `simulation` below measures both: in a burst, the emptiest of all is worse even
+//! among three shards.
 
 use rand::{Rng, RngExt as _};
 
 /// A shard to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Slots taken, with our own handshakes on the way.
+    /// Slots taken, with handshakes under way.
     pub used: u32,
     /// All slots.
     pub capacity: u32,
 }
 
 impl Candidate {
-    /// Slots believed free.
+    /// Free slots.
     pub const fn room(self) -> u32 {
         self.capacity.saturating_sub(self.used)
     }
 
-    /// Whether there is one.
+    /// Whether a slot is free.
     pub const fn has_room(self) -> bool {
         self.used < self.capacity
     }
 
-    /// Less used in proportion; exact, without division.
+    /// Whether a smaller share is used; exact, without division.
     fn is_emptier_than(self, other: Self) -> bool {
         u64::from(self.used) * u64::from(other.capacity) < u64::from(other.used) * u64::from(self.capacity)
     }
 }
 
-/// The index of the chosen one among `len` candidates; `None` for none.
+/// The index of the chosen one among `len` candidates; `None` if there are none.
 pub fn choose(len: usize, candidate: impl Fn(usize) -> Candidate, rng: &mut impl Rng) -> Option<usize> {
     match len {
         0 => None,
@@ -95,7 +96,7 @@ mod tests {
 
     /// `gateways` fill `shards` to two thirds. Each knows a shard's load only from its own answers, which arrive after
     /// `delay` more handshakes of the whole cluster, and from its own handshakes in flight. Returns the imbalance in
-    /// percent, as `/health` tells it.
+    /// percent, as in `/health`.
     fn simulation(shards: usize, gateways: usize, delay: usize, seed: u64, all: bool) -> f64 {
         const CAPACITY: u32 = 6_000;
         let mut rng = SmallRng::seed_from_u64(seed);

@@ -1,8 +1,8 @@
-//! What this gateway believes about every shard: atomics that all workers read and write without waiting.
+//! Every shard as this gateway knows it: atomics that all workers read and write without locks.
 //!
-//! Beliefs come from health polls and from the live load in each shard's answer to an upgrade; our own handshakes in
-//! flight are added. A belief is never a grant: only the shard grants. Shards come and go at run time by
-//! [`Table::set`]; an id is never used again.
+//! Loads come from health polls and from the answers to upgrades; handshakes under way are added. A free slot in the
+//! table is an estimate: only the shard grants slots. [`Table::set`] adds and removes shards at run time; ids are
+//! never reused.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use super::backend::{Availability, Backend, Lease, ShardId};
 use super::member::Member;
 use super::pick::{Candidate, choose};
 
-/// Every shard of the cluster, as far as this gateway knows.
+/// All shards.
 #[derive(Debug)]
 pub struct Table {
     start: Instant,
@@ -28,17 +28,17 @@ impl Table {
         Self { start: Instant::now(), next_id: AtomicU32::new(1), shards: RwLock::new(Arc::new([])) }
     }
 
-    /// Milliseconds since the start, never 0: 0 stands for "never" in the atomics.
+    /// The table's clock: milliseconds since the start, never 0, which stands for "never".
     pub fn now_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64 + 1
     }
 
-    /// The shards now.
+    /// The present shards.
     pub fn shards(&self) -> Arc<[Arc<Backend>]> {
         Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes the table hold exactly `members`; says whether that changed it. What is believed about those that stay, stays.
+    /// Replaces the list of shards; returns whether it changed. Members that stay keep their state.
     pub fn set(&self, members: &[Member]) -> bool {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if shards.iter().map(|shard| shard.member()).eq(members) {
@@ -58,8 +58,8 @@ impl Table {
         true
     }
 
-    /// A shard that is believed to have a slot and is not in `tried`: the emptiest of two, in good availability if there
-    /// is one, else one whose availability is doubtful, so that a slot is never missed for a bad memory.
+    /// A lease for a shard with a free slot that is not in `tried`: the emptier of two random ones. Shards of
+    /// doubtful availability are used only if no other has a slot, so that no free slot is missed.
     pub fn pick(&self, tried: &[ShardId], rng: &mut impl Rng) -> Option<Lease> {
         let shards = self.shards();
         let now = self.now_ms();
@@ -74,16 +74,16 @@ impl Table {
                 let index = choose(open.len(), |at| open[at].0, rng)?;
                 match Lease::take(open[index].1) {
                     Some(lease) => return Some(lease),
-                    // Another worker took the last slot between our look and our grasp.
+                    // Another worker has taken the last slot since the load was read.
                     None => drop(open.swap_remove(index)),
                 }
             }
         })
     }
 
-    /// A shard that takes upgrades and was not heard since `since_ms`, whatever is believed about its load: the last
-    /// try of a client whose wait is over.
-    pub fn pick_unheard(&self, since_ms: u64, tried: &[ShardId]) -> Option<Lease> {
+    /// A lease for a shard without news since `since_ms`, whatever its known load: the last attempt of a client whose
+    /// wait is over.
+    pub fn pick_silent(&self, since_ms: u64, tried: &[ShardId]) -> Option<Lease> {
         let shards = self.shards();
         let now = self.now_ms();
         shards
@@ -96,12 +96,12 @@ impl Table {
             .map(Lease::force)
     }
 
-    /// Connections that all shards together may hold, as far as they were heard.
+    /// Connections that all shards together may hold, as far as known.
     pub fn capacity(&self) -> u64 {
         self.shards().iter().map(|shard| u64::from(shard.load().capacity)).sum()
     }
 
-    /// Slots believed free in shards of good availability.
+    /// Free slots of available shards, as far as known.
     pub fn free_slots(&self) -> usize {
         let now = self.now_ms();
         self.shards()
@@ -111,7 +111,7 @@ impl Table {
             .sum()
     }
 
-    /// Whether any shard takes upgrades, full or not.
+    /// Whether any shard accepts upgrades, full or not.
     pub fn has_open_shard(&self) -> bool {
         let now = self.now_ms();
         self.shards().iter().any(|shard| shard.availability(now) != Availability::Unavailable)

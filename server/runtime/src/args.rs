@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command, ValueEnum};
 
 pub use crate::exit::USAGE;
 
-/// Environment variables that stand for arguments of a subcommand. A test of the command line keeps the list complete.
+/// Environment variables that replace arguments. A test of the command line keeps the list complete.
 pub const VARIABLES: [&str; 15] = [
     "WSCLUSTER_ADMIN",
     "WSCLUSTER_ADMIN_URL",
@@ -57,10 +57,10 @@ pub fn http_header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Slower than once in a quarter of an hour is a mistake, and far slower ones fall due when no clock goes.
+/// Lower rates are mistakes, and far lower ones would exceed the range of clocks.
 const LEAST_RATE: f64 = 0.001;
 
-/// Reads a rate.
+/// Reads a rate per second.
 pub fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate >= LEAST_RATE => Ok(rate),
@@ -68,7 +68,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads a rate that may be 0: never.
+/// Reads a rate per second that may be 0, for never.
 pub fn rate_or_never(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(0.0) => Ok(0.0),
@@ -107,7 +107,7 @@ pub fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// The arguments of a part from a command line that begins with its name.
+/// Parses the arguments of a subcommand from a command line that begins with its name.
 pub fn parsed<A: clap::Args>(line: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<A, clap::Error> {
     A::from_arg_matches(&A::augment_args(Command::new("part")).try_get_matches_from(line)?)
 }

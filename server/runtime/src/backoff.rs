@@ -1,7 +1,7 @@
 //! Growing waits between attempts: the one back-off of server and operator.
 //!
-//! A [`Policy`] is constant; a [`Backoff`] counts the failures in a row of one task. As an `Iterator` it fits libraries that
-//! take delays that way.
+//! A [`Policy`] is constant; a [`Backoff`] counts the failures in a row of one task. As an `Iterator` it fits
+//! libraries that take delays that way.
 
 use std::time::Duration;
 

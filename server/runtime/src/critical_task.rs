@@ -1,5 +1,5 @@
-//! Reports a panic in a thread or task that the process cannot do without. A process that only looks alive is worse than one that
-//! exits and is restarted by its supervisor.
+//! Reports a panic in a thread or task that the process cannot do without. A process that only looks alive is worse
+//! than one that exits and is restarted by its supervisor.
 
 use std::io;
 use std::thread;

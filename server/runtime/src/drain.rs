@@ -1,8 +1,8 @@
-//! Moves connections away: at a rate, with jitter, each with its own hint when to come back, until a deadline. The same for
-//! shards and gateways; `docs/drain.md` says what each of them does.
+//! Moves connections away at a rate, with jitter, each with its own retry hint, until a deadline. Used by shards and
+//! gateways; `docs/drain.md` describes the behaviour of each.
 //!
-//! One [`Drains`] for the process decides how many go when; who [`Holds`] connections picks which. `POST`, `PUT` and
-//! `DELETE /drain`, `POST /evict` ([`routes`]) and signals all come here.
+//! One [`Drains`] per process decides how many connections go when; the implementation of [`Holds`] chooses which
+//! ones. Requests to `/drain` and `/evict`, and signals, all use it.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,31 +18,32 @@ use wscluster_api::spec::{Drain, RetryAfter};
 #[cfg(test)]
 mod tests;
 
-/// Time between two looks at how many are to go.
+/// Interval between two batches of evictions.
 pub const STEP: Duration = Duration::from_millis(20);
 
-/// How far a process that was held up catches up: more at once would be a burst.
+/// How much a delayed process catches up; more at once would be a burst.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// How much longer some evictions may take than their rate says.
+/// How much longer an eviction may take than its rate requires.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How far a drain has come.
+/// Progress of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainPhase {
-    /// None: connections are taken.
+    /// No drain: connections are accepted.
     Open,
-    /// Begun: others are told to send no more here.
+    /// The drain is announced, so that gateways or load balancers send new clients elsewhere.
     Announced,
-    /// No connection is taken any more.
+    /// New connections are refused.
     Refusing,
-    /// The same, for ever.
+    /// New connections are refused, and the process will end.
     Ending,
 }
 
-/// Holds connections on several threads.
+/// A process that holds connections on several threads.
 pub trait Holds: Send + Sync + 'static {
-    /// The drain has come so far. [`DrainPhase::Refusing`] may come too late, after [`DrainPhase::Open`]: then nothing is to be done.
+    /// The drain has reached `phase`. [`DrainPhase::Refusing`] may arrive after a cancel ([`DrainPhase::Open`]):
+    /// ignore it then.
     fn enter(&self, phase: DrainPhase);
 
     /// Time from [`DrainPhase::Announced`] to [`DrainPhase::Refusing`].
@@ -50,22 +51,22 @@ pub trait Holds: Send + Sync + 'static {
         Duration::ZERO
     }
 
-    /// How many connections each thread holds that were not told to go.
+    /// Number of connections of each thread that are not being moved away.
     fn open(&self) -> Vec<u32>;
 
-    /// Tells `count` connections of a thread to go, or all there are, each with a hint from this range.
+    /// Moves `count` connections of a thread away, or all if there are fewer, each with a retry hint from this range.
     fn evict(&self, thread: usize, count: u32, retry_after: &RetryAfter);
 }
 
-/// Some connections move, to emptier processes; others are taken meanwhile.
+/// Body of `POST /evict`: moves some connections to emptier processes, while new ones are accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EvictRequest {
-    /// How many, or all there are.
+    /// Number of connections; all if there are fewer.
     pub count: u32,
-    /// Of them, a second.
+    /// Connections moved per second.
     pub evict_rate: u32,
-    /// Range of the hint to clients when to come back.
+    /// Range of the retry hint to clients.
     pub retry_after: RetryAfter,
 }
 
@@ -75,13 +76,13 @@ enum Wanted {
     Evict(EvictRequest),
 }
 
-/// Takes drains in and back.
+/// Starts and cancels drains. Cheap to clone.
 #[derive(Debug)]
 pub struct Drains<H> {
-    /// Weak: what is asked of a process that is gone has no effect.
+    /// Weak, so that a handle does not keep the process state alive.
     holder: Weak<H>,
     wanted: watch::Sender<Option<Wanted>>,
-    /// The process ends: no other drain, no way back.
+    /// The drain is final, because the process ends.
     is_last: Arc<AtomicBool>,
     own: Arc<Mutex<Drain>>,
 }
@@ -93,18 +94,18 @@ impl<H> Clone for Drains<H> {
     }
 }
 
-/// The process is ending, and nothing changes that.
+/// The drain is final: the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the process is ending: its drain can be neither replaced nor taken back")]
+#[error("the process is ending: its drain can be neither replaced nor cancelled")]
 pub struct Ending;
 
-/// The process drains: everybody moves already.
+/// An eviction was refused, because a drain moves every connection already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the process drains already: nobody is evicted beside that")]
+#[error("the process drains already, which moves every connection")]
 pub struct Draining;
 
 impl<H: Holds> Drains<H> {
-    /// Handle and the task that does the work; `own` is the manifest's drain.
+    /// The handle and the task that does the work; `own` is the configured drain.
     pub fn new(holder: Arc<H>, own: Drain) -> (Self, impl Future<Output = ()> + use<H>) {
         let (wanted, drains) = watch::channel(None);
         let is_last = Arc::new(AtomicBool::new(false));
@@ -113,17 +114,17 @@ impl<H: Holds> Drains<H> {
         (handle, run(holder, is_last, drains))
     }
 
-    /// What a drain is where nothing else is said: on a signal, for example.
+    /// The configured drain: the one that a signal starts.
     pub fn own(&self) -> Drain {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The manifest says something else by now; moves nobody.
+    /// Replaces the configured drain; starts none.
     pub fn set_own(&self, drain: Drain) {
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = drain;
     }
 
-    /// Begins to move connections away; replaces a drain under way.
+    /// Starts a drain, or replaces the one under way.
     pub fn begin(&self, drain: Drain) -> Result<(), Ending> {
         if self.is_last.load(Relaxed) {
             return Err(Ending);
@@ -132,7 +133,7 @@ impl<H: Holds> Drains<H> {
         Ok(())
     }
 
-    /// [`Self::begin`] for a process that ends.
+    /// Starts the last drain of the process.
     pub fn begin_last(&self, drain: Drain) {
         self.is_last.store(true, Relaxed);
         self.start(drain);
@@ -141,7 +142,7 @@ impl<H: Holds> Drains<H> {
     fn start(&self, drain: Drain) {
         let (evict_rate, deadline) = (drain.evict_rate, drain.deadline);
         if matches!(*self.wanted.borrow(), Some(Wanted::Drain(_))) {
-            tracing::info!(evict_rate, %deadline, "the drain goes on");
+            tracing::info!(evict_rate, %deadline, "drain replaced");
         } else {
             tracing::info!(evict_rate, %deadline, "draining");
         }
@@ -149,7 +150,7 @@ impl<H: Holds> Drains<H> {
         self.wanted.send_replace(Some(Wanted::Drain(drain)));
     }
 
-    /// Begins to move some connections away; replaces what is under way of that kind, and is replaced by a drain.
+    /// Starts an eviction, or replaces the one under way. A drain replaces it.
     pub fn evict(&self, evict: EvictRequest) -> Result<(), Draining> {
         let (count, evict_rate) = (evict.count, evict.evict_rate);
         let begins = self.wanted.send_if_modified(|wanted| {
@@ -166,13 +167,13 @@ impl<H: Holds> Drains<H> {
         Ok(())
     }
 
-    /// Takes either back: connections are taken again, and who is here stays.
+    /// Cancels a drain or an eviction: the remaining connections stay, and new ones are accepted.
     pub fn cancel(&self) -> Result<(), Ending> {
         if self.is_last.load(Relaxed) {
             return Err(Ending);
         }
         if let Some(Wanted::Drain(_)) = self.wanted.send_replace(None) {
-            tracing::info!("drain taken back");
+            tracing::info!("drain cancelled");
         }
         self.enter(DrainPhase::Open);
         Ok(())
@@ -186,7 +187,7 @@ impl<H: Holds> Drains<H> {
 }
 
 async fn run<H: Holds>(holder: Arc<H>, is_last: Arc<AtomicBool>, mut orders: watch::Receiver<Option<Wanted>>) {
-    // A drain that replaces another one need not be announced again.
+    // A drain that replaces another one is not announced again.
     let mut refusing = false;
     loop {
         let wanted = orders.borrow_and_update().clone();
@@ -200,7 +201,7 @@ async fn run<H: Holds>(holder: Arc<H>, is_last: Arc<AtomicBool>, mut orders: wat
             std::future::pending::<std::convert::Infallible>().await
         };
         let next = tokio::select! {
-            // In this order: once it was taken back nobody more is moved.
+            // In this order: after a cancel no further connection is moved.
             biased;
             next = orders.changed() => next,
             never = work => match never {},
@@ -224,7 +225,7 @@ async fn carry_out<H: Holds>(holder: &H, drain: &Drain, is_last: &AtomicBool, re
     evict(holder, drain, start + drain.deadline.0).await;
 }
 
-/// Evicts at the drain's rate, and all that is left from its deadline on.
+/// Evicts at the drain's rate, and all remaining connections from the deadline on.
 async fn evict<H: Holds>(holder: &H, drain: &Drain, deadline: Instant) {
     let mut pace = Pace::new(drain.evict_rate, Instant::now());
     loop {
@@ -243,14 +244,14 @@ async fn evict_some<H: Holds>(holder: &H, some: EvictRequest) {
     let takes = Duration::from_secs(1).saturating_mul(some.count) / some.evict_rate.max(1);
     let mut pace = Pace::new(some.evict_rate, now);
     let mut left = some.count;
-    // Where fewer are there than were to go, who comes later is not meant.
+    // Ends in time even if there were fewer connections: later ones must not be evicted.
     while left > 0 && Instant::now() < now + takes + LATE {
         tokio::time::sleep(STEP).await;
         left -= evict_due(holder, holder.open(), &mut pace, left, &some.retry_after);
     }
 }
 
-/// Evicts those of the `open` connections that are due by now, `most` of them at most, and says how many.
+/// Evicts the connections that are due, at most `most`, and returns their number.
 fn evict_due<H: Holds>(holder: &H, mut open: Vec<u32>, pace: &mut Pace, most: u32, retry_after: &RetryAfter) -> u32 {
     let now = Instant::now();
     let mut evictions = vec![0; open.len()];
@@ -268,8 +269,8 @@ fn evict_due<H: Holds>(holder: &H, mut open: Vec<u32>, pace: &mut Pace, most: u3
     all
 }
 
-/// When one goes after the other: each within its own stretch of time, anywhere in it. So there is jitter, and yet never
-/// more than two too many in any time.
+/// The times of evictions: each at a random moment of its own interval. That gives jitter, and in any period at most
+/// two evictions more than the rate.
 struct Pace {
     gap: Duration,
     stretch: Instant,
@@ -279,7 +280,7 @@ struct Pace {
 impl Pace {
     fn new(rate: u32, now: Instant) -> Self {
         let gap = Duration::from_secs(1) / rate.max(1);
-        // A moment for the first one too: a drain that is taken back at once moves nobody.
+        // The first one waits too: a drain that is cancelled at once moves no connection.
         let mut pace = Self { gap, stretch: now + gap / 2, next: now };
         pace.draw();
         pace
@@ -289,7 +290,7 @@ impl Pace {
         self.next = self.stretch + self.gap.mul_f64(rand::rng().random_range(0.0..1.0));
     }
 
-    /// Whether one more is due; if so, it is taken to go.
+    /// Whether one more eviction is due; if so, schedules the next one.
     fn is_due(&mut self, now: Instant) -> bool {
         let behind = now.saturating_duration_since(self.next);
         if self.next > now {
@@ -301,7 +302,7 @@ impl Pace {
     }
 }
 
-/// The thread of a connection drawn from all.
+/// The thread of a random connection; each connection is equally likely.
 fn draw(open: &[u32]) -> Option<usize> {
     let total: u32 = open.iter().sum();
     let mut at = if total == 0 { return None } else { rand::rng().random_range(0..total) };
@@ -314,13 +315,13 @@ fn draw(open: &[u32]) -> Option<usize> {
     })
 }
 
-/// When to come back, in milliseconds: each client gets its own value.
+/// A retry hint in milliseconds, drawn for one client.
 pub fn hint_ms(retry_after: &RetryAfter) -> u64 {
     let (min, max) = (retry_after.min.0.as_millis() as u64, retry_after.max.0.as_millis() as u64);
     rand::rng().random_range(min..=max.max(min))
 }
 
-/// The reason of a Close that says so.
+/// The reason of a Close frame with a retry hint.
 pub fn reason(hint_ms: u64) -> String {
     format!("{{\"retry_after_ms\":{hint_ms}}}")
 }

@@ -1,6 +1,7 @@
-//! File descriptors as a budget: a gateway's tunnel takes two, a shard's connection one, and what would not fit is refused
-//! while there is still a descriptor left to say so. What is connected stays connected, and the admin port reachable.
-//! Only counts and tells: who accepts asks before it serves.
+//! A budget of file descriptors: a gateway's tunnel takes two, a shard's connection one. A client beyond the budget
+//! is refused while descriptors for the answer are left; open connections and the admin port are not affected.
+//!
+//! The budget only counts. Code that accepts connections takes a permit before it serves one.
 
 use std::error::Error;
 use std::io;
@@ -13,23 +14,24 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::log_limit::LogLimit;
 
-/// How long after a refusal a process still counts as short of descriptors: longer than health is usually asked for.
+/// How long after a refusal the process counts as short of descriptors: longer than the usual interval of health
+/// checks.
 const RECENT: Duration = Duration::from_secs(30);
 
-/// Time between two log lines about that.
+/// Interval of log lines about refusals.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Kept free for listeners' wake-ups, health polls, admin requests, and for clients that are told about the limit.
+/// Reserved for event loops, health polls, admin requests, and answers to refused clients.
 const RESERVE: i64 = 64;
 
-/// The descriptors this process may still use for clients.
+/// The descriptors that this process may use for clients.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
-    /// For clients, taken or not.
+    /// For clients, used or not.
     all: AtomicI64,
     left: AtomicI64,
-    /// What is left of the part of the reserve that serves refusals.
+    /// Descriptors of the reserve that are left for refusals.
     refusals: AtomicI64,
     began: Instant,
     /// Milliseconds after `began`, plus one, at which a client was last refused. 0: never.
@@ -38,11 +40,11 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// From the process's limit and what is open already.
+    /// The budget that `limit` leaves beside the `open` descriptors.
     pub fn new(limit: u64, open: u64) -> Arc<Self> {
         let limit_signed = i64::try_from(limit).unwrap_or(i64::MAX);
         let open = i64::try_from(open).unwrap_or(i64::MAX);
-        // A tiny limit keeps a smaller reserve, or it would allow no tunnel at all.
+        // A tiny limit gets a smaller reserve; otherwise it would allow no tunnel at all.
         let reserve = RESERVE.min(limit_signed / 4);
         let left = limit_signed.saturating_sub(open).saturating_sub(reserve);
         Arc::new(Self {
@@ -56,13 +58,13 @@ impl Budget {
         })
     }
 
-    /// From this process's own limit, raised as far as it may be.
+    /// The budget of this process, whose soft limit is raised to the hard one.
     pub fn of_this_process() -> Arc<Self> {
         Self::new(crate::sockets::raise_open_files(), open_files())
     }
 
-    /// Counts again when the process has opened nearly all that it needs for itself, with `more` to come. Best before
-    /// the first client; those that are there already count as open files.
+    /// Counts again once the process has opened most descriptors of its own; `more` are still to be opened. To be
+    /// called before the first client, since connections count as open files.
     pub fn settle(&self, more: usize) {
         let settled = Self::new(self.limit, open_files() + more as u64);
         let left = settled.left.load(Relaxed);
@@ -70,7 +72,7 @@ impl Budget {
         self.left.store(left, Relaxed);
     }
 
-    /// Keeps `descriptors` more for the process itself, or, where negative, that many fewer.
+    /// Reserves `descriptors` more for the process itself; fewer if negative.
     pub fn set_aside(&self, descriptors: i64) {
         self.all.fetch_sub(descriptors, Relaxed);
         self.left.fetch_sub(descriptors, Relaxed);
@@ -86,12 +88,12 @@ impl Budget {
         self.left.load(Relaxed)
     }
 
-    /// How many clients there may be at a time that take `descriptors` each.
+    /// Largest number of clients at a time that take `descriptors` each.
     pub fn most(&self, descriptors: i64) -> u64 {
         u64::try_from(self.all.load(Relaxed) / descriptors).unwrap_or(0)
     }
 
-    /// Takes what one client needs: [`Permit::TUNNEL`] or [`Permit::CONNECTION`].
+    /// Takes the descriptors of one client: [`Permit::TUNNEL`] or [`Permit::CONNECTION`].
     pub fn take(self: &Arc<Self>, descriptors: i64) -> Option<Permit> {
         if self.left.fetch_sub(descriptors, Relaxed) >= descriptors {
             return Some(Permit { budget: Some(Arc::clone(self)), descriptors });
@@ -100,7 +102,7 @@ impl Budget {
         None
     }
 
-    /// Notes that a client was refused for want of descriptors; now and then in the log, too.
+    /// Records that a client was refused because descriptors are short; logs that at intervals.
     pub fn refused(&self) {
         let now = self.began.elapsed().as_millis() as u64 + 1;
         self.refused.store(now, Relaxed);
@@ -114,32 +116,32 @@ impl Budget {
         }
     }
 
-    /// What is wrong and what to do, where clients are refused or were a short while ago.
+    /// The shortage and its remedy, if clients were refused within the last 30 s.
     pub fn trouble(&self) -> Option<String> {
         let refused = self.refused.load(Relaxed);
         let age = || self.began.elapsed().saturating_sub(Duration::from_millis(refused));
         (refused > 0 && age() < RECENT).then(|| self.shortage())
     }
 
-    /// The limit, and the remedy.
+    /// A sentence with the limit and the remedy.
     pub fn shortage(&self) -> String {
         shortage(self.limit)
     }
 
-    /// Takes what one client needs that is only told that there is no more room.
+    /// Takes a descriptor of the reserve, for a client that is only refused.
     pub fn take_refusal(self: &Arc<Self>) -> Option<RefusalPermit> {
         let taken = self.refusals.fetch_sub(1, Relaxed) >= 1;
         let permit = RefusalPermit(Arc::clone(self));
         taken.then_some(permit)
     }
 
-    /// Gives back what [`Permit::keep`] had kept.
+    /// Returns descriptors that [`Permit::keep`] had kept.
     pub fn put_back(&self, descriptors: i64) {
         self.left.fetch_add(descriptors, Relaxed);
     }
 }
 
-/// What `error` says; and the limit and the remedy, where it is for want of descriptors.
+/// The message of `error`, with the limit and the remedy if its cause is a shortage of descriptors.
 pub fn explain(error: &(dyn Error + 'static)) -> String {
     let is_shortage = |error: &(dyn Error + 'static)| {
         error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(Errno::MFILE.raw_os_error())
@@ -159,7 +161,7 @@ fn open_files() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(32, Iterator::count) as u64
 }
 
-/// Descriptors for one client from accept to its end; given back on drop.
+/// The descriptors of one client from accept to its end; returned on drop.
 #[derive(Debug)]
 pub struct Permit {
     budget: Option<Arc<Budget>>,
@@ -167,12 +169,12 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The client's and the shard's.
+    /// A connection to the client and one to the shard.
     pub const TUNNEL: i64 = 2;
-    /// The client's.
+    /// A connection to the client.
     pub const CONNECTION: i64 = 1;
 
-    /// The descriptors stay taken; the caller puts them back.
+    /// Keeps the descriptors; the caller returns them with [`Budget::put_back`].
     pub fn keep(mut self) {
         self.budget = None;
     }
@@ -186,7 +188,7 @@ impl Drop for Permit {
     }
 }
 
-/// A descriptor of the reserve; given back on drop.
+/// A descriptor of the reserve; returned on drop.
 #[derive(Debug)]
 pub struct RefusalPermit(Arc<Budget>);
 
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn explains_errors_for_want_of_descriptors_and_no_others() {
+    fn explains_a_shortage_of_descriptors_and_no_other_error() {
         let error = |code: Errno| {
             let source = io::Error::from_raw_os_error(code.raw_os_error());
             explain(&crate::sockets::ListenError { addr: "127.0.0.1:1".parse().unwrap(), source })
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_of_the_limit_and_the_remedy_only_after_a_refusal() {
+    fn reports_the_limit_and_the_remedy_only_after_a_refusal() {
         let budget = Budget::new(200, 20);
         assert_eq!(budget.trouble(), None);
         budget.refused();

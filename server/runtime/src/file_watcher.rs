@@ -1,5 +1,5 @@
-//! Watches one file for changes, by reading it at short intervals. That works for every way in which an editor, a Kubernetes
-//! volume or a rename may replace a file, on every file system.
+//! Watches one file for changes, by reading it at short intervals. That works for every way in which an editor, a
+//! Kubernetes volume or a rename may replace a file, on every file system.
 //!
 //! Used for the manifest of a local run and for lists of shards; meant for files of credentials too.
 
@@ -15,7 +15,8 @@ pub type Contents = Result<String, Option<i32>>;
 pub enum Settle {
     /// As soon as they are seen: for files that are replaced by a rename and never half written.
     AtOnce,
-    /// After two reads in a row found them: for files that editors write, since the beginning of a file may be valid too.
+    /// After two reads in a row found them: for files that editors write, since the beginning of a file may be valid
+    /// too.
     Twice,
 }
 

@@ -1,10 +1,12 @@
 //! What every process of wscluster needs, whatever its part.
 //!
 //! - [`sockets`], [`socket_activation`], [`fds`]: listening sockets and the budget of file descriptors.
-//! - [`logs`], [`nonblocking_writer`], [`log_limit`]: log lines that never block their writer, and limits for floods of them.
+//! - [`logs`], [`nonblocking_writer`], [`log_limit`]: log lines that never block their writer, and limits for floods
+//!   of them.
 //! - [`shutdown`], [`drain`]: the end of a process, and the pace at which connections are moved away.
 //! - [`critical_task`]: threads and tasks whose panic is the end of the process.
-//! - [`process`], [`child_process`], [`restarts`], [`usage`]: parent and child processes, and the CPU and memory that they use.
+//! - [`process`], [`child_process`], [`restarts`], [`usage`]: parent and child processes, and the CPU and memory that
+//!   they use.
 //! - [`backoff`]: waits between attempts. [`file_watcher`]: files that may change while the process runs.
 //! - [`args`], [`exit`]: arguments that several subcommands share, exit codes, and the report of an error.
 

@@ -1,5 +1,5 @@
-//! Limits how many lines of a kind are logged, and counts the lines left out, so that a flood of refused clients or bad records
-//! does not become a flood of log lines.
+//! Limits how many lines of a kind are logged, and counts the lines left out, so that a flood of refused clients or
+//! bad records does not become a flood of log lines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,7 +34,8 @@ impl LogLimit {
         Self { lines, period, window: Mutex::new(Window { since: None, used: 0, suppressed: 0 }) }
     }
 
-    /// Permission for one line, with the number of lines suppressed since the last one; `None`: this line is suppressed.
+    /// Permission for one line, with the number of lines suppressed since the last one; `None`: this line is
+    /// suppressed.
     pub fn admit(&self) -> Option<u64> {
         self.admit_at(Instant::now())
     }

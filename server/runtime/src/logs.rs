@@ -1,7 +1,8 @@
-//! Logs: fields on standard error, as text for people or JSON for collectors. Standard output belongs to results.
+//! Logs: structured lines on standard error, as text for people or JSON for collectors. Standard output is for
+//! results.
 //!
-//! Whoever logs never waits and never fails, whatever becomes of the reader ([`crate::nonblocking_writer`]). [`Logs`] sees to it that what is
-//! logged last is still written.
+//! Logging never blocks and never fails, whatever the reader does ([`crate::nonblocking_writer`]). [`Logs`] writes
+//! the last lines before the process ends.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
@@ -14,21 +15,21 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use crate::nonblocking_writer::{Raw, Spool};
+use crate::nonblocking_writer::{NonblockingWriter, Raw};
 
-/// Bytes of log lines that may wait for the reader: several thousand lines.
+/// Bytes of log lines that may wait for the reader: some thousand lines.
 const WAITING: usize = 1 << 20;
 
-/// At the end of the process a reader that takes nothing for so long gets no more.
+/// Time without progress after which the end of the process stops waiting for the reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The same for whoever panics, who has other things to end.
+/// The same during a panic, which must not delay the rest of the process.
 const PANIC_PATIENCE: Duration = Duration::from_millis(100);
 
-static STDERR: OnceLock<Spool> = OnceLock::new();
+static STDERR: OnceLock<NonblockingWriter> = OnceLock::new();
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// How logs look; taken by every subcommand.
+/// Log options of every subcommand.
 #[derive(Args, Debug)]
 pub struct LogArgs {
     /// Log filter: a level, or directives such as `info,wscluster::gateway=debug`.
@@ -65,7 +66,7 @@ fn filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// Writes what was logged when it is dropped: at the end of the process.
+/// Writes pending log lines when it is dropped, at the end of the process.
 #[derive(Debug)]
 pub struct Logs(());
 
@@ -78,12 +79,13 @@ impl Drop for Logs {
 /// Starts logging for this process; once.
 pub fn init(args: &LogArgs) -> std::io::Result<Logs> {
     let format = args.log_format;
-    let spool = Spool::start(Raw(rustix::stdio::stderr()), WAITING, Box::new(move |lost| dropped(format, lost)))?;
-    let logs = STDERR.get_or_init(|| spool);
+    let writer =
+        NonblockingWriter::start(Raw(rustix::stdio::stderr()), WAITING, Box::new(move |lost| dropped(format, lost)))?;
+    let logs = STDERR.get_or_init(|| writer);
     FORMAT.get_or_init(|| format);
     std::panic::set_hook(Box::new(move |panic| {
         logs.line(&panicked(format, panic));
-        // Another panic on top of it would abort.
+        // Flushed at once: a second panic would abort the process.
         logs.flush(PANIC_PATIENCE);
     }));
     let filter = EnvFilter::new(&args.log);
@@ -96,23 +98,23 @@ pub fn init(args: &LogArgs) -> std::io::Result<Logs> {
     Ok(Logs(()))
 }
 
-/// The way to standard error.
+/// The writer of standard error.
 ///
 /// # Panics
 ///
 /// Before [`init`].
-pub fn stderr() -> &'static Spool {
+pub fn stderr() -> &'static NonblockingWriter {
     STDERR.get().expect("logging starts first")
 }
 
-/// Writes what was logged; for a process that ends without dropping its [`Logs`].
+/// Writes pending log lines; for a process that ends without dropping its [`Logs`].
 pub fn flush() {
     if let Some(logs) = STDERR.get() {
         logs.flush(PATIENCE);
     }
 }
 
-/// The line in place of so many that were dropped.
+/// The line that replaces a number of dropped lines.
 pub fn dropped(format: LogFormat, lines: u64) -> String {
     let message = format!("{lines} log lines dropped: the reader of standard error was too slow, or gone");
     line(format, "WARN", &message)
@@ -148,7 +150,7 @@ fn line(format: LogFormat, level: &str, message: &str) -> String {
     }
 }
 
-/// The time now, as log lines write it: RFC 3339, UTC, microseconds.
+/// The present time as in log lines: RFC 3339, UTC, microseconds.
 pub fn time() -> String {
     let mut text = String::new();
     // Writing to memory does not fail.
@@ -161,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_what_a_filter_should_be() {
+    fn names_the_right_form_of_a_filter() {
         assert!(super::filter("info,wscluster::gateway=debug").is_ok());
         for bad in ["foo=bar=x", "info,wscluster=loud"] {
             let error = super::filter(bad).unwrap_err();

@@ -1,7 +1,8 @@
-//! Lines on their way to standard error or standard output. A thread of its own writes them: a reader that stands still (Ctrl-S, a
-//! paused pager) or is gone holds up nobody who has something to say, and fails nobody.
+//! Writes lines to standard error or standard output from a thread of its own. A reader that stalls (Ctrl-S, a paused
+//! pager) or has gone neither blocks nor fails the threads that write.
 //!
-//! What does not fit is dropped and counted, and the count is written where the lines are missing, as soon as somebody reads again.
+//! Lines beyond a limit are dropped and counted. The count is written in their place as soon as the reader reads
+//! again.
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -10,33 +11,33 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// After a write to a descriptor that somebody else has made non-blocking, and that has no room.
+/// Pause before another write to a full descriptor that another process has made non-blocking.
 const REST: Duration = Duration::from_millis(10);
 
-/// What takes the place of so many lines that were dropped.
+/// The line that takes the place of a number of dropped lines.
 pub type Notice = Box<dyn Fn(u64) -> String + Send>;
 
-/// Takes lines for one reader, as long as the process lives; cheap to clone.
+/// Accepts lines for one reader, until the process ends. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Spool(Arc<Shared>);
+pub struct NonblockingWriter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Bytes that may wait, beside those that are being written.
+    /// Bytes that may wait, beside those being written.
     limit: usize,
     waiting: Mutex<Waiting>,
     filled: Condvar,
     drained: Condvar,
-    /// Bytes that the reader took.
+    /// Bytes that the reader has accepted.
     taken: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     lines: Vec<u8>,
-    /// Lines dropped behind those that wait.
+    /// Lines dropped after the waiting ones.
     dropped: u64,
-    /// Other lines are being written.
+    /// The thread is writing lines.
     writing: bool,
 }
 
@@ -46,8 +47,8 @@ impl Waiting {
     }
 }
 
-impl Spool {
-    /// Writes to `out`, with at most `limit` bytes that wait.
+impl NonblockingWriter {
+    /// Starts a thread that writes to `out`; at most `limit` bytes wait.
     pub fn start(out: impl Write + Send + 'static, limit: usize, notice: Notice) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             limit,
@@ -56,17 +57,17 @@ impl Spool {
             drained: Condvar::new(),
             taken: AtomicU64::new(0),
         });
-        let spool = Self(Arc::clone(&shared));
-        thread::Builder::new().name("spool".into()).spawn(move || shared.run(out, &notice))?;
-        Ok(spool)
+        let writer = Self(Arc::clone(&shared));
+        thread::Builder::new().name("log-writer".into()).spawn(move || shared.run(out, &notice))?;
+        Ok(writer)
     }
 
-    /// Takes `line`, to which it adds the end. Never waits.
+    /// Writes `line` and a line feed. Never blocks.
     pub fn line(&self, line: &str) {
         self.take(&[line.as_bytes(), b"\n"]);
     }
 
-    /// Takes bytes as they are, all or none of them. Never waits.
+    /// Writes `bytes` as they are: all or none of them. Never blocks.
     pub fn bytes(&self, bytes: &[u8]) {
         self.take(&[bytes]);
     }
@@ -74,7 +75,7 @@ impl Spool {
     fn take(&self, parts: &[&[u8]]) {
         let mut waiting = self.0.lock();
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        // Behind a loss nothing more until the loss is told, so that it is told where it was.
+        // After a loss nothing is accepted until the count is written, so that it appears in the right place.
         let fits = waiting.lines.is_empty() || (waiting.dropped == 0 && waiting.lines.len() + len <= self.0.limit);
         if !fits {
             waiting.dropped += 1;
@@ -87,12 +88,13 @@ impl Spool {
         self.0.filled.notify_one();
     }
 
-    /// Whether everything was written.
+    /// Whether everything is written.
     pub fn is_drained(&self) -> bool {
         self.0.lock().is_over()
     }
 
-    /// Waits until everything was written, or until the reader has taken nothing for as long as `patience`; says which.
+    /// Waits until everything is written, or until the reader has accepted nothing for `patience`. Returns whether
+    /// all is written.
     pub fn flush(&self, patience: Duration) -> bool {
         let mut waiting = self.0.lock();
         let mut taken = self.0.taken.load(Relaxed);
@@ -109,8 +111,8 @@ impl Spool {
     }
 }
 
-/// For a logger, which writes one line at a time.
-impl Write for Spool {
+/// For loggers, which write one line per call.
+impl Write for NonblockingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes(bytes);
         Ok(bytes.len())
@@ -127,9 +129,9 @@ impl Shared {
     }
 
     fn run(&self, mut out: impl Write, notice: &Notice) {
-        // Lines of which nobody was told yet that they are missing.
+        // Lost lines that no notice has reported yet.
         let mut dropped = 0;
-        let tell = |out: &mut _, dropped: &mut u64| {
+        let report = |out: &mut _, dropped: &mut u64| {
             if *dropped > 0 && self.write(out, (notice(*dropped) + "\n").as_bytes()) == 0 {
                 *dropped = 0;
             }
@@ -145,13 +147,13 @@ impl Shared {
             waiting.writing = true;
             let (lines, behind) = (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.dropped));
             drop(waiting);
-            tell(&mut out, &mut dropped);
+            report(&mut out, &mut dropped);
             dropped += self.write(&mut out, &lines) + behind;
-            tell(&mut out, &mut dropped);
+            report(&mut out, &mut dropped);
         }
     }
 
-    /// Writes all of `lines`; says how many are left where nobody reads any more.
+    /// Writes `lines`; returns the number of lines that are lost because the reader has gone.
     fn write(&self, out: &mut impl Write, mut lines: &[u8]) -> u64 {
         while !lines.is_empty() {
             match out.write(lines) {
@@ -169,7 +171,8 @@ impl Shared {
     }
 }
 
-/// Standard output or standard error without the lock and the buffer of the standard library: whoever waits there holds up nobody.
+/// Standard output or standard error without the lock and the buffer of the standard library, so that a blocked write
+/// blocks no other thread.
 #[derive(Debug)]
 pub struct Raw(pub BorrowedFd<'static>);
 

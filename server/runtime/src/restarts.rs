@@ -1,5 +1,5 @@
-//! When a child process that ended is started again: at once the first time, later after each short life. Several short lives in
-//! a row are a crash loop.
+//! When a child process that ended is started again: at once the first time, later after each short life. Several
+//! short lives in a row are a crash loop.
 
 use std::time::Duration;
 

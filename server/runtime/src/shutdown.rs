@@ -1,5 +1,5 @@
-//! The end of a server process, one sequence for shard and gateway: announce, wait for a reason to stop, drain, wait until the
-//! connections are gone. A second signal cuts the drain short.
+//! The end of a server process, one sequence for shard and gateway: announce, wait for a reason to stop, drain, wait
+//! until the connections are gone. A second signal cuts the drain short.
 //!
 //! The caller decides what each end means for its exit code, and whether a failure drains at all.
 
@@ -34,8 +34,8 @@ pub enum DrainEnd {
     Interrupted,
 }
 
-/// Resolves at SIGTERM or SIGINT and, if `watch_parent` is set, at the end of standard input. The parent holds the other end of
-/// that pipe, so the kernel closes it however the parent dies.
+/// Resolves at SIGTERM or SIGINT and, if `watch_parent` is set, at the end of standard input. The parent holds the
+/// other end of that pipe, so the kernel closes it however the parent dies.
 ///
 /// Call it again to wait for a second signal.
 pub async fn stop_requested(watch_parent: bool) -> io::Result<StopReason> {
@@ -69,7 +69,8 @@ pub async fn wait_for_stop(
         std::future::pending::<std::convert::Infallible>().await
     };
     tokio::select! {
-        // In this order: the reader of the announcement may send a signal at once, and the handler must be in place by then.
+        // In this order: the reader of the announcement may send a signal at once, and the handler must be in place
+        // by then.
         biased;
         reason = stop_requested(watch_parent) => reason,
         () = failed => Ok(StopReason::Failure),
@@ -77,8 +78,8 @@ pub async fn wait_for_stop(
     }
 }
 
-/// Starts the last drain of the process and waits until `is_drained`, until the drain's deadline and `linger` (the time that
-/// connections take to close) have passed, or until a second signal.
+/// Starts the last drain of the process and waits until `is_drained`, until the drain's deadline and `linger` (the
+/// time that connections take to close) have passed, or until a second signal.
 pub async fn drain_to_the_end<H: Holds>(
     drains: &Drains<H>,
     reason: StopReason,

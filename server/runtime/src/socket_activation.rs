@@ -1,7 +1,7 @@
-//! Listening sockets that one process keeps for another, as those of nginx and HAProxy do: when a gateway is killed or aborts, the
-//! next one has the same sockets. Who connects meanwhile waits in their backlog instead of being refused.
+//! Listening sockets that a parent keeps for a child process, as nginx and HAProxy do. If a gateway crashes, the next
+//! one gets the same sockets, and clients that connect meanwhile wait in the backlog instead of being refused.
 //!
-//! They are passed as systemd passes them (`LISTEN_FDS`, `sd_listen_fds(3)`), so that a gateway can be a socket-activated
+//! They are passed as systemd passes them (`LISTEN_FDS`, `sd_listen_fds(3)`), so a gateway can be a socket-activated
 //! unit too.
 
 use std::io;
@@ -13,29 +13,29 @@ use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::sockets;
 
-/// Where to look for descriptors in a row: few processes open so many by themselves.
+/// First descriptor tried for a consecutive range: above what most processes have open.
 const FIRST: RawFd = 32;
 
-/// The sockets that whoever started this process has opened for it; none in most cases. They listen from now on.
+/// The sockets that the parent has passed to this process, usually none. They listen from now on.
 pub fn inherited() -> io::Result<Vec<TcpListener>> {
     let mut passed = ListenFd::from_env();
     let listeners = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).transpose());
     listeners.map(|listener| listener.and_then(|listener| sockets::listen_on(&listener).map(|()| listener))).collect()
 }
 
-/// Descriptors in a row that every child inherits which is started while this lives.
+/// Consecutive descriptors that every child inherits while this value lives.
 #[derive(Debug)]
 pub struct Passed(Vec<OwnedFd>);
 
 impl Passed {
-    /// Copies of `sockets`.
+    /// Duplicates `sockets` for children.
     pub fn new(sockets: &[TcpListener]) -> io::Result<Self> {
         let mut first = FIRST;
         'row: loop {
             let mut row = Vec::new();
             for (socket, wanted) in sockets.iter().zip(first..) {
                 let copy = fcntl_dupfd_cloexec(socket, wanted).map_err(|error| match error {
-                    // So are numbers above the limit called.
+                    // The kernel reports a number above the limit as EINVAL.
                     Errno::INVAL => Errno::MFILE,
                     other => other,
                 })?;
@@ -50,7 +50,7 @@ impl Passed {
         }
     }
 
-    /// What tells a child of them; `LISTEN_PID` must not be set.
+    /// Environment variables for the child; `LISTEN_PID` must not be set.
     pub fn env(&self) -> [(&'static str, String); 2] {
         let first = self.0.first().map_or(FIRST, AsRawFd::as_raw_fd);
         [("LISTEN_FDS", self.0.len().to_string()), ("LISTEN_FDS_FIRST_FD", first.to_string())]
@@ -63,7 +63,7 @@ mod tests {
     use crate::sockets::Share;
 
     #[test]
-    fn descriptors_are_in_a_row_whatever_is_open() {
+    fn descriptors_are_consecutive_whatever_is_open() {
         let any = "127.0.0.1:0".parse().unwrap();
         let sockets = [(); 3].map(|()| sockets::bind(any, Share::ReusePort).unwrap());
         // Every second descriptor is taken.
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_passed_where_nothing_is_there() {
+    fn passes_nothing_without_sockets() {
         assert_eq!(Passed::new(&[]).unwrap().env()[0].1, "0");
     }
 }

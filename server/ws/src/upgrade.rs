@@ -1,8 +1,9 @@
-//! The upgrade of RFC 6455 §4, read strictly from raw bytes by shard, gateway and load tester.
+//! The upgrade of RFC 6455 §4, parsed strictly from raw bytes by shard, gateway and load tester.
 //!
-//! `httparse` finds the tokens; the rules are here: what is ambiguous is refused, so that no proxy before us and no
-//! shard behind us can read the same bytes differently (RFC 9112 §11.2). Nothing here does I/O, allocates for a good
-//! request, or panics, and how the bytes were cut into reads never changes the result.
+//! `httparse` finds the tokens; the rules are here. Ambiguous input is refused, so that a proxy in front of a
+//! gateway, the gateway and a shard never read the same bytes differently (RFC 9112 §11.2). The code does no I/O,
+//! does not allocate for a valid request and does not panic. The result does not depend on how the bytes were split
+//! into reads.
 
 mod headers;
 mod refusal;
@@ -16,21 +17,21 @@ pub use refusal::{REASON, Refusal, Unavailable};
 pub use request::{UpgradeRequest, parse_request};
 pub use response::{Answer, AnswerError, Head, parse_response};
 
-/// How large a head may be.
+/// Maximum size of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of the first line and all fields, with the empty line.
+    /// Bytes of the first line and all fields, including the empty line.
     pub max_bytes: usize,
-    /// Fields; [`HeadLimits::MOST_HEADERS`] at most, whatever is asked for.
+    /// Fields; never more than [`HeadLimits::MOST_HEADERS`].
     pub max_headers: usize,
 }
 
 impl HeadLimits {
-    /// Fields that are ever looked at: the most that a manifest asks for, and the one that a gateway adds. The space for them is on
+    /// Hard limit of fields: the maximum of the manifest schema, and the one that a gateway adds. They are parsed on
     /// the stack.
     pub const MOST_HEADERS: usize = 257;
 
-    /// Those behind a gateway that has these: with room for what it adds.
+    /// These limits with room for what a gateway adds.
     #[must_use]
     pub const fn with_room(self, added: Self) -> Self {
         Self {

@@ -19,8 +19,8 @@ use crate::health::State;
 /// The maximum of the manifest schema too. Above it, the time between two evictions rounds to zero.
 const MAX_EVICT_RATE: u32 = 1_000_000;
 
-/// `/drain`: `POST` begins a drain, `PUT` replaces the configured drain without starting one, `DELETE` cancels a drain. Fields
-/// missing from a body keep their configured values.
+/// `/drain`: `POST` begins a drain, `PUT` replaces the configured drain without starting one, `DELETE` cancels a
+/// drain. Fields missing from a body keep their configured values.
 pub fn drain_routes<H: Holds>(drains: Drains<H>) -> Router {
     let (cancel, configure) = (drains.clone(), drains.clone());
     let configure = async move |body: Bytes| match drain(&configure.own(), &body) {

@@ -1,7 +1,7 @@
 //! Lists the slices of a Service and watches them, and starts over after any failure.
 //!
-//! Not `kube::runtime::watcher`: it hides the end of each watch and its bookmarks. These are how a list that does not change is
-//! known to be current, and `age_seconds` in `/health` promises a confirmation every 60 s.
+//! Not `kube::runtime::watcher`: it hides the end of each watch and its bookmarks. These are how a list that does not
+//! change is known to be current, and `age_seconds` in `/health` promises a confirmation every 60 s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use super::slices::Listing;
 const RETRY: Policy =
     Policy { first: Duration::from_millis(200), factor: 2, max: Duration::from_secs(5), jitter: Jitter::From(0.5) };
 
-/// Requested length of a watch. Its end confirms a list that has not changed, and its absence reveals a lost connection.
+/// Requested length of a watch. Its end confirms a list that has not changed, and its absence reveals a lost
+/// connection.
 const WATCH_SECONDS: u32 = 60;
 
 /// Time for an answer beyond the requested length.

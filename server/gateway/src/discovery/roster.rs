@@ -1,8 +1,8 @@
 //! Turns the present listing into a steady list of members. Pure: the time is an argument.
 //!
-//! One member a name. It keeps its address while that is listed, so that a second address family, listed later, changes nothing.
-//! A name that vanishes stays for [`HOLD`]: an endpoint that moves between slices may be in neither for a moment, and the
-//! table would forget its shard. The poller and the first attempt find out that a pod is gone.
+//! One member a name. It keeps its address while that is listed, so that a second address family, listed later,
+//! changes nothing. A name that vanishes stays for [`HOLD`]: an endpoint that moves between slices may be in neither
+//! for a moment, and the table would forget its shard. The poller and the first attempt find out that a pod is gone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -75,7 +75,7 @@ mod tests {
     use super::super::slices::tests::{pod, slice};
     use super::*;
 
-    fn told(roster: &mut Roster, slices: &[EndpointSlice], now: Instant) -> Vec<String> {
+    fn names(roster: &mut Roster, slices: &[EndpointSlice], now: Instant) -> Vec<String> {
         let (members, _) = roster.update(&Listing::read(slices), now);
         members.iter().map(|member| format!("{}={}", member.name, member.ws.ip())).collect()
     }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn lists_members_in_numeric_order() {
         let pods: Vec<_> = (0..12).map(|n| pod(&format!("prices-{n}"), &format!("10.0.0.{n}"))).collect();
-        let names = told(&mut Roster::default(), &[slice("a", "IPv4", &pods)], Instant::now());
+        let names = names(&mut Roster::default(), &[slice("a", "IPv4", &pods)], Instant::now());
         assert_eq!((&*names[2], &*names[10]), ("prices-2=10.0.0.2", "prices-10=10.0.0.10"));
     }
 
@@ -93,10 +93,10 @@ mod tests {
         let six = slice("six", "IPv6", &[pod("prices-0", "fd00::1")]);
         let four = slice("four", "IPv4", &[pod("prices-0", "10.0.0.1")]);
         let both = [four.clone(), six.clone()];
-        assert_eq!(told(&mut roster, &[six], now), ["prices-0=fd00::1"]);
-        assert_eq!(told(&mut roster, &both, now), ["prices-0=fd00::1"]);
-        assert_eq!(told(&mut roster, &[four], now), ["prices-0=10.0.0.1"]);
-        assert_eq!(told(&mut Roster::default(), &both, now), ["prices-0=10.0.0.1"]);
+        assert_eq!(names(&mut roster, &[six], now), ["prices-0=fd00::1"]);
+        assert_eq!(names(&mut roster, &both, now), ["prices-0=fd00::1"]);
+        assert_eq!(names(&mut roster, &[four], now), ["prices-0=10.0.0.1"]);
+        assert_eq!(names(&mut Roster::default(), &both, now), ["prices-0=10.0.0.1"]);
     }
 
     #[test]
@@ -105,20 +105,20 @@ mod tests {
         let leaving = json!({ "addresses": ["10.0.0.1"], "conditions": { "terminating": true },
             "targetRef": { "name": "prices-0" } });
         let old = slice("a", "IPv4", std::slice::from_ref(&leaving));
-        assert_eq!(told(&mut roster, &[old], now), ["prices-0=10.0.0.1"], "the only pod, although it terminates");
+        assert_eq!(names(&mut roster, &[old], now), ["prices-0=10.0.0.1"], "the only pod, although it terminates");
         let both = slice("a", "IPv4", &[leaving, pod("prices-0", "10.0.0.9")]);
-        assert_eq!(told(&mut roster, &[both], now), ["prices-0=10.0.0.9"]);
+        assert_eq!(names(&mut roster, &[both], now), ["prices-0=10.0.0.9"]);
     }
 
     #[test]
     fn forgets_a_member_only_after_the_hold_time() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         let here = [slice("a", "IPv4", &[pod("prices-0", "10.0.0.1")])];
-        told(&mut roster, &here, now);
+        names(&mut roster, &here, now);
         let (members, again) = roster.update(&Listing::default(), now);
         assert_eq!((members.len(), again), (1, Some(now + HOLD)));
         // It was only moving between two slices.
-        assert_eq!(told(&mut roster, &here, now + HOLD), ["prices-0=10.0.0.1"]);
+        assert_eq!(names(&mut roster, &here, now + HOLD), ["prices-0=10.0.0.1"]);
         assert_eq!(roster.update(&Listing::default(), now + HOLD).1, Some(now + 2 * HOLD));
         assert_eq!(roster.update(&Listing::default(), now + 2 * HOLD), (Vec::new(), None));
     }
@@ -140,21 +140,22 @@ mod tests {
         fn is_the_union_however_endpoints_are_spread(spread in spread(), order in Just([0, 1, 2, 3]).prop_shuffle()) {
             let slices = slices(&spread);
             let shuffled: Vec<_> = order.iter().map(|at| slices[*at].clone()).collect();
-            let told = told(&mut Roster::default(), &shuffled, Instant::now());
+            let named = names(&mut Roster::default(), &shuffled, Instant::now());
             let mut expected: Vec<_> = spread.iter().enumerate().filter(|(_, slices)| slices.contains(&true))
                 .map(|(n, _)| format!("p-{n}=10.0.0.{n}")).collect();
             expected.sort_by_key(|name| (name.split('=').next().unwrap().len(), name.clone()));
-            prop_assert_eq!(told, expected);
+            prop_assert_eq!(named, expected);
         }
 
-        /// Kubernetes writes slices one by one in any order. A member listed before and after is never dropped in between.
+        /// Kubernetes writes slices one by one in any order. A member listed before and after is never dropped in
+        /// between.
         #[test]
         fn never_drops_a_member_that_stays_while_slices_are_rewritten(
             before in spread(), after in spread(), order in Just([0, 1, 2, 3]).prop_shuffle()
         ) {
             let (mut now, mut roster) = (Instant::now(), Roster::default());
             let mut state = slices(&before);
-            told(&mut roster, &state, now);
+            names(&mut roster, &state, now);
             let next = slices(&after);
             let stays: Vec<_> = (0..before.len().min(after.len()))
                 .filter(|n| before[*n].contains(&true) && after[*n].contains(&true))
@@ -162,11 +163,11 @@ mod tests {
             for at in order {
                 now += HOLD / 5;
                 state[at] = next[at].clone();
-                let told = told(&mut roster, &state, now);
-                prop_assert!(stays.iter().all(|name| told.contains(name)), "{told:?} lacks one of {stays:?}");
+                let named = names(&mut roster, &state, now);
+                prop_assert!(stays.iter().all(|name| named.contains(name)), "{named:?} lacks one of {stays:?}");
             }
-            let settled = told(&mut roster, &state, now + HOLD);
-            prop_assert_eq!(settled, told(&mut Roster::default(), &state, now));
+            let settled = names(&mut roster, &state, now + HOLD);
+            prop_assert_eq!(settled, names(&mut Roster::default(), &state, now));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Merges the endpoint slices of one Service. Pure.
 //!
-//! Kubernetes spreads the endpoints of a Service over any number of slices, one address family each, and moves endpoints between
-//! them; an endpoint may be listed twice for a while (KEP-752). The result maps the name of each endpoint to all its places.
+//! Kubernetes spreads the endpoints of a Service over any number of slices, one address family each, and moves
+//! endpoints between them; an endpoint may be listed twice for a while (KEP-752). The result maps the name of each
+//! endpoint to all its places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -102,9 +103,9 @@ pub(super) mod tests {
                 "targetRef": { "kind": "Pod", "name": name } })
     }
 
-    fn told(listing: &Listing) -> Vec<String> {
-        let places = listing.places.iter().flat_map(|(name, places)| places.iter().map(move |place| (name, place)));
-        places.map(|(name, place)| format!("{name}={},{}", place.ws, place.admin)).collect()
+    fn places(listing: &Listing) -> Vec<String> {
+        let all = listing.places.iter().flat_map(|(name, places)| places.iter().map(move |place| (name, place)));
+        all.map(|(name, place)| format!("{name}={},{}", place.ws, place.admin)).collect()
     }
 
     #[test]
@@ -116,7 +117,7 @@ pub(super) mod tests {
         ];
         let listing = Listing::read(&slices);
         assert_eq!(
-            told(&listing),
+            places(&listing),
             [
                 "prices-0=10.0.0.1:8080,10.0.0.1:9090",
                 "prices-0=[fd00::1]:8080,[fd00::1]:9090",
@@ -157,7 +158,7 @@ pub(super) mod tests {
         let by_name = [json!({ "addresses": ["prices.example.com"], "hostname": "h" })];
         slices.push(slice("c", "FQDN", &by_name));
         let listing = Listing::read(&slices);
-        assert_eq!(told(&listing), ["prices-1=10.0.0.1:81,10.0.0.1:91"]);
+        assert_eq!(places(&listing), ["prices-1=10.0.0.1:81,10.0.0.1:91"]);
         assert_eq!(listing.unusable, 6);
     }
 
@@ -168,6 +169,6 @@ pub(super) mod tests {
         let new = json!({ "addresses": ["10.0.0.7"], "conditions": { "ready": false },
             "targetRef": { "name": "prices-0" } });
         let listing = Listing::read(&[slice("a", "IPv4", &[old, new])]);
-        assert_eq!(told(&listing), ["prices-0=10.0.0.7:8080,10.0.0.7:9090", "prices-0=10.0.0.1:8080,10.0.0.1:9090"]);
+        assert_eq!(places(&listing), ["prices-0=10.0.0.7:8080,10.0.0.7:9090", "prices-0=10.0.0.1:8080,10.0.0.1:9090"]);
     }
 }

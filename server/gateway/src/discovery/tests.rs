@@ -1,4 +1,4 @@
-//! A gateway that finds its shards through an API server: how the list changes, and what happens while nobody tells.
+//! A gateway that discovers its shards through an API server: changes of the list, and outages.
 
 mod fake;
 
@@ -15,7 +15,7 @@ use super::*;
 use crate::status::GatewayStatus;
 use crate::tests::{FakeShard, Rig, Script, settings, until};
 
-/// A gateway that follows `api`, and what it tells about that.
+/// A gateway that follows `api`, and the state of its discovery.
 fn gateway(api: &FakeApi) -> (Rig, Arc<Discovery>) {
     let rig = Rig::start(&[], settings());
     let discovery = Arc::new(Discovery::new("default/prices-shards".parse().unwrap()));
@@ -56,7 +56,7 @@ async fn follows_the_slices_of_its_service() {
     api.delete("b");
     until_members(&rig, &["prices-0=10.0.0.1"]).await;
     let asked = api.asked();
-    assert_eq!(asked, (1, 1), "one watch told all of it");
+    assert_eq!(asked, (1, 1), "one watch reported all changes");
     assert_eq!(rig.gateway.fds.room(), room - 2);
     assert_eq!((discovery.members(), discovery.errors()), (1, 0));
     let text = rig.metrics();
@@ -92,7 +92,7 @@ async fn goes_on_after_a_watch_was_cut_and_misses_nothing() {
         api.put("b", "IPv4", &[pod("prices-1", "10.0.0.2")]);
         until_members(&rig, &["prices-0=10.0.0.1", "prices-1=10.0.0.2"]).await;
         until("it watches again", || api.asked().1 >= 2).await;
-        assert_eq!(rig.shard(0).id(), id, "{gone:?}: what is believed about it was lost");
+        assert_eq!(rig.shard(0).id(), id, "{gone:?}: its state was lost");
     }
 }
 
@@ -108,8 +108,8 @@ async fn serves_by_the_last_list_while_the_api_server_is_away() {
 
     api.go_away().await;
     until("that shows", || discovery.errors() >= 2).await;
-    let told = discovery.health();
-    assert!(told.listed && told.error.as_ref().is_some_and(|error| error.contains("efused")), "{told:?}");
+    let health = discovery.health();
+    assert!(health.listed && health.error.as_ref().is_some_and(|error| error.contains("efused")), "{health:?}");
     let mut late = rig.tunnel().await;
     for wire in [&mut early, &mut late] {
         wire.send("still here").await;
@@ -130,20 +130,20 @@ async fn serves_by_the_last_list_while_the_api_server_is_away() {
 }
 
 #[tokio::test]
-async fn says_that_it_is_not_allowed_to_list() {
+async fn reports_that_it_is_not_allowed_to_list() {
     let api = FakeApi::start().await;
     api.refuse(Some(403));
     let (rig, discovery) = gateway(&api);
     let part = GatewayStatus::new(Arc::clone(&rig.gateway));
     until("that shows", || discovery.errors() > 0).await;
     assert_eq!(part.ready(), Err("the API server has not listed the shards yet".to_owned()));
-    let told = part.report().discovery.unwrap();
-    assert_eq!((&*told.service, told.members, told.listed), ("default/prices-shards", 0, false));
-    assert!(told.error.as_ref().is_some_and(|error| error.contains("403 no, 403")), "{told:?}");
+    let health = part.report().discovery.unwrap();
+    assert_eq!((&*health.service, health.members, health.listed), ("default/prices-shards", 0, false));
+    assert!(health.error.as_ref().is_some_and(|error| error.contains("403 no, 403")), "{health:?}");
     api.put("a", "IPv4", &[pod("prices-0", "10.0.0.1")]);
     api.refuse(None);
     until_members(&rig, &["prices-0=10.0.0.1"]).await;
-    assert_eq!(part.ready(), Err("no shard was heard yet".to_owned()));
+    assert_eq!(part.ready(), Err("no shard has answered yet".to_owned()));
     rig.tell(0, State::Ready, 0, 9, "a");
     assert_eq!(part.ready(), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! What polling learns: loads, replaced shards, and shards that say nothing any more.
+//! Polling: loads, replaced shards, and shards that have fallen silent.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn learns_loads_and_notices_a_replaced_shard() {
     let mut orders = gateway.add_worker().commands;
     let shard = Arc::clone(&gateway.table.shards()[0]);
     let polling = tokio::spawn(run(Arc::clone(&gateway)));
-    until("it was heard", || shard.availability(gateway.table.now_ms()) == Availability::Available).await;
+    until("it has answered", || shard.availability(gateway.table.now_ms()) == Availability::Available).await;
     assert_eq!((shard.load().connections, shard.load().capacity), (3, 9));
     assert_eq!(orders.try_recv(), Err(TryRecvError::Empty));
     *part.0.lock().unwrap() = health(State::Draining, 4, 9, "b");
@@ -49,7 +49,7 @@ async fn learns_loads_and_notices_a_replaced_shard() {
     polling.abort();
 }
 
-/// It was the log that failed, once: nobody polled that shard any more, and it stayed unreachable for good.
+/// Once a panic in the log ended only the polling of one shard, which stayed unreachable for good.
 #[tokio::test]
 async fn a_panic_over_one_shard_ends_the_gateway() {
     let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
@@ -63,7 +63,7 @@ async fn a_panic_over_one_shard_ends_the_gateway() {
 }
 
 #[tokio::test]
-async fn finds_once_that_its_files_are_too_few_for_the_shards_it_discovers() {
+async fn reports_once_that_its_files_are_too_few_for_its_shards() {
     // Two files for the polls of each shard, two for each tunnel: 31 with one shard, 30 with two.
     let gateway = Gateway::new(settings(), Budget::new(256, 128));
     let member = |name: &str| Member { name: name.to_owned(), ws: ANY, admin: ANY };
@@ -73,12 +73,12 @@ async fn finds_once_that_its_files_are_too_few_for_the_shards_it_discovers() {
         gateway.first_shortage()
     };
     gateway.set_members(&[member("a")]);
-    assert_eq!(gateway.first_shortage(), None, "nothing was heard yet");
+    assert_eq!(gateway.first_shortage(), None, "no shard has answered yet");
     assert_eq!(says(0, 20, "1"), None);
     gateway.set_members(&[member("a"), member("b")]);
     assert_eq!(says(1, 10, "1"), None, "just enough");
     assert_eq!(says(1, 11, "2"), Some((30, 31)));
-    assert_eq!(says(1, 12, "3"), None, "it was told");
+    assert_eq!(says(1, 12, "3"), None, "it was reported already");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What clients do wrong, and what they are told.
+//! Faults of clients, and the answers to them.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -67,7 +67,7 @@ async fn refuses_bad_requests_without_asking_a_shard() {
 }
 
 #[tokio::test]
-async fn reads_a_head_that_comes_byte_by_byte() {
+async fn reads_a_head_that_arrives_byte_by_byte() {
     let shard = FakeShard::start(Script::Serve, 9).await;
     let rig = Rig::start(&[&shard], settings());
     let mut wire = rig.connect().await;
@@ -79,7 +79,7 @@ async fn reads_a_head_that_comes_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn tells_a_slow_client_408() {
+async fn answers_a_slow_client_with_408() {
     let shard = FakeShard::start(Script::Serve, 9).await;
     let rig =
         Rig::start(&[&shard], crate::settings::Settings { head_timeout: Duration::from_millis(50), ..settings() });
@@ -109,7 +109,7 @@ async fn passes_bytes_sent_before_the_101_only_after_it() {
 }
 
 #[tokio::test]
-async fn lets_browsers_in_from_allowed_origins_only() {
+async fn admits_browsers_from_allowed_origins_only() {
     let shard = FakeShard::start(Script::Serve, 9).await;
     let allowed_origins = vec!["https://example.com".to_owned()];
     let rig = Rig::start(&[&shard], crate::settings::Settings { allowed_origins, ..settings() });
@@ -137,7 +137,7 @@ async fn counts_a_port_check_as_idle() {
 }
 
 #[tokio::test]
-async fn gives_the_slot_back_when_the_client_leaves_before_the_101() {
+async fn slot_returns_when_the_client_leaves_before_the_101() {
     let shard = FakeShard::start(Script::Hang, 9).await;
     let rig = Rig::start(&[&shard], settings());
     let wire = rig.ask().await;

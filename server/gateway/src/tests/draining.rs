@@ -37,7 +37,7 @@ async fn tunnels(rig: &Rig, count: usize) -> Vec<Wire> {
     wires
 }
 
-/// The hint of the Close that is all a client gets until the end.
+/// The hint of the Close, which is all that the client receives until the end.
 async fn hint(wire: &mut Wire) -> u64 {
     let bytes = wire.until_end().await;
     assert_eq!((bytes[0], &bytes[2..4]), (0x88, &[0x03, 0xf4][..]), "{bytes:?}");
@@ -46,7 +46,7 @@ async fn hint(wire: &mut Wire) -> u64 {
 }
 
 #[tokio::test]
-async fn tells_every_client_to_come_back_with_a_hint_of_its_own() {
+async fn closes_every_client_with_its_own_retry_hint() {
     let shard = FakeShard::start(Script::Serve, 100).await;
     let rig = Rig::start(&[&shard], settings());
     let mut wires = tunnels(&rig, 20).await;
@@ -88,7 +88,7 @@ async fn is_not_ready_at_once_but_serves_until_the_lag_is_over() {
 }
 
 #[tokio::test]
-async fn keeps_to_its_rate_and_can_be_taken_back() {
+async fn keeps_to_its_rate_and_can_be_cancelled() {
     let shard = FakeShard::start(Script::Serve, 100).await;
     let rig = Rig::start(&[&shard], settings());
     let wires = tunnels(&rig, 40).await;
@@ -98,8 +98,8 @@ async fn keeps_to_its_rate_and_can_be_taken_back() {
     until("it refuses", || rig.gateway.stage() == Stage::Refusing).await;
     let answer = rig.ask().await.final_answer().await;
     assert!(answer.status == 503 && answer.has("X-Wscluster-Reason: draining"), "{answer:?}");
-    until("ten are gone", || rig.gateway.open()[0] <= 30).await;
-    // Each has a fiftieth of a second for itself; the first one may go after half of that, and one may be early.
+    until("ten have gone", || rig.gateway.open()[0] <= 30).await;
+    // Each eviction has its own fiftieth of a second; the first may come after half of that, and one may be early.
     assert!(began.elapsed() >= Duration::from_millis(8 * 20), "{:?}", began.elapsed());
     drains.cancel().unwrap();
     let left = rig.gateway.open()[0];
@@ -108,7 +108,7 @@ async fn keeps_to_its_rate_and_can_be_taken_back() {
     until("only the new one is left", || rig.gateway.tunnels.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
     assert_eq!(rig.gateway.open(), [1]);
     let evicted = rig.gateway.metrics.evictions(Eviction::Closed) + rig.gateway.metrics.evictions(Eviction::Left);
-    assert!(evicted <= 41 - u64::from(left), "{evicted} were moved after the drain was taken back with {left} open");
+    assert!(evicted <= 41 - u64::from(left), "{evicted} were moved after the drain was cancelled with {left} open");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn moves_a_client_whose_handshake_ends_during_the_drain() {
 }
 
 #[tokio::test]
-async fn refuses_those_who_wait_for_a_slot() {
+async fn refuses_clients_that_wait_for_a_slot() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], settings());
     let _holder = rig.tunnel().await;

@@ -34,7 +34,7 @@ async fn stops_reading_from_a_shard_whose_client_does_not_read() {
     let shard = FakeShard::start(Script::Flood, 9).await;
     let rig = Rig::start(&[&shard], settings());
     let wire = rig.tunnel().await;
-    // The kernel's buffers fill up, then nothing moves any more: not one byte in 200 ms of trying.
+    // The kernel's buffers fill up; then not one byte moves in 200 ms.
     let (mut last, mut same) = (0, 0);
     until("the flood stands still", || {
         let now = shard.flooded.load(SeqCst);
@@ -66,7 +66,7 @@ async fn ends_the_tunnels_of_a_shard_that_was_replaced() {
 }
 
 #[tokio::test]
-async fn refuses_at_the_limit_of_open_files_and_keeps_what_is_connected() {
+async fn refuses_at_the_limit_of_open_files_and_keeps_open_tunnels() {
     let shard = FakeShard::start(Script::Serve, 9).await;
     // Room for one tunnel beside the reserve and the polls of one shard.
     let rig = Rig::with_fds(&[&shard], settings(), Budget::new(40, 26));
@@ -82,7 +82,7 @@ async fn refuses_at_the_limit_of_open_files_and_keeps_what_is_connected() {
 }
 
 #[tokio::test]
-async fn drains_without_hurting_what_is_open() {
+async fn drains_without_harm_to_open_tunnels() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], settings());
     let mut open = rig.tunnel().await;

@@ -1,4 +1,4 @@
-//! The rig: fake shards that do as they are told, a gateway with one worker, and a client that sends bytes.
+//! The rig: fake shards with scripts, a gateway with one worker, and a client that sends bytes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,18 +39,18 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
-/// What a fake shard does with an upgrade.
+/// How a fake shard handles an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Script {
     /// Grants a slot if one is free, then echoes bytes.
     Serve,
-    /// Grants, and says "hi" in the same segment as the 101.
+    /// Grants, and sends "hi" in the same segment as the 101.
     ServeAndSpeak,
     /// Sends these bytes, then closes; `{accept}` becomes the right accept key.
     Say(&'static str),
-    /// Reads the request, says nothing.
+    /// Reads the request, sends nothing.
     Hang,
-    /// Grants, then closes the connection without a word.
+    /// Grants, then closes the connection without sending anything.
     ServeAndDie,
     /// Grants, then sends without end and never reads.
     Flood,
@@ -178,7 +178,7 @@ impl FakeShard {
     }
 }
 
-/// Descriptors enough.
+/// A budget with enough descriptors.
 pub(crate) fn budget() -> Arc<Budget> {
     Budget::new(20_000, 0)
 }
@@ -206,7 +206,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A gateway that was just told the health of `shards`.
+    /// A gateway that has just polled the health of `shards`.
     pub(crate) fn start(shards: &[&Arc<FakeShard>], settings: Settings) -> Self {
         Self::with_fds(shards, settings, budget())
     }
@@ -236,7 +236,7 @@ impl Rig {
         Arc::clone(&self.gateway.table.shards()[at])
     }
 
-    /// As if a health poll had brought this.
+    /// Has the effect of a health answer.
     pub(crate) fn tell(&self, at: usize, state: State, connections: u32, capacity: u32, incarnation: &str) {
         let health = health(state, connections, capacity, incarnation);
         self.shard(at).polled(health, self.gateway.table.now_ms());

@@ -1,4 +1,4 @@
-//! What shards do wrong towards the gateway: another one is tried, and only when there is none the client is told.
+//! Faults of shards: another shard is tried, and the client is refused only if there is none.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use wscluster_admin::health::{State, ViewState};
 use super::rig::{FakeShard, Rig, Script, settings};
 use crate::settings::Settings;
 
-/// Everything a broken shard may say, and the cause under which it is counted.
+/// Answers of broken shards, and the cause under which each is counted.
 const BROKEN: [(Script, &str); 10] = [
     (Script::Say("HTTP/1.1 101 Switching Protocols\r\nUpgr"), "closed"),
     (Script::Say(""), "closed"),
@@ -31,7 +31,7 @@ const BROKEN: [(Script, &str); 10] = [
 #[tokio::test]
 async fn tries_another_shard_after_each_kind_of_failure() {
     for (script, cause) in BROKEN {
-        // The broken one is believed empty, so that it is asked first.
+        // The broken shard is empty as far as the table knows, so it is asked first.
         let broken = FakeShard::start(script, 100).await;
         let good = FakeShard::start(Script::Serve, 100).await;
         let rig = Rig::start(&[&broken, &good], settings());
@@ -53,7 +53,7 @@ async fn tries_another_shard_when_one_refuses_the_connection_or_hangs() {
     let good = FakeShard::start(Script::Serve, 100).await;
     let quick = Settings { shard_timeout: Duration::from_millis(50), ..settings() };
     let rig = Rig::start(&[&dead, &hanging, &good], quick);
-    // Port 1 of loopback: nobody listens there.
+    // Nothing listens on port 1 of loopback.
     let mut members: Vec<_> = rig.gateway.table.shards().iter().map(|shard| shard.member().clone()).collect();
     members[0].ws.set_port(1);
     rig.gateway.table.set(&members);
@@ -69,13 +69,13 @@ async fn tries_another_shard_when_one_refuses_the_connection_or_hangs() {
 }
 
 #[tokio::test]
-async fn passes_over_a_failing_shard_for_a_while_but_not_for_ever() {
+async fn avoids_a_failing_shard_only_for_a_while() {
     let broken = FakeShard::start(Script::Say(""), 100).await;
     let good = FakeShard::start(Script::Serve, 100).await;
     let rig = Rig::start(&[&broken, &good], settings());
     rig.tell(1, State::Ready, 50, 100, "a");
     let mut tunnels = vec![rig.tunnel().await];
-    // It is mended at once; it gets its next chance when the penalty is over.
+    // It is repaired at once, and is asked again when the penalty is over.
     *broken.script.lock().unwrap() = Script::Serve;
     while broken.slots.load(SeqCst) == 0 {
         tunnels.push(rig.tunnel().await);
@@ -87,14 +87,14 @@ async fn passes_over_a_failing_shard_for_a_while_but_not_for_ever() {
 }
 
 #[tokio::test]
-async fn tells_the_client_503_when_every_shard_is_broken() {
+async fn answers_503_when_every_shard_is_broken() {
     let quick = Settings { queue_timeout: Duration::from_millis(50), ..settings() };
     for (script, _) in BROKEN {
         let broken = FakeShard::start(script, 100).await;
         let rig = Rig::start(&[&broken], quick.clone());
         let answer = rig.ask().await.final_answer().await;
         assert_eq!(answer.status, 503, "{script:?} {answer:?}");
-        // A shard that contradicts itself must not be asked again and again.
+        // A shard that contradicts itself must not be asked repeatedly.
         assert!(broken.asked.load(SeqCst) <= 3, "{script:?} was asked {} times", broken.asked.load(SeqCst));
         rig.settled().await;
     }
@@ -111,7 +111,7 @@ async fn gives_up_at_the_deadline_of_the_handshake() {
 }
 
 #[tokio::test]
-async fn passes_a_first_frame_that_came_with_the_101() {
+async fn relays_a_first_frame_that_arrived_with_the_101() {
     let shard = FakeShard::start(Script::ServeAndSpeak, 9).await;
     let rig = Rig::start(&[&shard], settings());
     let mut wire = rig.ask().await;
@@ -139,7 +139,7 @@ async fn relays_a_final_answer_and_closes() {
 }
 
 #[tokio::test]
-async fn takes_a_shard_without_descriptors_for_full() {
+async fn treats_a_shard_without_descriptors_as_full() {
     let short = "HTTP/1.1 503 No\r\nX-Wscluster-Reason: fd_limit\r\nX-Wscluster-Load: 3/100\r\n\r\n";
     let short = FakeShard::start(Script::Say(short), 100).await;
     let good = FakeShard::start(Script::Serve, 100).await;
@@ -154,7 +154,7 @@ async fn takes_a_shard_without_descriptors_for_full() {
 }
 
 #[tokio::test]
-async fn learns_from_refusals_who_is_starting_or_draining() {
+async fn learns_the_state_of_shards_from_their_refusals() {
     let draining = "HTTP/1.1 503 No\r\nX-Wscluster-Reason: draining\r\nX-Wscluster-Load: 3/100\r\n\r\n";
     let leaving = FakeShard::start(Script::Say(draining), 100).await;
     let good = FakeShard::start(Script::Serve, 100).await;

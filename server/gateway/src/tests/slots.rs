@@ -1,4 +1,4 @@
-//! Slots: never more than there are (A1), never refused while one is free, given out in order.
+//! Slots: never more than there are (A1), none refused while one is free, granted in order.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn never_holds_more_than_capacity_with_several_gateways() {
 }
 
 #[tokio::test]
-async fn one_client_too_many_gets_one_honest_503() {
+async fn one_client_too_many_gets_one_503() {
     let shards = [FakeShard::start(Script::Serve, 7).await, FakeShard::start(Script::Serve, 7).await];
     let short = Settings { queue_timeout: Duration::from_millis(100), ..settings() };
     let rigs = [Rig::start(&[&shards[0], &shards[1]], short.clone()), Rig::start(&[&shards[0], &shards[1]], short)];
@@ -57,7 +57,7 @@ async fn one_client_too_many_gets_one_honest_503() {
 }
 
 #[tokio::test]
-async fn serves_those_who_wait_in_order_of_arrival() {
+async fn serves_waiting_clients_in_order_of_arrival() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], settings());
     let mut holder = rig.tunnel().await;
@@ -76,10 +76,10 @@ async fn serves_those_who_wait_in_order_of_arrival() {
 }
 
 #[tokio::test]
-async fn lets_nobody_overtake_those_who_wait() {
+async fn new_clients_do_not_overtake_waiting_ones() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], settings());
-    // Somebody was first, and has been called for the one slot that is free.
+    // Another client was first, and has been called for the one free slot.
     let first = rig.gateway.queue.join().unwrap();
     rig.gateway.offer_slots();
     let mut second = rig.ask().await;
@@ -125,21 +125,21 @@ async fn never_refuses_while_a_slot_was_free_all_the_time() {
     let shard = FakeShard::start(Script::Serve, 5).await;
     let short = Settings { queue_timeout: Duration::from_millis(50), ..settings() };
     let rig = Rig::start(&[&shard], short);
-    // A belief that is wrong, and that nothing corrects while the client waits.
+    // The table is wrong, and nothing corrects it while the client waits.
     rig.tell(0, State::Full, 5, 5, "a");
-    let belief = rig.shard(0).heard_ms();
-    until("the belief is older than the client", || rig.gateway.table.now_ms() > belief).await;
+    let known = rig.shard(0).heard_ms();
+    until("the news is older than the client", || rig.gateway.table.now_ms() > known).await;
     let mut wire = rig.tunnel().await;
     wire.send("ping").await;
     assert_eq!(wire.bytes(4).await, b"ping");
 }
 
 #[tokio::test]
-async fn asks_a_shard_of_doubtful_standing_rather_than_refuse() {
+async fn asks_a_shard_of_doubtful_availability_rather_than_refuse() {
     let shard = FakeShard::start(Script::Serve, 5).await;
     let short = Settings { queue_timeout: Duration::from_millis(300), ..settings() };
     let rig = Rig::start(&[&shard], short);
-    // It failed often, serves again, and somebody waits already.
+    // It failed often, serves again, and a client waits already.
     for _ in 0..8 {
         rig.shard(0).failed(rig.gateway.table.now_ms());
     }
@@ -151,7 +151,7 @@ async fn asks_a_shard_of_doubtful_standing_rather_than_refuse() {
 }
 
 #[tokio::test]
-async fn waits_for_a_shard_that_is_not_there_yet() {
+async fn waits_for_a_shard_that_is_still_starting() {
     let shard = FakeShard::start(Script::Serve, 5).await;
     let rig = Rig::start(&[&shard], settings());
     rig.tell(0, State::Starting, 0, 5, "a");
@@ -163,7 +163,7 @@ async fn waits_for_a_shard_that_is_not_there_yet() {
 }
 
 #[tokio::test]
-async fn says_no_shard_when_none_is_ready() {
+async fn answers_no_shard_if_none_is_ready() {
     let shard = FakeShard::start(Script::Serve, 5).await;
     let rig = Rig::start(&[&shard], Settings { queue_timeout: Duration::from_millis(50), ..settings() });
     rig.tell(0, State::Starting, 0, 5, "a");

@@ -1,9 +1,10 @@
-//! Moves a client away: sends it a Close 1012 with a retry hint between two frames of its shard (RFC 6455 §5.5 allows that in the
-//! middle of a fragmented message too).
+//! Moves a client away: sends it a Close 1012 with a retry hint between two frames of its shard (RFC 6455 §5.5 allows
+//! that in the middle of a fragmented message too).
 //!
-//! After the Close nothing more of the shard is relayed: the client resumes from its last positions elsewhere. The shard sees the
-//! end of the connection at once, so the slot is free before the client reconnects. All this takes at most [`super::LINGER`].
-//! If a frame does not end in that time, because the client reads nothing, the connection is cut without a Close.
+//! After the Close nothing more of the shard is relayed: the client resumes from its last positions elsewhere. The
+//! shard sees the end of the connection at once, so the slot is free before the client reconnects. All this takes at
+//! most [`super::LINGER`]. If a frame does not end in that time, because the client reads nothing, the connection is
+//! cut without a Close.
 
 use std::future::Future as _;
 use std::task::{Context, Poll, ready};

@@ -1,4 +1,4 @@
-//! A tunnel between two sockets whose kernel is a script: it takes and gives as little as the script says.
+//! A tunnel between two fake sockets that accept and deliver as few bytes at a time as a script allows.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -258,7 +258,7 @@ fn holds_nothing_while_idle() {
     bench.run();
     let tunnel = bench.tunnel.as_ref().unwrap();
     assert!(tunnel.up.spill.is_none() && tunnel.down.spill.is_none() && tunnel.end.is_none());
-    // A tunnel is two sockets and a few words; this fails when somebody adds a buffer to it. A socket's own size depends on
+    // A tunnel is two sockets and a few words; this fails if a buffer is added to it. A socket's own size depends on
     // the features of the runtime.
     let words = size_of::<Tunnel<tokio::net::TcpStream>>() - 2 * size_of::<tokio::net::TcpStream>();
     assert!(words <= 88, "{words}");

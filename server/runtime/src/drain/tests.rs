@@ -7,7 +7,7 @@ use wscluster_api::units::Span;
 
 use super::*;
 
-/// Holds so many, and remembers who went when, and which phases there were.
+/// Holds connections, and records evictions and phases with their times.
 struct Fake {
     lag: Duration,
     open: Mutex<Vec<u32>>,
@@ -89,7 +89,7 @@ async fn keeps_to_its_rate_in_every_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn makes_no_burst_of_what_it_was_held_up_for() {
+async fn makes_no_burst_after_a_delay() {
     let holder = Fake::new(&[100_000], Duration::ZERO);
     let drains = start(&holder);
     drains.begin(drain(100, LONG)).unwrap();
@@ -102,7 +102,7 @@ async fn makes_no_burst_of_what_it_was_held_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closes_the_rest_at_the_deadline_which_counts_from_the_beginning() {
+async fn closes_the_rest_at_a_deadline_that_counts_from_the_start() {
     let holder = Fake::new(&[500, 500], Duration::from_secs(4));
     let drains = start(&holder);
     drains.begin(drain(10, Duration::from_secs(10))).unwrap();
@@ -121,19 +121,19 @@ async fn announces_waits_and_then_refuses() {
     assert_eq!(holder.phases(), [DrainPhase::Announced]);
     wait(Duration::from_millis(3_990)).await;
     assert_eq!((holder.phases(), holder.left()), (vec![DrainPhase::Announced], 10));
-    // Who was taken last is left alone for a moment.
+    // Connections accepted last are left alone for a moment.
     wait(Duration::from_millis(1_490)).await;
     assert_eq!((holder.phases(), holder.left()), (vec![DrainPhase::Announced, DrainPhase::Refusing], 10));
     wait(Duration::from_secs(1)).await;
     assert_eq!(holder.left(), 0);
-    // The next one is known already.
+    // A second drain needs no further announcement.
     drains.begin_last(drain(1_000, LONG));
     wait(STEP).await;
     assert_eq!(holder.phases()[2..], [DrainPhase::Announced, DrainPhase::Ending]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn can_be_taken_back_and_begun_again() {
+async fn can_be_cancelled_and_started_again() {
     let holder = Fake::new(&[1_000], Duration::from_secs(1));
     let drains = start(&holder);
     drains.begin(drain(100, LONG)).unwrap();
@@ -168,7 +168,7 @@ fn some(count: u32, evict_rate: u32) -> EvictRequest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn evicts_some_at_their_rate_and_goes_on_taking_connections() {
+async fn evicts_some_at_their_rate_and_goes_on_accepting() {
     let holder = Fake::new(&[300, 700], Duration::from_secs(4));
     let drains = start(&holder);
     drains.evict(some(100, 10)).unwrap();
@@ -177,7 +177,7 @@ async fn evicts_some_at_their_rate_and_goes_on_taking_connections() {
     assert!((945..=955).contains(&left), "{left}");
     wait(Duration::from_secs(100)).await;
     assert_eq!((holder.left(), holder.phases()), (900, vec![]));
-    // More than there are: who comes later is not meant.
+    // More than there are: later connections are not evicted.
     drains.evict(some(5_000, 1_000)).unwrap();
     wait(Duration::from_secs(7)).await;
     assert_eq!(holder.left(), 0);

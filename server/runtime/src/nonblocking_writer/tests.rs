@@ -1,4 +1,4 @@
-//! Nobody waits for a reader, and what is lost is told.
+//! Writing never blocks, and lost lines are reported.
 
 use std::io::{BufRead as _, BufReader, PipeReader};
 use std::time::Instant;
@@ -8,27 +8,27 @@ use super::*;
 /// More than a pipe holds.
 const LIMIT: usize = 256 << 10;
 
-/// Only a failing test waits so long.
+/// Reached only by a failing test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn spool() -> (Spool, PipeReader) {
-    let (reader, writer) = io::pipe().unwrap();
+fn writer() -> (NonblockingWriter, PipeReader) {
+    let (reader, pipe) = io::pipe().unwrap();
     let notice = Box::new(|lost: u64| format!("{lost} lost"));
-    (Spool::start(writer, LIMIT, notice).unwrap(), reader)
+    (NonblockingWriter::start(pipe, LIMIT, notice).unwrap(), reader)
 }
 
-/// Says numbers until two buffers are full; how many there were.
-fn overfill(spool: &Spool) -> usize {
+/// Writes numbers until two buffers are full; returns how many.
+fn overfill(writer: &NonblockingWriter) -> usize {
     let lines = 2 * LIMIT;
-    (0..lines).for_each(|n| spool.line(&n.to_string()));
-    assert!(!spool.is_drained());
+    (0..lines).for_each(|n| writer.line(&n.to_string()));
+    assert!(!writer.is_drained());
     lines
 }
 
 #[test]
-fn says_where_lines_are_missing_and_how_many() {
-    let (spool, reader) = spool();
-    let said = overfill(&spool);
+fn reports_where_lines_are_missing_and_how_many() {
+    let (writer, reader) = writer();
+    let said = overfill(&writer);
     let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
     let (mut next, mut missing) = (0, 0);
     while next < said {
@@ -43,35 +43,35 @@ fn says_where_lines_are_missing_and_how_many() {
     }
     assert_eq!(next, said);
     assert!(missing > 0, "more fits than should");
-    assert!(spool.flush(PATIENCE));
-    spool.line("after");
+    assert!(writer.flush(PATIENCE));
+    writer.line("after");
     assert_eq!(lines.next().unwrap(), "after");
 }
 
 #[test]
-fn does_not_wait_for_ever_at_the_end() {
-    let (spool, mut reader) = spool();
-    overfill(&spool);
-    assert!(!spool.flush(Duration::from_millis(1)), "nobody reads");
+fn flush_gives_up_on_a_stalled_reader() {
+    let (writer, mut reader) = writer();
+    overfill(&writer);
+    assert!(!writer.flush(Duration::from_millis(1)), "nothing is read");
     thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
-    assert!(spool.flush(PATIENCE), "whoever reads gets everything");
+    assert!(writer.flush(PATIENCE), "a reader gets everything");
 }
 
 #[test]
-fn goes_on_when_the_reader_is_gone() {
-    let (spool, reader) = spool();
+fn goes_on_when_the_reader_has_gone() {
+    let (writer, reader) = writer();
     drop(reader);
     let end = Instant::now() + PATIENCE;
     for _ in 0..10 {
-        spool.line("x");
-        while !spool.is_drained() {
+        writer.line("x");
+        while !writer.is_drained() {
             assert!(Instant::now() < end, "it stopped");
             thread::yield_now();
         }
     }
 }
 
-/// As a pipe that opens and closes: a FIFO.
+/// Behaves like a FIFO, whose readers come and go.
 struct Flaky(Arc<Mutex<(bool, Vec<u8>)>>);
 
 impl Write for Flaky {
@@ -90,15 +90,16 @@ impl Write for Flaky {
 }
 
 #[test]
-fn tells_the_next_reader_what_the_last_one_missed() {
+fn reports_to_the_next_reader_what_the_last_one_missed() {
     let state = Arc::new(Mutex::new((false, Vec::new())));
-    let spool = Spool::start(Flaky(Arc::clone(&state)), LIMIT, Box::new(|lost| format!("{lost} lost"))).unwrap();
+    let writer =
+        NonblockingWriter::start(Flaky(Arc::clone(&state)), LIMIT, Box::new(|lost| format!("{lost} lost"))).unwrap();
     for line in ["a", "b"] {
-        spool.line(line);
-        assert!(spool.flush(PATIENCE));
+        writer.line(line);
+        assert!(writer.flush(PATIENCE));
     }
     state.lock().unwrap().0 = true;
-    spool.line("c");
-    assert!(spool.flush(PATIENCE));
+    writer.line("c");
+    assert!(writer.flush(PATIENCE));
     assert_eq!(String::from_utf8_lossy(&state.lock().unwrap().1), "2 lost\nc\n");
 }

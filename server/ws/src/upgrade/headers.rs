@@ -1,24 +1,24 @@
-//! The fields of a head that was already found to be well formed: an iterator over its bytes, no copy, no table.
+//! The fields of a well-formed head: an iterator over its bytes, without copies or a table.
 
-/// One field. The value has no surrounding white space and may hold bytes above 127.
+/// One field. The value has no surrounding white space and may contain bytes above 127.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'b> {
-    /// As it was sent; compare with [`Header::is`].
+    /// The name as sent; compare with [`Header::is`].
     pub name: &'b str,
-    /// As it was sent, trimmed.
+    /// The value as sent, trimmed.
     pub value: &'b [u8],
-    /// The whole line as it was sent, with CRLF: what a proxy passes on.
+    /// The whole line as sent, with CRLF: what a proxy forwards.
     pub line: &'b [u8],
 }
 
 impl Header<'_> {
-    /// Whether this is field `name`; names have no case (RFC 9110 §5.1).
+    /// Whether this is field `name`, ignoring case (RFC 9110 §5.1).
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 }
 
-/// The fields in the order they were sent.
+/// All fields, in the order sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers<'b> {
     /// Lines, each `name: value CRLF`, without the empty line at the end.
@@ -26,7 +26,7 @@ pub struct Headers<'b> {
 }
 
 impl<'b> Headers<'b> {
-    /// `lines` must have been accepted by the tokenizer, and hold no bare LF.
+    /// `lines` must be accepted by the tokenizer, and contain no bare LF.
     pub(super) const fn new(lines: &'b [u8]) -> Self {
         Self { lines }
     }
@@ -40,7 +40,7 @@ impl<'b> Headers<'b> {
         })
     }
 
-    /// The first field `name`, where it is readable ASCII.
+    /// The value of the first field `name`, if it is ASCII.
     pub fn get(&self, name: &str) -> Option<&'b str> {
         self.iter().find(|header| header.is(name)).and_then(|header| ascii(header.value))
     }
@@ -50,7 +50,7 @@ impl<'b> Headers<'b> {
         self.iter().filter(move |header| header.is(name)).flat_map(|header| list(header.value))
     }
 
-    /// Whether list field `name` has element `token`, whatever its case.
+    /// Whether list field `name` has element `token`, ignoring case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.list(name).any(|element| element.eq_ignore_ascii_case(token))
     }

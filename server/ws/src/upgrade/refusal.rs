@@ -1,30 +1,32 @@
-//! Why an upgrade is refused before any shard is asked, and the answer that says so. The one list of these reasons;
-//! metrics use [`Refusal::code`] as a label.
+//! Answers that refuse an upgrade: [`Refusal`] for a request that is wrong or not allowed, [`Unavailable`] for one
+//! without a slot.
+//!
+//! [`Refusal`] is the one list of these reasons; metrics use [`Refusal::code`] as a label.
 
 use std::io::Write as _;
 
 /// Header field of a 503 that names its reason.
 pub const REASON: &str = "X-Wscluster-Reason";
 
-/// Why a request is no upgrade that we take.
+/// Why a request is refused, whatever slots are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// Bytes that are no HTTP head (RFC 9112 §2.2, §5).
+    /// The bytes are not an HTTP head (RFC 9112 §2.2, §5).
     #[error("the request is not well formed: {0}")]
     Malformed(&'static str),
     /// HTTP/1.0 has no upgrade (RFC 6455 §4.2.1).
     #[error("a WebSocket upgrade needs HTTP/1.1, not HTTP/1.0")]
     Http10,
     /// Neither HTTP/1.0 nor HTTP/1.1, e.g. the preface of HTTP/2 (RFC 9110 §15.6.6).
-    #[error("only HTTP/1.1 is spoken here")]
+    #[error("only HTTP/1.1 is supported here")]
     HttpVersion,
     /// RFC 6455 §4.1.
     #[error("a WebSocket upgrade is a GET")]
     Method,
-    /// The same to a HEAD, whose answer has no body (RFC 9110 §9.3.2).
+    /// The method is HEAD, whose answer has no body (RFC 9110 §9.3.2).
     #[error("a WebSocket upgrade is a GET")]
     Head,
-    /// Authority and asterisk form are for other uses (RFC 9112 §3.2).
+    /// Authority form and asterisk form are for other methods (RFC 9112 §3.2).
     #[error("the request target must be a path or http://HOST/path, in printable ASCII without #")]
     Target,
     /// RFC 9112 §3.2.
@@ -33,13 +35,13 @@ pub enum Refusal {
     /// Bytes behind the head must be frames (RFC 6455 §4.1).
     #[error("a WebSocket upgrade has no body: remove Content-Length and Transfer-Encoding")]
     Body,
-    /// A field that may stand once only.
+    /// A field that may occur only once.
     #[error("{0} may be sent only once")]
     Duplicate(&'static str),
     /// RFC 9110 §15.5.22.
     #[error("this is a WebSocket endpoint: send Upgrade: websocket")]
     NoUpgrade,
-    /// RFC 6455 §4.2.1; lost when a proxy in between does not pass upgrades on.
+    /// RFC 6455 §4.2.1. Missing if a proxy in between does not forward upgrades.
     #[error("the Connection field must list Upgrade; does a proxy in between remove it?")]
     Connection,
     /// RFC 6455 §4.2.2.
@@ -89,7 +91,7 @@ impl Refusal {
         }
     }
 
-    /// A word for machines: the `error` of the JSON body, and a metric label.
+    /// The word for machines: `error` in the JSON body, and a metric label.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
@@ -113,7 +115,7 @@ impl Refusal {
         }
     }
 
-    /// The whole answer: `Connection: close` and, but for HEAD, a JSON body `{"error":…,"message":…}`.
+    /// The whole answer, with `Connection: close` and, except for HEAD, a JSON body `{"error":…,"message":…}`.
     pub fn answer(self) -> Vec<u8> {
         let fields: &[(&str, &str)] = match self {
             Self::Method | Self::Head => &[("Allow", "GET")],
@@ -132,14 +134,16 @@ impl Refusal {
     }
 }
 
-/// `503 Service Unavailable` (RFC 9110 §15.6.4), the answer of shards and gateways to a valid upgrade for which there is no slot.
+/// `503 Service Unavailable` (RFC 9110 §15.6.4), the answer of shards and gateways to a valid upgrade for which there
+/// is no slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Unavailable<'a> {
     /// A word for machines: `X-Wscluster-Reason`, and `reason` in the body.
     pub reason: &'a str,
     /// A sentence for people, in the body.
     pub message: Option<&'a str>,
-    /// When the client may come back. Draw a value for each client, so that clients refused together do not return together.
+    /// When the client may come back. Draw a value for each client, so that clients refused together do not return
+    /// together.
     pub retry_after_ms: u64,
     /// Further header fields.
     pub fields: &'a [(&'a str, &'a str)],

@@ -1,25 +1,26 @@
-//! The client's side of the upgrade: the rules of RFC 6455 §4.2.1 and of HTTP/1.1 framing, in the order in which a
-//! refusal helps most: first whether this is HTTP at all, then whether it is an upgrade, then what is wrong with it.
+//! Parses upgrade requests: the rules of RFC 6455 §4.2.1 and of HTTP/1.1 framing. They are checked in the order that
+//! gives the most useful refusal: first whether this is HTTP at all, then whether it is an upgrade, then what is
+//! wrong with it.
 
 use std::mem::MaybeUninit;
 
 use super::headers::ascii;
 use super::{HeadLimits, Headers, Refusal, list};
 
-/// An upgrade that keeps every rule. Borrows from the bytes it was read from.
+/// A valid upgrade request. Borrows from the bytes that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpgradeRequest<'b> {
-    /// Bytes of the head; what follows them are the client's first frames.
+    /// Bytes of the head; the client's first frames follow it.
     pub len: usize,
-    /// Path and query as sent, without what an absolute form has before them.
+    /// Path and query as sent, without the scheme and authority of an absolute form.
     pub target: &'b str,
     /// The target up to `?`; begins with `/`.
     pub path: &'b str,
-    /// The target behind `?`.
+    /// The target after `?`.
     pub query: Option<&'b str>,
-    /// `Host`: not empty.
+    /// `Host`; not empty.
     pub host: &'b str,
-    /// `Sec-WebSocket-Key`: 24 characters.
+    /// `Sec-WebSocket-Key`; 24 characters.
     pub key: &'b str,
     /// `Origin`, which browsers send.
     pub origin: Option<&'b str>,
@@ -46,10 +47,10 @@ impl<'b> UpgradeRequest<'b> {
     }
 }
 
-/// Reads an upgrade from the start of `buf`; `None` while the head is not complete.
+/// Parses an upgrade request at the start of `buf`; `None` while the head is incomplete.
 ///
-/// Call it again with more bytes behind the same ones. A refusal is final and comes as soon as it is certain, so that
-/// a TLS client on this port is told at once and not after a timeout.
+/// Call it again with more bytes appended. A refusal is final and returned as soon as it is certain, so a TLS client
+/// on this port is refused at once and not after a timeout.
 pub fn parse_request(buf: &[u8], limits: HeadLimits) -> Result<Option<UpgradeRequest<'_>>, Refusal> {
     let window = &buf[..buf.len().min(limits.max_bytes)];
     let mut space = [const { MaybeUninit::uninit() }; HeadLimits::MOST_HEADERS];
@@ -86,7 +87,7 @@ pub fn parse_request(buf: &[u8], limits: HeadLimits) -> Result<Option<UpgradeReq
     }
     let fields = Fields::collect(request.headers)?;
     let host = fields.host.and_then(ascii).filter(|host| is_host(host)).ok_or(Refusal::Host)?;
-    // A server goes by the target and not by Host (RFC 9112 §3.2.2): taken only where that makes no difference.
+    // A server uses the target and ignores Host (RFC 9112 §3.2.2). Accepted only if both name the same host.
     if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
         return Err(Refusal::Host);
     }
@@ -114,7 +115,7 @@ pub fn parse_request(buf: &[u8], limits: HeadLimits) -> Result<Option<UpgradeReq
     Ok(Some(UpgradeRequest { len, target, path, query, host, key, origin, headers: Headers::new(lines(head)) }))
 }
 
-/// The fields that decide, each seen once at most.
+/// The fields that the rules need.
 #[derive(Default)]
 struct Fields<'b> {
     host: Option<&'b [u8]>,
@@ -136,7 +137,7 @@ impl<'b> Fields<'b> {
         let has = |value, token: &str| list(value).any(|element| element.eq_ignore_ascii_case(token));
         for httparse::Header { name, value } in headers {
             let value = value.trim_ascii();
-            // Names differ in length more than in anything else: most fields are passed over by one comparison.
+            // The length of the name excludes most fields with one comparison.
             match name.len() {
                 4 if is(name, "Host") => once(&mut fields.host, value, Refusal::Host)?,
                 6 if is(name, "Origin") => once(&mut fields.origin, value, Refusal::Duplicate("Origin"))?,
@@ -169,17 +170,17 @@ fn refusal(error: httparse::Error, limits: HeadLimits) -> Refusal {
         httparse::Error::HeaderValue => Refusal::Malformed("a header value has a control character or is folded"),
         httparse::Error::NewLine => Refusal::Malformed("a line does not end in CR LF"),
         httparse::Error::Token => Refusal::Malformed("the request line is not: GET /path HTTP/1.1"),
-        httparse::Error::Status => Refusal::Malformed("this is no request"),
+        httparse::Error::Status => Refusal::Malformed("this is not a request"),
     }
 }
 
-/// `httparse` takes LF for CRLF, as RFC 9112 §2.2 lets it; others in the chain may not.
+/// `httparse` accepts LF instead of CRLF, as RFC 9112 §2.2 allows; other servers in the chain may not.
 pub(super) fn has_bare_lf(head: &[u8]) -> bool {
     let mut before = 0;
     head.iter().any(|&byte| std::mem::replace(&mut before, byte) != b'\r' && byte == b'\n')
 }
 
-/// The field lines of a complete head: behind the first line and any empty lines before it, without the last CRLF.
+/// The field lines of a complete head: after the first line and any empty lines before it, without the last CRLF.
 pub(super) fn lines(head: &[u8]) -> &[u8] {
     let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
     let end = head.len().saturating_sub(2);
@@ -189,7 +190,7 @@ pub(super) fn lines(head: &[u8]) -> &[u8] {
     }
 }
 
-/// The authority and the rest of an absolute form, which a server must take too (RFC 9112 §3.2.2).
+/// Splits the authority from an absolute form, which a server must accept too (RFC 9112 §3.2.2).
 fn split_absolute(target: &str) -> (Option<&str>, &str) {
     let scheme = "http://";
     if !target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)) {
@@ -207,12 +208,12 @@ fn is_origin_form(target: &str) -> bool {
     target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
-/// `uri-host [ ":" port ]`, without the forms that would let a proxy read another host than we do.
+/// `uri-host [ ":" port ]`, without forms that a proxy might read as another host.
 fn is_host(host: &str) -> bool {
     !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte))
 }
 
-/// The unused bits of the last character may be set: RFC 6455 §4.2.1 itself shows such a key.
+/// Unused bits of the last character may be set: the example of RFC 6455 §4.2.1 has such a key.
 fn is_key(key: &str) -> bool {
     key.len() == 24
         && key.ends_with("==")

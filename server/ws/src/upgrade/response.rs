@@ -1,5 +1,5 @@
-//! The server's side of the upgrade as a client, or a gateway before it, must check it (RFC 6455 §4.1). Whether a
-//! chosen subprotocol or extension was offered is the client's to check: only it knows what it asked for.
+//! Parses answers to an upgrade, with the checks that RFC 6455 §4.1 requires of clients; a gateway makes them for its
+//! clients. Only the client can check whether it offered the chosen subprotocol and extensions.
 
 use std::mem::MaybeUninit;
 
@@ -9,9 +9,9 @@ use super::{HeadLimits, Headers};
 /// An answer to an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'b> {
-    /// A 101 that keeps every rule: what follows it are frames.
+    /// A valid 101, which frames follow.
     Upgraded(Head<'b>),
-    /// Any other status: a normal HTTP answer, whose body may follow.
+    /// Another status: an HTTP answer whose body may follow.
     Refused(Head<'b>),
 }
 
@@ -22,19 +22,19 @@ pub struct Head<'b> {
     pub len: usize,
     /// HTTP status.
     pub status: u16,
-    /// Reason phrase as it was sent; empty where it has none, or none in ASCII.
+    /// Reason phrase as sent; empty if there is none in ASCII.
     pub reason: &'b str,
     /// Every field.
     pub headers: Headers<'b>,
 }
 
-/// Why an answer cannot be used.
+/// Why an answer is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AnswerError {
-    /// No HTTP/1.1 head.
+    /// The bytes are not an HTTP/1.1 head.
     #[error("failed to read the answer: {0}")]
     Malformed(&'static str),
-    /// Above the limits.
+    /// The head is above the limits.
     #[error("failed to read the answer: its head is above {max_bytes} bytes or {max_headers} fields")]
     TooLarge {
         /// The limit of bytes.
@@ -48,16 +48,16 @@ pub enum AnswerError {
     /// `Connection` does not list `upgrade`.
     #[error("failed to upgrade: the 101 has no Connection: Upgrade")]
     Connection,
-    /// `Sec-WebSocket-Accept` is missing, there twice, or wrong.
+    /// `Sec-WebSocket-Accept` is missing, repeated or wrong.
     #[error("failed to upgrade: the 101 has a wrong Sec-WebSocket-Accept")]
     Accept,
-    /// A status below 200 other than 101: nobody asked for it.
-    #[error("failed to upgrade: an interim answer nobody asked for")]
+    /// An unexpected status below 200 other than 101.
+    #[error("failed to upgrade: unexpected interim answer")]
     Interim,
 }
 
 impl AnswerError {
-    /// A word for machines.
+    /// The word for metric labels.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed_answer",
@@ -70,8 +70,8 @@ impl AnswerError {
     }
 }
 
-/// Reads the answer to an upgrade whose key is answered by `accept` (see [`super::accept_key`]); `None` while the
-/// head is not complete.
+/// Parses the answer to an upgrade whose `Sec-WebSocket-Accept` must be `accept` (see [`super::accept_key`]); `None`
+/// while the head is incomplete.
 pub fn parse_response<'b>(buf: &'b [u8], limits: HeadLimits, accept: &str) -> Result<Option<Answer<'b>>, AnswerError> {
     let too_large = AnswerError::TooLarge { max_bytes: limits.max_bytes, max_headers: limits.headers() };
     let window = &buf[..buf.len().min(limits.max_bytes)];

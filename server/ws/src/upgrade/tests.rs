@@ -1,4 +1,4 @@
-//! Behaviour of both parsers, each rule with the input that breaks it, then properties over arbitrary bytes and cuts.
+//! Both parsers: each rule with input that violates it, then properties over arbitrary bytes and splits.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn swap(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn reads_a_good_upgrade() {
+fn parses_a_valid_upgrade() {
     let bytes = format!("{GOOD}\u{1}frames");
     let request = parse_request(bytes.as_bytes(), LIMITS).unwrap().unwrap();
     assert_eq!((request.len, request.path, request.query), (GOOD.len(), "/ws", Some("token=1")));
@@ -46,7 +46,7 @@ fn accepts_the_key_that_rfc_6455_shows() {
 }
 
 #[test]
-fn refuses_what_is_no_http_1_1_get() {
+fn refuses_anything_but_an_http_1_1_get() {
     assert_eq!(refused(&swap("GET", "POST")), Refusal::Method);
     assert_eq!(refused(&swap("GET", "get")), Refusal::Method);
     assert_eq!(refused(&swap("HTTP/1.1", "HTTP/1.0")), Refusal::Http10);
@@ -61,7 +61,7 @@ fn refuses_what_is_no_http_1_1_get() {
 }
 
 #[test]
-fn takes_an_absolute_form_that_names_the_same_host() {
+fn accepts_an_absolute_form_that_names_the_same_host() {
     let bytes = swap("/ws?token=1", "HTTP://Example.com:8080/ws?token=1");
     let request = parse_request(bytes.as_bytes(), LIMITS).unwrap().unwrap();
     assert_eq!((request.target, request.path, request.host), ("/ws?token=1", "/ws", "example.com:8080"));
@@ -83,7 +83,7 @@ fn answers_head_without_a_body() {
 }
 
 #[test]
-fn refuses_no_or_two_or_odd_hosts() {
+fn refuses_missing_repeated_and_odd_hosts() {
     for host in
         ["", "X-Other: 1\r\n", "Host:\r\n", "Host: a\r\nhost: a\r\n", "Host: a b\r\n", "Host: a@b\r\n", "Host: a,b\r\n"]
     {
@@ -182,7 +182,7 @@ fn computes_the_accept_key_of_rfc_6455_section_1_3() {
 }
 
 #[test]
-fn takes_only_a_101_that_keeps_every_rule() {
+fn accepts_only_a_valid_101() {
     let with_frame = format!("{SWITCH}\u{1}");
     let Some(Answer::Upgraded(head)) = parse_response(with_frame.as_bytes(), LIMITS, ACCEPT).unwrap() else {
         panic!("not upgraded")
@@ -205,13 +205,13 @@ fn takes_only_a_101_that_keeps_every_rule() {
 }
 
 #[test]
-fn tells_a_refusal_with_its_fields() {
+fn parses_a_refusal_with_its_fields() {
     let bytes = b"HTTP/1.1 503 Service Unavailable\r\nX-Wscluster-Reason: full\r\n\r\n";
     let Some(Answer::Refused(head)) = parse_response(bytes, LIMITS, ACCEPT).unwrap() else { panic!("no refusal") };
     assert_eq!((head.status, head.headers.get("x-wscluster-reason")), (503, Some("full")));
 }
 
-/// Upgrades with some bytes changed, removed or doubled: nearer to the rules than noise.
+/// Upgrades with some bytes changed, removed or doubled: closer to valid ones than random bytes.
 fn near_upgrades() -> impl Strategy<Value = Vec<u8>> {
     let edit = (0..GOOD.len(), any::<u8>(), 0..4_u8);
     (prop::collection::vec(edit, 0..4), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(edits, tail)| {
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn gives_the_same_result_for_every_cut(bytes in near_upgrades(), step in 1..64_usize, max in 200..600_usize) {
+    fn gives_the_same_result_for_every_split(bytes in near_upgrades(), step in 1..64_usize, max in 200..600_usize) {
         let limits = HeadLimits { max_bytes: max, ..LIMITS };
         let whole = parse_request(&bytes, limits);
         let cuts = (0..bytes.len()).step_by(step).chain([bytes.len()]);
@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_taken_can_be_told_again_from_its_lines(bytes in near_upgrades()) {
+    fn an_accepted_request_can_be_rebuilt_from_its_lines(bytes in near_upgrades()) {
         if let Ok(Some(request)) = parse_request(&bytes, LIMITS) {
             let mut again = format!("GET {} HTTP/1.1\r\n", request.target).into_bytes();
             request.headers.iter().for_each(|header| again.extend(header.line));

@@ -1,4 +1,4 @@
-//! An API server that knows one kind of object: it lists, watches, forgets the past, says no, and goes away.
+//! A fake API server with one kind of object: it lists, watches, expires versions, refuses, and becomes unavailable.
 
 use std::collections::BTreeMap;
 use std::io;

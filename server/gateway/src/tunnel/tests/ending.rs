@@ -19,7 +19,7 @@ impl Bench {
         self.tunnel.is_some() && (self.shard.0.borrow().finished || self.client.0.borrow().finished)
     }
 
-    /// Ended, and neither side was told of a half-close first.
+    /// The tunnel has ended without a half-close on either side.
     fn ended_at_once(&self) -> bool {
         self.tunnel.is_none() && !self.shard.0.borrow().finished && !self.client.0.borrow().finished
     }

@@ -1,4 +1,5 @@
-//! A client is told to go: between which bytes, what it and its shard see, and what happens where that takes too long.
+//! Moving a client away: where the Close is inserted, what client and shard see, and what happens if it takes too
+//! long.
 
 use wscluster_api::spec::RetryAfter;
 use wscluster_api::units::Span;
@@ -113,7 +114,7 @@ async fn an_idle_client_is_told_at_once_and_its_slot_is_free_before_it_answers()
     assert_eq!(bench.got(), close());
     assert!(bench.client.0.borrow().finished && bench.shard.0.borrow().finished);
     assert_eq!((bench.open.load(Relaxed), bench.gateway.table.shards()[0].load().connections), (0, 0));
-    // What it still says goes nowhere, and its end ends the tunnel.
+    // Bytes that it still sends are discarded, and its end ends the tunnel.
     bench.client.send(b"\x88\x82\x01\x02\x03\x04\x02\xf6");
     bench.run();
     assert!(bench.tunnel.is_some());
