@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 use wscluster_api::WsCluster;
 
-use self::backoff::Soon;
+use self::backoff::WatchBackoff;
 use crate::build::labels;
 use crate::caches::{CacheWriters, Caches, caches};
 use crate::metrics::{ErrorCategory, Metrics, WatchName};
@@ -133,7 +133,7 @@ impl Scope {
         metrics.watches(name.clone());
         let config = watcher::Config::default().labels(labels);
         async move {
-            let mut events = watcher(api, config).backoff(Soon::default()).boxed();
+            let mut events = watcher(api, config).backoff(WatchBackoff::default()).boxed();
             let mut first = true;
             while let Some(event) = events.next().await {
                 let event = match event {

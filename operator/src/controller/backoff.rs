@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wscluster_runtime::backoff::{Jitter, Policy};
 
 use super::failure::ReconcileError;
 use crate::metrics::ErrorCategory;
 use crate::status::ApplyOutcome;
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(5);
+const POLICY: Policy =
+    Policy { first: Duration::from_secs(1), factor: 2, max: Duration::from_mins(5), jitter: Jitter::From(0.75) };
 /// Shorter, because no watch reports when somebody deletes the object that has the name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
 
@@ -40,7 +41,7 @@ impl Backoff {
     /// Records a failure, and returns its outcome for the status.
     pub(super) fn failed(&mut self, generation: Option<i64>, error: &ReconcileError) -> ApplyOutcome {
         let outcome = error.outcome();
-        let longest = if matches!(outcome, ApplyOutcome::NameTaken(_)) { NAME_TAKEN } else { LONGEST };
+        let longest = if matches!(outcome, ApplyOutcome::NameTaken(_)) { NAME_TAKEN } else { POLICY.max };
         let until = Instant::now() + self.next(longest);
         self.last = Some(Last { until, generation, outcome: outcome.clone(), category: error.category() });
         outcome
@@ -63,15 +64,14 @@ impl Backoff {
     }
 
     /// The delay after another failure, at most `longest`.
-    pub(super) fn next(&mut self, longest: Duration) -> Duration {
-        let exact = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
-        self.failures += 1;
-        exact.mul_f64(rand::random_range(0.75..=1.0))
+    fn next(&mut self, longest: Duration) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        Policy { max: longest, ..POLICY }.delay(self.failures)
     }
 
     /// [`Self::next`] with the default maximum.
     pub(super) fn delay(&mut self) -> Duration {
-        self.next(LONGEST)
+        self.next(POLICY.max)
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
         backoff.succeeded();
         assert!(backoff.pending().is_none() && backoff.holds(Some(1)).is_none());
         backoff.failed(Some(1), &refused());
-        assert!(backoff.pending().unwrap().retry <= FIRST);
+        assert!(backoff.pending().unwrap().retry <= POLICY.first);
     }
 
     #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ mod tests {
         let outcome = backoff.failed(Some(1), &refused());
         assert_eq!(backoff.holds(Some(1)), Some(outcome));
         assert_eq!(backoff.holds(Some(2)), None);
-        advance(FIRST).await;
+        advance(POLICY.first).await;
         assert_eq!(backoff.holds(Some(1)), None);
     }
 
