@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout_at};
+use wscluster_admin::drain::{Drain, EvictRequest};
 use wscluster_api::WsCluster;
+use wscluster_api::units::Span;
 use wscluster_plan::{Action, Evict, Plan, State, Step};
 
 use crate::build::names;
@@ -19,7 +21,7 @@ use crate::health::{ClusterName, HealthProber};
 use crate::lease::WriteDeadline;
 use crate::metrics::{ErrorCategory, Metrics, RequestOutcome};
 use crate::observe::{ObservedCluster, ShardPod};
-use crate::shard_client::{Drain, Eviction, ShardError};
+use crate::shard_client::ShardError;
 
 /// Executes steps for one cluster.
 #[derive(Clone, Copy)]
@@ -65,7 +67,8 @@ impl Executor<'_> {
 
     async fn evict(self, evict: &Evict, pod: &ShardPod) -> Option<Note> {
         let Evict { count, rate, .. } = *evict;
-        let eviction = Eviction { count, rate, retry_after: self.cluster.spec.drain.retry_after.clone() };
+        let retry_after = self.cluster.spec.drain.retry_after.clone();
+        let eviction = EvictRequest { count, evict_rate: rate, retry_after };
         if let Err(error) = self.fenced(self.health.client().evict(pod.address?, eviction)).await? {
             self.metrics.evicted(RequestOutcome::Failed);
             tracing::warn!(pod = pod.name, %error, "failed to rebalance a shard");
@@ -84,7 +87,8 @@ impl Executor<'_> {
             Action::Drain { .. } if drains => None,
             Action::Undrain if !drains => None,
             Action::Drain { rate, deadline } => {
-                let drain = Drain { rate, deadline, retry_after: self.cluster.spec.drain.retry_after.clone() };
+                let retry_after = self.cluster.spec.drain.retry_after.clone();
+                let drain = Drain { evict_rate: rate, deadline: Span(deadline), retry_after };
                 let answer = self.fenced(self.health.client().drain(pod.address?, drain)).await?;
                 self.is_accepted(pod, &answer).then(|| note("DrainStarted"))
             }
@@ -141,12 +145,13 @@ mod tests {
 
     use futures_util::future::BoxFuture;
     use tokio::sync::{mpsc, watch};
+    use wscluster_admin::health::{self, ShardHealth};
     use wscluster_plan::{Reason, UndrainCause};
 
     use super::*;
     use crate::build::fixtures;
     use crate::health::ProbeHistory;
-    use crate::shard_client::{ShardClient, ShardHealth, ShardState};
+    use crate::shard_client::{self, ShardClient};
 
     /// Shards that count requests.
     #[derive(Debug, Default)]
@@ -163,7 +168,7 @@ mod tests {
 
     impl ShardClient for CountingShards {
         fn health(&self, _: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>> {
-            Box::pin(async { Err(ShardError::of("not asked")) })
+            Box::pin(async { Err(ShardError::Missing) })
         }
         fn drain(&self, _: IpAddr, _: Drain) -> BoxFuture<'_, Result<(), ShardError>> {
             self.count()
@@ -171,12 +176,12 @@ mod tests {
         fn undrain(&self, _: IpAddr) -> BoxFuture<'_, Result<(), ShardError>> {
             self.count()
         }
-        fn evict(&self, _: IpAddr, _: Eviction) -> BoxFuture<'_, Result<(), ShardError>> {
+        fn evict(&self, _: IpAddr, _: EvictRequest) -> BoxFuture<'_, Result<(), ShardError>> {
             self.count()
         }
     }
 
-    fn pod(ordinal: u32, state: ShardState) -> ShardPod {
+    fn pod(ordinal: u32, state: health::State) -> ShardPod {
         ShardPod {
             name: format!("prices-{ordinal}"),
             uid: format!("uid-{ordinal}"),
@@ -189,7 +194,7 @@ mod tests {
             leaving: None,
             age: None,
             problem: None,
-            health: ProbeHistory::of(ShardHealth::of(state, 9, 10)),
+            health: ProbeHistory::of(shard_client::health(state, 9, 10)),
         }
     }
 
@@ -207,7 +212,7 @@ mod tests {
         let executor =
             Executor { client: &client, health: &health, metrics: &metrics, cluster: &cluster, until: &until };
         let observed = ObservedCluster {
-            shards: vec![pod(0, ShardState::Draining), pod(1, ShardState::Ready)],
+            shards: vec![pod(0, health::State::Draining), pod(1, health::State::Ready)],
             ..ObservedCluster::default()
         };
         let reason = Reason::Undrains { connections: 9, cause: UndrainCause::Wanted };

@@ -15,10 +15,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
+use wscluster_admin::health::ShardHealth;
 
 pub(crate) use self::probe_history::ProbeHistory;
 use crate::metrics::{Metrics, PollOutcome};
-use crate::shard_client::{ShardClient, ShardHealth};
+use crate::shard_client::ShardClient;
 
 /// Namespace and name of a cluster.
 pub(crate) type ClusterName = (String, String);
@@ -206,7 +207,10 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::shard_client::{Drain, Eviction, ShardError, ShardState};
+    use wscluster_admin::drain::{Drain, EvictRequest};
+    use wscluster_admin::health::State;
+
+    use crate::shard_client::{self, ShardError};
 
     /// Every shard is ready with seven connections.
     #[derive(Debug)]
@@ -214,7 +218,7 @@ mod tests {
 
     impl ShardClient for Always {
         fn health(&self, _: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>> {
-            Box::pin(async { Ok(answer(ShardState::Ready, 7)) })
+            Box::pin(async { Ok(answer(State::Ready, 7)) })
         }
         fn drain(&self, _: IpAddr, _: Drain) -> BoxFuture<'_, Result<(), ShardError>> {
             Box::pin(async { Ok(()) })
@@ -222,7 +226,7 @@ mod tests {
         fn undrain(&self, _: IpAddr) -> BoxFuture<'_, Result<(), ShardError>> {
             Box::pin(async { Ok(()) })
         }
-        fn evict(&self, _: IpAddr, _: Eviction) -> BoxFuture<'_, Result<(), ShardError>> {
+        fn evict(&self, _: IpAddr, _: EvictRequest) -> BoxFuture<'_, Result<(), ShardError>> {
             Box::pin(async { Ok(()) })
         }
     }
@@ -236,8 +240,8 @@ mod tests {
         ("shop".to_owned(), "prices".to_owned())
     }
 
-    fn answer(state: ShardState, connections: u32) -> ShardHealth {
-        ShardHealth::of(state, connections, 100)
+    fn answer(state: State, connections: u32) -> ShardHealth {
+        shard_client::health(state, connections, 100)
     }
 
     /// Adds a pod that is never polled; tests record its answers.
@@ -260,19 +264,19 @@ mod tests {
     async fn reports_changes_at_once_and_numbers_every_ten_seconds() {
         let (health, mut told) = prober();
         known(&health);
-        note(&health, Some(answer(ShardState::Ready, 0)));
+        note(&health, Some(answer(State::Ready, 0)));
         assert!(told.try_recv().is_ok(), "it became ready");
         for second in 1..60 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            note(&health, Some(answer(ShardState::Ready, second)));
+            note(&health, Some(answer(State::Ready, second)));
         }
         let counts = std::iter::from_fn(|| told.try_recv().ok()).count();
         assert_eq!(counts, 5);
-        note(&health, Some(answer(ShardState::Draining, 59)));
+        note(&health, Some(answer(State::Draining, 59)));
         assert!(told.try_recv().is_ok(), "it drains");
-        note(&health, Some(answer(ShardState::Draining, 0)));
+        note(&health, Some(answer(State::Draining, 0)));
         assert!(told.try_recv().is_ok(), "all connections have moved");
-        note(&health, Some(answer(ShardState::Draining, 0)));
+        note(&health, Some(answer(State::Draining, 0)));
         assert!(told.try_recv().is_err(), "nothing changed");
     }
 
@@ -280,9 +284,9 @@ mod tests {
     async fn polls_more_often_while_a_shard_moves() {
         let (health, _told) = prober();
         known(&health);
-        assert!(!note(&health, Some(answer(ShardState::Ready, 1))));
-        assert!(note(&health, Some(answer(ShardState::Draining, 1))));
-        assert!(note(&health, Some(answer(ShardState::Starting, 0))));
+        assert!(!note(&health, Some(answer(State::Ready, 1))));
+        assert!(note(&health, Some(answer(State::Draining, 1))));
+        assert!(note(&health, Some(answer(State::Starting, 0))));
         assert!(note(&health, None));
     }
 
@@ -291,14 +295,14 @@ mod tests {
         let (health, _told) = prober();
         known(&health);
         let before = Instant::now();
-        note(&health, Some(answer(ShardState::Draining, 0)));
+        note(&health, Some(answer(State::Draining, 0)));
         tokio::time::advance(Duration::from_millis(10)).await;
         health.acted(&shop(), "u");
-        health.0.record(&shop(), "u", Some(answer(ShardState::Draining, 0)), before);
+        health.0.record(&shop(), "u", Some(answer(State::Draining, 0)), before);
         let history = |health: &HealthProber| health.0.lock()[&shop()].pods["u"].history.borrow().clone();
         assert!(!history(&health).is_fresh());
         tokio::time::advance(Duration::from_millis(10)).await;
-        note(&health, Some(answer(ShardState::Ready, 0)));
+        note(&health, Some(answer(State::Ready, 0)));
         assert!(history(&health).is_fresh());
     }
 

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::time::Instant;
+use wscluster_admin::health::State as ShardState;
 use wscluster_api::WsCluster;
 use wscluster_plan::{Shard, State, Timestamp};
 
@@ -24,7 +25,6 @@ use crate::build::names;
 use crate::build::{Part, labels};
 use crate::caches::Caches;
 use crate::health::{HealthProber, ProbeHistory, ProbeTarget};
-use crate::shard_client::ShardState;
 
 /// The observed state of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -170,7 +170,7 @@ impl ShardPod {
 
     /// Whether at least this many gateways route to it.
     fn is_known_to(&self, gateways: u32) -> bool {
-        self.health.answer().and_then(|answer| answer.gateways).is_none_or(|known| known >= gateways)
+        self.health.answer().is_none_or(|answer| answer.gateways >= gateways)
     }
 
     fn for_plan(&self, cluster: &WsCluster, gateways: u32, now: Timestamp) -> Shard {
@@ -280,7 +280,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::shard_client::ShardHealth;
 
     fn container(name: &str, state: &Value) -> Value {
         json!({ "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state })
@@ -315,7 +314,7 @@ mod tests {
     }
 
     fn reported(state: ShardState, connections: u32) -> ProbeHistory {
-        ProbeHistory::of(ShardHealth::of(state, connections, 10))
+        ProbeHistory::of(crate::shard_client::health(state, connections, 10))
     }
 
     #[test]

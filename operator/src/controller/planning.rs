@@ -84,7 +84,7 @@ mod tests {
     use crate::build::fixtures;
     use crate::health::ProbeHistory;
     use crate::observe::{PodProblem, ProblemKind, ShardPod};
-    use crate::shard_client::{ShardHealth, ShardState};
+    use wscluster_admin::health::State;
 
     fn pod(ordinal: u32, connections: u32) -> ShardPod {
         ShardPod {
@@ -99,7 +99,7 @@ mod tests {
             leaving: None,
             age: None,
             problem: None,
-            health: ProbeHistory::of(ShardHealth::of(ShardState::Ready, connections, 100)),
+            health: ProbeHistory::of(crate::shard_client::health(State::Ready, connections, 100)),
         }
     }
 

@@ -147,7 +147,7 @@ async fn rebalances_within_the_budget_and_only_if_enabled() {
     rig.world.edit("wsclusters", "prices", |object| object["spec"]["rebalance"] = rules);
     until("a first round", || rig.world.spread() == [24, 48, 48]).await;
     let round = rig.world.evictions();
-    assert_eq!(round.iter().map(|evict| (evict.count, evict.rate)).collect::<Vec<_>>(), [(12, 5), (12, 5)]);
+    assert_eq!(round.iter().map(|evict| (evict.count, evict.evict_rate)).collect::<Vec<_>>(), [(12, 5), (12, 5)]);
     sleep(Duration::from_mins(50)).await;
     assert!(rig.world.evictions().is_empty(), "the budget of the hour is spent");
     until("a balance", || rig.world.spread() == [40, 40, 40]).await;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use crate::shard_client::{KafkaStatus, ShardHealth, ShardState};
+use wscluster_admin::health::{KafkaStatus, ShardHealth, State};
 
 /// Missing answers in a row after which a shard counts as silent.
 const MISSES: u32 = 3;
@@ -26,10 +25,10 @@ pub(crate) struct ProbeHistory {
 #[derive(PartialEq)]
 struct Essence<'a> {
     /// `Full` counts as `Ready`: the difference is one connection.
-    state: ShardState,
+    state: State,
     incarnation: &'a str,
     capacity: u32,
-    gateways: Option<u32>,
+    gateways: u32,
     is_impaired: bool,
     kafka: KafkaStatus,
     has_kafka_error: bool,
@@ -47,7 +46,7 @@ impl ProbeHistory {
     /// The history of a shard that was ready and has become silent now.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
-        let mut history = Self::of(ShardHealth::of(ShardState::Ready, 7, 10));
+        let mut history = Self::of(crate::shard_client::health(State::Ready, 7, 10));
         (0..MISSES).for_each(|_| history.record(None, Instant::now()));
         history
     }
@@ -92,7 +91,7 @@ impl ProbeHistory {
         };
         self.misses = 0;
         self.silent = None;
-        if answer.state == ShardState::Draining {
+        if answer.state == State::Draining {
             self.draining.get_or_insert_with(Instant::now);
         } else {
             self.draining = None;
@@ -108,7 +107,7 @@ impl ProbeHistory {
 
     /// Whether the next request should follow soon.
     pub(super) fn is_moving(&self) -> bool {
-        let moves = |answer: &ShardHealth| matches!(answer.state, ShardState::Starting | ShardState::Draining);
+        let moves = |answer: &ShardHealth| matches!(answer.state, State::Starting | State::Draining);
         self.misses > 0 || self.answer.as_ref().is_none_or(moves)
     }
 
@@ -121,7 +120,7 @@ impl ProbeHistory {
     fn essence(&self) -> Option<Essence<'_>> {
         let answer = self.answer.as_ref()?;
         Some(Essence {
-            state: if answer.state == ShardState::Full { ShardState::Ready } else { answer.state },
+            state: if answer.state == State::Full { State::Ready } else { answer.state },
             incarnation: &answer.incarnation,
             capacity: answer.capacity,
             gateways: answer.gateways,
@@ -136,43 +135,43 @@ impl ProbeHistory {
 mod tests {
     use super::*;
 
-    fn answer(state: ShardState, connections: u32) -> ShardHealth {
-        ShardHealth::of(state, connections, 10)
+    fn answer(state: State, connections: u32) -> ShardHealth {
+        crate::shard_client::health(state, connections, 10)
     }
 
     #[tokio::test(start_paused = true)]
     async fn is_silent_after_three_misses() {
         let mut history = ProbeHistory::default();
-        history.record(Some(answer(ShardState::Ready, 4)), Instant::now());
+        history.record(Some(answer(State::Ready, 4)), Instant::now());
         (0..2).for_each(|_| history.record(None, Instant::now()));
         assert_eq!(history.silent_for(), None);
         history.record(None, Instant::now());
         assert_eq!((history.silent_for(), history.connections()), (Some(Duration::ZERO), 4));
-        history.record(Some(answer(ShardState::Ready, 4)), Instant::now());
+        history.record(Some(answer(State::Ready, 4)), Instant::now());
         assert_eq!(history.silent_for(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_counts_from_its_first_observation() {
         let mut history = ProbeHistory::default();
-        history.record(Some(answer(ShardState::Draining, 4)), Instant::now());
+        history.record(Some(answer(State::Draining, 4)), Instant::now());
         tokio::time::advance(Duration::from_secs(7)).await;
-        history.record(Some(answer(ShardState::Draining, 2)), Instant::now());
+        history.record(Some(answer(State::Draining, 2)), Instant::now());
         assert_eq!(history.draining_for(), Some(Duration::from_secs(7)));
-        history.record(Some(answer(ShardState::Ready, 2)), Instant::now());
+        history.record(Some(answer(State::Ready, 2)), Instant::now());
         assert_eq!(history.draining_for(), None);
     }
 
     #[test]
     fn numbers_alone_make_no_difference() {
         let history = |answer: ShardHealth| ProbeHistory { answer: Some(answer), ..ProbeHistory::default() };
-        let ready = history(answer(ShardState::Ready, 1));
-        assert!(!history(answer(ShardState::Ready, 2)).differs(&ready));
-        assert!(!history(answer(ShardState::Full, 10)).differs(&ready));
-        assert!(history(answer(ShardState::Draining, 1)).differs(&ready));
-        assert!(history(ShardHealth { incarnation: "new".to_owned(), ..answer(ShardState::Ready, 1) }).differs(&ready));
-        let away = crate::shard_client::KafkaHealth { status: KafkaStatus::Disconnected, error: None };
-        let away = ShardHealth { checks: crate::shard_client::Checks { kafka: away }, ..answer(ShardState::Ready, 1) };
+        let ready = history(answer(State::Ready, 1));
+        assert!(!history(answer(State::Ready, 2)).differs(&ready));
+        assert!(!history(answer(State::Full, 10)).differs(&ready));
+        assert!(history(answer(State::Draining, 1)).differs(&ready));
+        assert!(history(ShardHealth { incarnation: "new".to_owned(), ..answer(State::Ready, 1) }).differs(&ready));
+        let mut away = answer(State::Ready, 1);
+        away.checks.kafka.status = KafkaStatus::Disconnected;
         assert!(history(away).differs(&ready));
     }
 }

@@ -1,5 +1,6 @@
 //! The `Degraded` condition: all problems, most severe first.
 
+use wscluster_admin::health::KafkaStatus;
 use wscluster_plan::State;
 
 use super::conditions::Verdict;
@@ -7,7 +8,6 @@ use super::subject::Subject;
 use super::{ApplyOutcome, View};
 use crate::build::grace;
 use crate::observe::ProblemKind;
-use crate::shard_client::KafkaStatus;
 
 /// Maximum number of problems that a message lists; the others are counted.
 const LISTED: usize = 5;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff;
 use serde_json::json;
+use wscluster_admin::health::{KafkaStatus, ShardHealth, State as ShardState};
 use wscluster_plan::{Desired, plan};
 
 use super::ConditionType::{CapacityExhausted, Degraded, Draining, Paused, Progressing, Ready};
@@ -13,7 +14,7 @@ use crate::build::fixtures;
 use crate::build::{Decided, build};
 use crate::health::ProbeHistory;
 use crate::observe::{PodProblem, ProblemKind, now};
-use crate::shard_client::{KafkaStatus, ShardHealth, ShardState};
+use crate::shard_client;
 
 /// A cluster of three shards and two gateways, settled, to be changed by each test.
 struct Case {
@@ -25,7 +26,7 @@ struct Case {
 }
 
 fn answer(state: ShardState, connections: u32) -> ShardHealth {
-    ShardHealth::of(state, connections, 100)
+    shard_client::health(state, connections, 100)
 }
 
 fn reported(state: ShardState, connections: u32) -> ProbeHistory {

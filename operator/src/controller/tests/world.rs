@@ -9,10 +9,12 @@ use futures_util::future::BoxFuture;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use wscluster_admin::drain::{Drain, EvictRequest};
+use wscluster_admin::health::{ShardHealth, State};
 
 use super::faults::Faults;
 use super::server;
-use crate::shard_client::{Drain, Eviction, ShardClient, ShardError, ShardHealth, ShardState};
+use crate::shard_client::{self, ShardClient, ShardError};
 
 /// A handle to the world, shared by the test, the operator and the API server.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ pub(super) struct Inner {
     applied: BTreeMap<String, u32>,
     events: Vec<(String, String)>,
     lost: u32,
-    evictions: Vec<Eviction>,
+    evictions: Vec<EvictRequest>,
     addresses: u8,
     story: Vec<String>,
     /// The operator cannot reach any shard.
@@ -127,7 +129,7 @@ impl World {
     }
 
     /// The eviction requests since the last call.
-    pub(super) fn evictions(&self) -> Vec<Eviction> {
+    pub(super) fn evictions(&self) -> Vec<EvictRequest> {
         std::mem::take(&mut self.inner().evictions)
     }
 
@@ -375,11 +377,11 @@ impl ShardClient for World {
     fn health(&self, shard: IpAddr) -> BoxFuture<'_, Result<ShardHealth, ShardError>> {
         let inner = self.inner();
         let answer = inner.shards.get(&shard).filter(|_| !inner.cut).map(|shard| {
-            let state = if shard.draining { ShardState::Draining } else { ShardState::Ready };
-            ShardHealth::of(state, shard.connections, 100)
+            let state = if shard.draining { State::Draining } else { State::Ready };
+            shard_client::health(state, shard.connections, 100)
         });
         drop(inner);
-        Box::pin(async move { answer.ok_or_else(|| ShardError::of("the shard does not exist")) })
+        Box::pin(async move { answer.ok_or_else(|| ShardError::Missing) })
     }
 
     fn drain(&self, shard: IpAddr, _: Drain) -> BoxFuture<'_, Result<(), ShardError>> {
@@ -401,7 +403,7 @@ impl ShardClient for World {
         Box::pin(async { Ok(()) })
     }
 
-    fn evict(&self, shard: IpAddr, eviction: Eviction) -> BoxFuture<'_, Result<(), ShardError>> {
+    fn evict(&self, shard: IpAddr, eviction: EvictRequest) -> BoxFuture<'_, Result<(), ShardError>> {
         let mut inner = self.inner();
         let held = inner.shards.get_mut(&shard).expect("an existing shard");
         let count = eviction.count.min(held.connections);
