@@ -4,11 +4,13 @@
 //! - [`health`]: the types of `GET /health`; [`health::State`] is the one enum for the state of a shard.
 //! - [`drain`]: the types and routes of `/drain` and `/evict`.
 //! - [`start`]: the server; a process implements [`AdminPart`].
+//! - [`metrics`]: the two text formats of `GET /metrics`, and the metrics that every process has.
 //! - [`client`]: [`client::AdminClient`], used by gateways, the operator, the local runner and the tools.
 
 pub mod client;
 pub mod drain;
 pub mod health;
+pub mod metrics;
 mod server;
 
 pub use server::{AdminError, AdminPart, GATEWAY_HEADER, start};

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -21,6 +21,8 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+use crate::metrics;
 
 /// What a process reports about itself.
 pub trait AdminPart: Send + Sync + 'static {
@@ -140,19 +142,8 @@ fn routes(part: Arc<dyn AdminPart>, registry: Arc<Registry>) -> Router {
                 axum::Json(part.health())
             }),
         )
-        .route(
-            "/metrics",
-            get(move || async move {
-                let mut text = String::new();
-                match prometheus_client::encoding::text::encode(&mut text, &registry) {
-                    Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-                    Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                }
-            }),
-        )
+        .route("/metrics", get(move |headers: HeaderMap| async move { metrics::respond(&headers, &registry) }))
 }
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[cfg(test)]
 mod tests {
