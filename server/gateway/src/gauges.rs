@@ -12,7 +12,7 @@ use super::discovery::Discovery;
 use super::gateway::Gateway;
 
 /// Reads them.
-pub struct Gauges(pub Arc<Gateway>);
+pub(crate) struct Gauges(pub(crate) Arc<Gateway>);
 
 impl std::fmt::Debug for Gauges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,10 +33,10 @@ impl Collector for Gauges {
         let (attempts, ended) = gateway.metrics.totals();
         let relayed = gateway.relayed();
         for (name, help, value) in [
-            ("handshakes", "Handshakes on their way", attempts.saturating_sub(ended)),
-            ("queue_waiting", "Upgrades that wait for a slot", gateway.queue.len() as u64),
+            ("handshakes_in_progress", "Handshakes that have not ended", attempts.saturating_sub(ended)),
+            ("queue_waiting", "Handshakes that wait for a free slot", gateway.queue.len() as u64),
             ("tunnels", "Open tunnels", u64::from(gateway.tunnels.load(Relaxed))),
-            ("open_files_limit", "Files this process may have open", gateway.fds.limit()),
+            ("open_files_limit", "Limit of open files of this process", gateway.fds.limit()),
         ] {
             encoder.encode_descriptor(name, help, None, Gauge)?.encode_gauge(&value)?;
         }
@@ -51,11 +51,17 @@ impl Collector for Gauges {
         let now = gateway.table.now_ms();
         let shards = gateway.table.shards();
         let gauges: [(&str, &str, Value); 5] = [
-            ("shard_connections", "Connections of a shard as last heard", |shard, _| shard.load().connections.into()),
+            ("shard_connections", "Connections of a shard, as last reported", |shard, _| {
+                shard.load().connections.into()
+            }),
             ("shard_capacity", "Connections a shard may hold", |shard, _| shard.load().capacity.into()),
-            ("shard_in_flight", "Own handshakes on the way to a shard", |shard, _| shard.load().in_flight.into()),
-            ("shard_age_seconds", "Time since a shard was heard", |shard, now| shard.view(now).age_ms as f64 / 1e3),
-            ("shard_open", "1 while a shard takes upgrades", |shard, now| {
+            ("shard_in_flight", "Handshakes that this gateway has under way with a shard", |shard, _| {
+                shard.load().in_flight.into()
+            }),
+            ("shard_age_seconds", "Time since the last answer of a shard", |shard, now| {
+                shard.view(now).age_ms as f64 / 1e3
+            }),
+            ("shard_open", "1 while a shard takes upgrades, else 0", |shard, now| {
                 f64::from(u8::from(shard.availability(now) != wscluster_routing::backend::Availability::Unavailable))
             }),
         ];

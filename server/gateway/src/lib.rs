@@ -22,12 +22,10 @@ mod dial;
 mod discovery;
 mod forward;
 mod gateway;
-#[allow(unreachable_pub, reason = "about to change")]
 mod gauges;
 mod handshake;
 mod master;
 mod members;
-#[allow(unreachable_pub, reason = "about to change")]
 mod metrics;
 mod outcome;
 mod poll;
@@ -47,5 +45,6 @@ mod worker_handle;
 mod tests;
 
 pub use args::Args;
+pub use metrics::reference as metrics_reference;
 pub use run::run;
 pub use settings::Settings;

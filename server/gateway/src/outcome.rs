@@ -47,6 +47,68 @@ impl Outcome {
     }
 }
 
+/// All that [`Outcome::labels`] can give: their series exist from the start.
+pub(crate) const LABELS: [(&str, &str); 38] = [
+    ("upgraded", ""),
+    ("refused", "malformed"),
+    ("refused", "http_1_0"),
+    ("refused", "http_version"),
+    ("refused", "method"),
+    ("refused", "target"),
+    ("refused", "host"),
+    ("refused", "body"),
+    ("refused", "duplicate_header"),
+    ("refused", "no_upgrade"),
+    ("refused", "connection"),
+    ("refused", "websocket_version"),
+    ("refused", "key"),
+    ("refused", "origin"),
+    ("refused", "head_too_large"),
+    ("refused", "too_many_headers"),
+    ("refused", "head_timeout"),
+    ("refused", "forbidden_origin"),
+    ("refused", "not_found"),
+    ("unavailable", "no_capacity"),
+    ("unavailable", "queue_full"),
+    ("unavailable", "no_shard"),
+    ("unavailable", "timeout"),
+    ("unavailable", "fd_limit"),
+    ("unavailable", "draining"),
+    ("relayed", "3xx"),
+    ("relayed", "401"),
+    ("relayed", "403"),
+    ("relayed", "404"),
+    ("relayed", "other"),
+    ("client_gone", "head"),
+    ("client_gone", "queue"),
+    ("client_gone", "pick"),
+    ("client_gone", "dial"),
+    ("client_gone", "answer"),
+    ("client_gone", "write"),
+    ("idle", ""),
+    ("aborted", ""),
+];
+
+/// All that [`Retry::code`] can give.
+pub(crate) const CAUSES: [&str; 16] = [
+    "full",
+    "draining",
+    "starting",
+    "fd_limit",
+    "contradiction",
+    "dial",
+    "timeout",
+    "closed",
+    "malformed_answer",
+    "answer_too_large",
+    "bad_upgrade",
+    "bad_connection",
+    "bad_accept_key",
+    "interim_answer",
+    "status_2xx",
+    "status_5xx",
+];
+
 /// Why a valid request gets 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Unavailable {

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use std::time::Instant;
 
-use prometheus_client::registry::Registry;
 use wscluster_admin::drain::drain_routes;
 use wscluster_api::manifest::{self, ManifestError};
 use wscluster_routing::member;
@@ -22,7 +21,7 @@ use super::discovery::{self, Discovery, DiscoveryError};
 use super::gateway::Gateway;
 use super::settings::Settings;
 use super::stage::Stage;
-use super::{gauges, master, members, poll, status, tunnel, worker};
+use super::{master, members, metrics, poll, status, tunnel, worker};
 
 /// Why a gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +69,7 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     let shards = listed.as_ref().map_or(&args.shards, |listed| &listed.members).clone();
     let gateway = Gateway::new(settings, Budget::of_this_process());
 
-    let mut registry = Registry::with_prefix("wscluster_gateway");
-    gateway.metrics.register(&mut registry);
-    registry.register_collector(Box::new(gauges::Gauges(Arc::clone(&gateway))));
+    let registry = metrics::registry(&gateway);
     let part = Arc::new(status::GatewayStatus::new(Arc::clone(&gateway)));
     let (drains, draining) = Drains::new(Arc::clone(&gateway), gateway.settings.drain.clone());
     let more = drain_routes(drains.clone());

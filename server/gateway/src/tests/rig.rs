@@ -18,10 +18,9 @@ use wscluster_runtime::sockets::{Share, listen};
 use wscluster_ws::upgrade::{HeadLimits, accept_key};
 
 use crate::gateway::Gateway;
-use crate::gauges::Gauges;
 use crate::settings::Settings;
 use crate::stage::Stage;
-use crate::worker;
+use crate::{metrics, worker};
 
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -222,9 +221,7 @@ impl Rig {
         let listener = listen(ANY, Share::Exclusive).unwrap();
         let ws = listener.local_addr().unwrap();
         worker::start(Arc::clone(&gateway), listener, 0).unwrap();
-        let mut registry = Registry::with_prefix("wscluster_gateway");
-        gateway.metrics.register(&mut registry);
-        registry.register_collector(Box::new(Gauges(Arc::clone(&gateway))));
+        let registry = metrics::registry(&gateway);
         let rig = Self { gateway, ws, registry };
         for (at, shard) in shards.iter().enumerate() {
             rig.tell(at, State::Ready, shard.slots.load(SeqCst), shard.capacity, "a");
