@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The images for the stages with a cluster, in target/test-images.
+# lane: cluster
 # needs: build jars
 set -euo pipefail
 cd "$(dirname "$0")/../.."
