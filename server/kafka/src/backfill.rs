@@ -1,8 +1,8 @@
-//! The past beyond a shard's memory: reads what clients missed back from Kafka, by position.
+//! Backfill: reads records that no worker remembers back from Kafka, by position.
 //!
-//! Consumers and threads of its own, so that it never delays what is live; bounded in every direction ([`Limits`]), and a
-//! request beyond a bound is answered with a reason, never with a part. What it finds is what the live reader would have
-//! published, made by the same code from the same records.
+//! It has its own consumers and threads, so it never delays live records. [`Limits`] bound each request; a request beyond a
+//! limit is answered with a reason and never with a part of the records. Records are encoded by the code of the live reader,
+//! so clients get the same bytes.
 
 mod scan;
 
@@ -12,22 +12,22 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use tokio::sync::{SetOnce, oneshot};
-use wscluster_protocol::{Epoch, Partition, Position, Record};
+use wscluster_protocol::{Epoch, LostReason, Partition, Position, Record};
 
 use super::Shared;
-use super::encode::Mold;
+use super::encode::TopicMapping;
 use super::security::TokenSource;
 
-/// What one request, and all together, may take.
+/// Limits of one request, and of all requests together.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Records looked at.
+    /// Records read for one request.
     pub records: i64,
-    /// Bytes of what was missed, as frames.
+    /// Bytes of the frames for one request.
     pub bytes: usize,
-    /// Time, waiting for a thread included.
+    /// Time of one request, including the wait for a thread.
     pub time: Duration,
-    /// Requests served at the same time.
+    /// Requests served concurrently.
     pub threads: usize,
     /// Requests that wait for a thread.
     pub queue: usize,
@@ -39,68 +39,65 @@ impl Default for Limits {
     }
 }
 
-/// What a client missed of some channels, and up to where Kafka is to be asked for it.
+/// A request for the records that a client missed of some channels.
 #[derive(Clone, Debug, Default)]
-pub struct Missing {
-    /// By channel, the last position the client saw in each partition.
+pub struct BackfillRequest {
+    /// The last position that the client has seen in each partition, by channel.
     pub since: HashMap<String, Vec<Position>>,
-    /// By partition, the offset before which the worker needs it.
+    /// The offset at which the worker's window begins, by partition: reading ends before it.
     pub until: HashMap<Partition, i64>,
 }
 
-/// What was missed, up to where the worker's own memory goes on.
+/// The records that a client missed, up to the worker's window.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// By channel, in the order of each partition; has every channel that was asked for.
+pub struct BackfillRecords {
+    /// Records by channel, in the order of each partition; every requested channel has an entry.
     pub records: HashMap<String, Vec<Arc<Record>>>,
-    /// Offset below which every record of the partition was looked at.
+    /// The offset below which every record of the partition was read.
     pub until: HashMap<Partition, i64>,
 }
 
-/// Why it could not be read back; `reason` of the subscription's answer.
-pub type Reason = &'static str;
-
-/// The way to the past. Cheap to clone.
+/// A handle to request a backfill. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Past {
-    requests: mpsc::SyncSender<Request>,
+pub struct Backfill {
+    requests: mpsc::SyncSender<Job>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Request {
-    missing: Missing,
-    answer: oneshot::Sender<Result<Found, Reason>>,
-    asked: std::time::Instant,
+struct Job {
+    request: BackfillRequest,
+    answer: oneshot::Sender<Result<BackfillRecords, LostReason>>,
+    requested: std::time::Instant,
 }
 
-/// A topic's life, as the watch knows it.
+/// A topic from its creation to its deletion. A topic that is recreated under its name is another incarnation.
 #[derive(Clone, Debug)]
-pub(super) struct Life {
+pub(super) struct Incarnation {
     pub(super) topic: Arc<str>,
     pub(super) id: Option<String>,
-    pub(super) mold: Arc<Mold>,
+    pub(super) mapping: Arc<TopicMapping>,
 }
 
-/// The lives of the topics that are read.
+/// The current incarnations of the topics that are read.
 #[derive(Debug, Default)]
-pub(super) struct Lives(Mutex<HashMap<Epoch, Life>>);
+pub(super) struct Incarnations(Mutex<HashMap<Epoch, Incarnation>>);
 
-impl Lives {
-    pub(super) fn get(&self, epoch: Epoch) -> Option<Life> {
+impl Incarnations {
+    pub(super) fn get(&self, epoch: Epoch) -> Option<Incarnation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch).cloned()
     }
 
-    /// Adds a life; an earlier one of the same topic is over.
-    pub(super) fn begin(&self, epoch: Epoch, life: Life) {
-        let mut lives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lives.retain(|_, other| other.topic != life.topic);
-        lives.insert(epoch, life);
+    /// Adds an incarnation and removes earlier ones of the same topic.
+    pub(super) fn begin(&self, epoch: Epoch, incarnation: Incarnation) {
+        let mut incarnations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        incarnations.retain(|_, other| other.topic != incarnation.topic);
+        incarnations.insert(epoch, incarnation);
     }
 }
 
-impl Past {
-    /// Starts the threads; they connect when they are first needed.
+impl Backfill {
+    /// Starts the threads. They connect on the first request.
     pub(super) fn start(
         config: &ClientConfig,
         tokens: Option<&TokenSource>,
@@ -113,16 +110,16 @@ impl Past {
         for _ in 0..limits.threads {
             let (inbox, shared, config) = (Arc::clone(&inbox), Arc::clone(shared), config.clone());
             let tokens = tokens.cloned();
-            super::part("kafka-past", broken, move || {
+            super::critical_thread("kafka-backfill", broken, move || {
                 let mut scanner = scan::Scanner::new(config, tokens, Arc::clone(&shared), limits);
                 loop {
-                    let request: Request = match inbox.lock().unwrap_or_else(PoisonError::into_inner).recv() {
-                        Ok(request) => request,
+                    let job: Job = match inbox.lock().unwrap_or_else(PoisonError::into_inner).recv() {
+                        Ok(job) => job,
                         Err(_) => return,
                     };
-                    // Whoever asked may have gone meanwhile.
-                    if !request.answer.is_closed() && !shared.stopped() {
-                        scanner.serve(request);
+                    // The client may have disconnected while the request waited.
+                    if !job.answer.is_closed() && !shared.stopped() {
+                        scanner.serve(job);
                     }
                 }
             })?;
@@ -130,20 +127,19 @@ impl Past {
         Ok(Self { requests, shared: Arc::clone(shared) })
     }
 
-    /// Whether `partition` is of a topic that is read and of which no record goes to `channel`.
+    /// Whether `partition` belongs to a topic that is read and never feeds `channel`.
     pub fn is_foreign(&self, partition: Partition, channel: &str) -> bool {
-        self.shared.lives.get(partition.epoch).is_some_and(|life| !life.mold.makes(channel))
+        self.shared.incarnations.get(partition.epoch).is_some_and(|incarnation| !incarnation.mapping.makes(channel))
     }
 
-    /// Asks for what is missing. The answer comes within [`Limits::time`], or the receiver says that it never will.
-    pub fn ask(&self, missing: Missing) -> oneshot::Receiver<Result<Found, Reason>> {
+    /// Requests records. The receiver gets the answer within [`Limits::time`], or an error when the threads have ended.
+    pub fn request(&self, request: BackfillRequest) -> oneshot::Receiver<Result<BackfillRecords, LostReason>> {
         let (answer, receiver) = oneshot::channel();
-        let request = Request { missing, answer, asked: std::time::Instant::now() };
-        if let Err(mpsc::TrySendError::Full(request) | mpsc::TrySendError::Disconnected(request)) =
-            self.requests.try_send(request)
+        let job = Job { request, answer, requested: std::time::Instant::now() };
+        if let Err(mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job)) = self.requests.try_send(job)
         {
-            self.shared.metrics.past("busy");
-            let _ = request.answer.send(Err("busy"));
+            self.shared.metrics.past(LostReason::Busy.as_str());
+            let _ = job.answer.send(Err(LostReason::Busy));
         }
         receiver
     }

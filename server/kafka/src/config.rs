@@ -1,4 +1,4 @@
-//! librdkafka's configuration from a manifest: what a shard needs, what the manifest asks for, and what a user adds.
+//! Configuration of librdkafka: defaults of wscluster, fields of the manifest, then the manifest's `properties`.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -7,33 +7,33 @@ use wscluster_api::spec::Kafka;
 use super::context::Context;
 use super::security::{self, SecurityError};
 
-/// Why there is no configuration.
+/// The configuration cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// No broker is named.
     #[error("source.kafka.brokers is empty: name at least one host:port, or pass --brokers")]
     NoBrokers,
-    /// A secret cannot be had.
+    /// The security settings cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityError),
-    /// The rack's variable is not set.
+    /// The environment variable of the rack is not set.
     #[error("failed to read source.kafka.rack: environment variable {0} is not set")]
     Rack(String),
 }
 
-/// How a client of the brokers is made.
+/// Makes configurations of clients of the brokers.
 #[derive(Debug)]
 pub struct Connect<'a> {
-    /// The source in the manifest.
+    /// `source.kafka` of the manifest.
     pub spec: &'a Kafka,
-    /// Instead of the manifest's brokers, when not empty.
+    /// Brokers that replace those of the manifest, unless empty.
     pub brokers: &'a [String],
-    /// Name of this client in the brokers' logs, when the manifest gives none.
+    /// Client id in the brokers' logs, where the manifest gives none.
     pub client: &'a str,
 }
 
 impl Connect<'_> {
-    /// What consumers and producers have in common: where the brokers are and how to log in.
+    /// The properties that consumers and producers share: brokers, timeouts and login.
     fn base(&self) -> Result<(ClientConfig, Context), ConfigError> {
         let brokers = if self.brokers.is_empty() { &self.spec.brokers } else { self.brokers };
         if brokers.is_empty() {
@@ -43,12 +43,12 @@ impl Connect<'_> {
         config
             .set("bootstrap.servers", brokers.join(","))
             .set("client.id", self.spec.client_id.as_deref().unwrap_or(self.client))
-            // A broker that restarts is found again at once, not after the default's ten seconds.
+            // A restarted broker is found at once; the default waits up to ten seconds.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
-            // A link that was cut is dialled anew, not left to TCP: its retries are up to as far apart as the cut was long.
+            // After a cut link, a new connection is faster than TCP, whose retries back off with the length of the cut.
             .set("socket.timeout.ms", "10000")
             .set("log.connection.close", "false")
             .set("allow.auto.create.topics", "false")
@@ -68,50 +68,49 @@ impl Connect<'_> {
         Ok((config, Context::new(tokens)))
     }
 
-    /// For a consumer that reads by `assign`, without a group.
+    /// The configuration of a consumer that reads by `assign`, without a group.
     pub(super) fn consumer(&self) -> Result<(ClientConfig, Context), ConfigError> {
         let (mut config, context) = self.base()?;
         config
-            // librdkafka assigns only to a consumer with a group id; it is never joined and nothing is committed to it.
+            // librdkafka requires a group id to assign. The group is never joined, and nothing is committed.
             .set("group.id", self.spec.client_id.as_deref().unwrap_or(self.client))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("max.poll.interval.ms", "86400000")
-            // Never silently somewhere else: what retention took is told to clients.
+            // Never continue silently elsewhere: clients must get a `gap` for records that retention deleted.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", self.fetch_wait_ms())
             .set("fetch.error.backoff.ms", "100")
             .set("fetch.queue.backoff.ms", "10")
-            // An answer of this size comes within `socket.timeout.ms` over any line that is worth it (7 Mbit/s).
+            // A response of this size arrives within `socket.timeout.ms` at 7 Mbit/s.
             .set("fetch.max.bytes", "8388608")
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "16384")
             .set("topic.metadata.refresh.interval.ms", "10000");
         self.extend(&mut config);
-        // Whatever was asked for: the reader learns from these lines that a topic was recreated.
+        // Always: the reader learns from these log lines that a topic was recreated, see `Context`.
         let debug = config.get("debug").map_or_else(|| "metadata".to_owned(), |asked| format!("{asked},metadata"));
         config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         Ok((config, context))
     }
 
-    /// How long the first records after an assignment may take, since a fetch in flight has to end first. The embedded
-    /// broker, which is there when the manifest names none, answers an empty fetch only when that time is over, also
-    /// when a record came meanwhile: there it is most of the latency.
+    /// Longest wait of an empty fetch. An assignment takes effect after the fetch in flight. The embedded broker, which is used
+    /// when the manifest names no brokers, ends an empty fetch only after this time, so there it dominates the latency.
     fn fetch_wait_ms(&self) -> &'static str {
         if self.spec.brokers.is_empty() { "5" } else { "100" }
     }
 
-    /// For a producer that keeps order and writes each record once (KIP-98).
+    /// The configuration of a producer that keeps order and writes each record once (KIP-98).
     pub fn producer(&self) -> Result<(ClientConfig, Context), ConfigError> {
         let (mut config, context) = self.base()?;
         config
             .set("enable.idempotence", "true")
-            // The topic says how large a record may be, not this client.
+            // The topic limits the size of records, not this client.
             .set("message.max.bytes", "1000000000")
             .set("linger.ms", "5")
             .set("compression.codec", "lz4")
-            // As the Java client does: equal keys must meet in one partition whoever writes them.
+            // The partitioner of the Java client, so that equal keys of all producers meet in one partition.
             .set("partitioner", "murmur2_random");
         self.extend(&mut config);
         Ok((config, context))
@@ -132,7 +131,7 @@ mod tests {
     use crate::check;
 
     #[test]
-    fn check_finds_what_librdkafka_refuses() {
+    fn check_finds_properties_that_librdkafka_refuses() {
         let elsewhere = Rack { env: Some("WSCLUSTER_NO_SUCH_RACK".into()), value: None };
         for rack in [None, Some(elsewhere)] {
             let with = |property: &str, value: &str| {

@@ -1,8 +1,7 @@
-//! What librdkafka calls back: its log, its errors, its wish for a new token, and the topic ids it reads by.
+//! Callbacks of librdkafka: log, errors, token refresh, and topic ids.
 //!
-//! librdkafka keeps reading at the old offset when a topic was recreated (its own source says so). It does say, in a debug
-//! line of its metadata, that the id changed, and that line comes before any record of the new topic: [`Context::id`] is
-//! how the reader notices in time.
+//! When a topic is recreated, librdkafka continues at the old offset. It only logs a debug line about the changed id, before
+//! any record of the new topic. [`Context::id`] takes the id from that line, so that the reader notices in time.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -21,7 +20,7 @@ use super::security::TokenSource;
 #[derive(Debug, Default)]
 pub struct Context {
     tokens: Option<TokenSource>,
-    /// The last error that librdkafka told, to explain a call that fails.
+    /// The last error that librdkafka reported, which explains a failed call.
     reason: Mutex<String>,
     ids: Mutex<HashMap<String, String>>,
     ids_version: AtomicU64,
@@ -36,17 +35,17 @@ impl Context {
         self.tokens.as_ref()
     }
 
-    /// The last error that librdkafka told; empty when it told none.
+    /// The last error that librdkafka reported; empty if there was none.
     pub fn reason(&self) -> String {
         lock(&self.reason).clone()
     }
 
-    /// Changes whenever an answer of [`Context::id`] may have changed.
+    /// Changes whenever the result of [`Context::id`] may have changed.
     pub(super) fn ids_version(&self) -> u64 {
         self.ids_version.load(Ordering::Acquire)
     }
 
-    /// The id of the topic from which librdkafka reads, as far as it told.
+    /// The id of the topic from which librdkafka reads; `None` while it has not changed.
     pub(super) fn id(&self, topic: &str) -> Option<String> {
         lock(&self.ids).get(topic).cloned()
     }
@@ -73,7 +72,7 @@ impl ClientContext for Context {
             lock(&self.ids).insert(topic.to_owned(), id.to_owned());
             self.ids_version.fetch_add(1, Ordering::Release);
         }
-        // Its warnings are what `error` tells, in other words and once a broker and attempt: for those who look for them.
+        // Warnings repeat what `error` reports, once for each broker and attempt, so they are logged at debug level.
         if matches!(level, RDKafkaLogLevel::Debug) {
             tracing::trace!(fac, "{line}");
         } else {
@@ -86,7 +85,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
         let mut last = lock(&self.reason);
-        // That all are down follows from what was told of each, and says less.
+        // "All brokers are down" is less specific than the error of a broker before it.
         if last.is_empty() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             reason.clone_into(&mut last);
         }
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_id_that_librdkafka_reads_by() {
+    fn reads_the_topic_id_from_the_log_of_librdkafka() {
         let context = Context::default();
         let line = "[thrd:main]: Topic odin.trades changed id from AAAAAAAAAAAAAAAAAAAAAA to Zk3bXk1nQ0y8l9Yt0mXw5A";
         let before = context.ids_version();

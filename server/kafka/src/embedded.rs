@@ -1,8 +1,8 @@
-//! The embedded broker of `wscluster local`: librdkafka's in-process cluster, on loopback, in memory only.
+//! The embedded broker of `wscluster local`: librdkafka's mock cluster, on loopback and in memory.
 //!
-//! It speaks Kafka's protocol to any producer and consumer. It is bounded: each partition keeps its newest 5 MiB (or
-//! 100,000 batches) and drops the rest, and everything is gone when the process ends. It does not know offsets by time,
-//! transactions beyond their calls, security, or real replication. Not for production.
+//! It works with any Kafka producer and consumer. Each partition keeps its newest 5 MiB (or 100,000 batches), and all data is
+//! lost when the process ends. It lacks offsets by time, isolation of transactions, security and replication. Not for
+//! production.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
 use wscluster_api::spec::{Topic, TopicSelector};
 
-/// A running broker; ends when dropped.
+/// A running broker. Dropping it ends it.
 #[derive(Debug)]
 pub struct Embedded {
     bootstrap: String,
@@ -25,24 +25,24 @@ enum Command {
     Fail { api: rdkafka::types::RDKafkaApiKey, errors: Vec<rdkafka::types::RDKafkaRespErr> },
 }
 
-/// Why there is no embedded broker.
+/// The embedded broker failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// librdkafka.
+    /// librdkafka could not start it.
     #[error("failed to start the embedded broker: {0}")]
     Start(#[source] KafkaError),
-    /// The thread.
+    /// Its thread could not be started.
     #[error("failed to start the embedded broker: {0}")]
     Thread(#[from] std::io::Error),
-    /// A topic.
+    /// A topic could not be created.
     #[error("failed to create topic {topic} on the embedded broker: {source}")]
     Topic {
-        /// Its name.
+        /// Name of the topic.
         topic: String,
-        /// Why.
+        /// The cause.
         source: KafkaError,
     },
-    /// The broker's thread ended.
+    /// Its thread has ended.
     #[error("the embedded broker has ended")]
     Ended,
 }
@@ -52,7 +52,7 @@ impl Embedded {
     pub fn start(topics: &[Topic]) -> Result<Self, EmbeddedError> {
         let (commands, inbox) = mpsc::channel();
         let (started, start) = mpsc::channel();
-        // The cluster is bound to its thread: it holds a pointer that must not be shared.
+        // The cluster holds a pointer that must not be shared, so it stays on one thread.
         thread::Builder::new().name("embedded-kafka".into()).spawn(move || run(&started, &inbox))?;
         let bootstrap = start.recv().map_err(|_| EmbeddedError::Ended)?.map_err(EmbeddedError::Start)?;
         let broker = Self { bootstrap, commands };
@@ -69,7 +69,7 @@ impl Embedded {
         &self.bootstrap
     }
 
-    /// Creates a topic; one that is there stays as it is.
+    /// Creates a topic. An existing one stays unchanged.
     pub fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), EmbeddedError> {
         match self.ask(|done| Command::Create { topic: topic.to_owned(), partitions, done })? {
             Err(source) if source.rdkafka_error_code() != Some(RDKafkaErrorCode::TopicAlreadyExists) => {
@@ -79,18 +79,18 @@ impl Embedded {
         }
     }
 
-    /// Takes the broker from the network, or brings it back with all it held. For tests.
+    /// Disconnects the broker, or reconnects it with its data. For tests.
     pub fn set_up(&self, up: bool) -> Result<(), EmbeddedError> {
         self.ask(|done| Command::Up { up, done })?.map_err(EmbeddedError::Start)
     }
 
-    /// Takes its leader from a partition, or gives it one. For tests.
+    /// Removes the leader of a partition, or restores it. For tests.
     pub fn set_led(&self, topic: &str, partition: i32, led: bool) -> Result<(), EmbeddedError> {
         let topic = topic.to_owned();
         self.ask(|done| Command::Lead { topic, partition, led, done })?.map_err(EmbeddedError::Start)
     }
 
-    /// Lets the next requests of a kind fail with `errors`, one after the other; none: no request fails any more. For tests.
+    /// Makes the next requests of a kind fail with `errors`, in order; an empty list ends this. For tests.
     pub fn fail_next(&self, api: rdkafka::types::RDKafkaApiKey, errors: &[rdkafka::types::RDKafkaRespErr]) {
         let _ = self.commands.send(Command::Fail { api, errors: errors.to_vec() });
     }
@@ -115,7 +115,7 @@ fn run(started: &mpsc::Sender<Result<String, KafkaError>>, inbox: &mpsc::Receive
         }
     };
     let _ = started.send(Ok(cluster.bootstrap_servers()));
-    // Ends when the owner is gone, and the cluster with it.
+    // Ends, and the cluster with it, when the owner is dropped.
     while let Ok(command) = inbox.recv() {
         match command {
             Command::Create { topic, partitions, done } => {
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topic_that_is_there_is_no_error() {
+    fn creating_an_existing_topic_is_no_error() {
         let broker = Embedded::start(&[Topic::named("trades", "{key}")]).unwrap();
         broker.create_topic("trades", 1).unwrap();
         broker.create_topic("no\0name", 1).unwrap_err();

@@ -1,6 +1,6 @@
-//! What a Kafka record becomes: its channel, and its value as members of a JSON object.
+//! How a Kafka record becomes a message: its channel, and its value as members of a JSON object.
 //!
-//! Pure. A record that cannot become a message is skipped with a [`Skip`] that says why; it never stops the others.
+//! A record that cannot become a message is skipped with a reason, [`Skip`], and never blocks the records after it.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use wscluster_api::spec::{Tombstones, Topic, ValueFormat};
 const MAX_CHANNEL_BYTES: usize = 256;
 
 /// Why a record is not published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Skip {
     NoKey,
     KeyNotText,
@@ -35,8 +35,8 @@ pub(super) enum Skip {
 }
 
 impl Skip {
-    /// As in metrics.
-    pub(super) fn reason(self) -> &'static str {
+    /// The word in metrics.
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::NoKey => "no_key",
             Self::KeyNotText => "key_not_utf8",
@@ -52,7 +52,7 @@ impl Skip {
         }
     }
 
-    /// For people; none when it was asked for.
+    /// The sentence for logs and `/health`, after the topic; `None` where skipping is intended.
     pub(super) fn complaint(self) -> Option<&'static str> {
         Some(match self {
             Self::NoKey => "have no key, which their channel is made of; give record.missing to publish them",
@@ -70,16 +70,16 @@ impl Skip {
     }
 }
 
-/// How the records of one topic become messages.
+/// How records of a topic map to channels and messages, from the manifest.
 #[derive(Debug)]
-pub(super) struct Mold {
+pub(super) struct TopicMapping {
     topic: Arc<str>,
     entry: Topic,
     template: Template,
     max_bytes: usize,
 }
 
-/// The parts of a Kafka record that matter here.
+/// The parts of a Kafka record that a mapping uses.
 #[derive(Debug)]
 pub(super) struct Raw<'a, H> {
     pub(super) key: Option<&'a [u8]>,
@@ -88,7 +88,7 @@ pub(super) struct Raw<'a, H> {
     pub(super) timestamp_ms: i64,
 }
 
-// Not derived: that would ask the headers to be copied too.
+// Not derived, because `derive` would require `H: Copy`.
 impl<H> Copy for Raw<'_, H> {}
 impl<H> Clone for Raw<'_, H> {
     fn clone(&self) -> Self {
@@ -96,7 +96,7 @@ impl<H> Clone for Raw<'_, H> {
     }
 }
 
-impl Mold {
+impl TopicMapping {
     pub(super) fn new(topic: Arc<str>, entry: &Topic, max_bytes: usize) -> Result<Self, TemplateError> {
         Ok(Self { topic, entry: entry.clone(), template: entry.channel.parse()?, max_bytes })
     }
@@ -105,7 +105,7 @@ impl Mold {
         self.entry.priority
     }
 
-    /// Whether a record of this topic can go to `channel`.
+    /// Whether a record of this topic can belong to `channel`.
     pub(super) fn makes(&self, channel: &str) -> bool {
         self.template.makes(&self.topic, channel)
     }
@@ -158,7 +158,7 @@ impl Mold {
             ValueFormat::Text => put_string(as_text().ok_or(Skip::NotText)?, data),
             ValueFormat::Binary => put_base64(value, data),
         }
-        // Escapes and base64 make it longer.
+        // Escapes and base64 add bytes.
         if data.len() > self.max_bytes { Err(Skip::TooLarge) } else { Ok(()) }
     }
 
@@ -181,7 +181,7 @@ impl Mold {
     }
 }
 
-/// The last header of that name, as later ones replace earlier ones for most producers.
+/// The last header with this name: for most producers, later headers replace earlier ones.
 fn header<'a, H: Headers>(headers: Option<&'a H>, name: &str) -> Option<&'a [u8]> {
     headers?.iter().filter(|header| header.key == name).last()?.value
 }
@@ -201,7 +201,7 @@ fn put_json(text: &str, data: &mut Vec<u8>) {
 
 fn put_string(text: &str, data: &mut Vec<u8>) {
     data.extend_from_slice(b"\"data\":");
-    // Writing a text into a vector cannot fail.
+    // Writing to a vector cannot fail.
     let _ = serde_json::to_writer(data, text);
 }
 

@@ -1,30 +1,30 @@
-//! The contract between a source and the workers of a shard: records with their positions, in order.
+//! The feed from a source to the workers of a shard: records in order.
 //!
-//! A source encodes each record once. Every worker gets the same [`Update`]s in the same order and keeps its own
-//! window of them, so that what a worker has applied and what its window holds are always the same thing.
+//! A source encodes each record once. Every worker gets the same [`Update`]s in the same order and keeps its own window, so a
+//! window holds exactly the records that its worker has applied.
 
 use std::sync::Arc;
 
 use wscluster_protocol::{Partition, Record};
 
-/// What a source tells every worker, in order.
+/// A step of the feed.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// Records; within a partition in the order of their offsets. Never empty.
+    /// Records, in the order of offsets within each partition. Never empty.
     Records(Vec<Arc<Record>>),
-    /// Reading of a partition begins at `from`: everything at or after it will come, nothing before it will.
-    /// Sent before the first record, and again when the thread was lost (see `lost`).
+    /// Reading of a partition begins at `from`: every record at or after it follows, and none before it. Sent before the first
+    /// record, and again after a loss (see `lost`).
     Begin {
         /// The partition.
         partition: Partition,
-        /// Name of its topic. A topic that begins with another epoch than before was recreated: its earlier life is over.
+        /// Name of its topic. If the epoch differs from before, the topic was recreated.
         topic: Arc<str>,
-        /// First offset that will come.
+        /// First offset that follows.
         from: i64,
-        /// Records were missed (retention overtook the reader, or the topic was recreated): clients of its channels
-        /// must be told of the gap.
+        /// Whether records were missed, because retention overtook the reader or the topic was recreated. Clients of its
+        /// channels must get a `gap`.
         lost: bool,
     },
-    /// The window is filled up to what the log held at start: the shard may turn ready.
+    /// The window holds the records that were in the log at start: the shard may turn ready.
     Filled,
 }

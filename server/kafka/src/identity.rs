@@ -1,9 +1,9 @@
-//! Identity of topics: the id that Kafka gives a topic at its creation (KIP-516), which a recreated topic does not share;
-//! and what of a topic this user can read now.
+//! Identity of topics: the id that Kafka gives a topic when it is created (KIP-516). A recreated topic has another id. Also
+//! which partitions of a topic can be read now.
 //!
-//! The one module with `unsafe` code: librdkafka tells all this only through `rd_kafka_DescribeTopics`, for which the
-//! `rdkafka` crate has no safe wrapper. It promises that every object it makes is freed, that no pointer outlives the
-//! object it points into, and that a call ends within its timeout.
+//! The only module with `unsafe` code: librdkafka offers this only through `rd_kafka_DescribeTopics`, for which the `rdkafka`
+//! crate has no safe wrapper. Every object that this module makes is freed, no pointer outlives the object it points into,
+//! and a call ends within its timeout.
 #![allow(unsafe_code, reason = "topic ids have no safe interface; see the module's documentation")]
 
 use std::ffi::{CStr, CString, c_char};
@@ -14,29 +14,29 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-/// What Kafka says about a topic.
+/// The description of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// Its id as librdkafka writes it (base64); none from brokers older than 2.8, which have none.
+    /// Id in base64, as librdkafka writes it; `None` from brokers before 2.8, which have no ids.
     pub id: Option<String>,
     /// Number of partitions.
     pub partitions: i32,
-    /// Those without a leader now, by number: nobody answers for them.
+    /// Numbers of the partitions that have no leader now.
     pub leaderless: Vec<i32>,
-    /// Whether this user may read it (KIP-430); yes with brokers older than 2.3, which do not tell.
+    /// Whether this user may read the topic (KIP-430); true for brokers before 2.3, which do not report it.
     pub readable: bool,
 }
 
-/// Why topics could not be described.
+/// Topics could not be described.
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError {
-    /// A name that Kafka cannot know.
+    /// A name contains a zero byte.
     #[error("failed to describe topics: a name holds a zero byte")]
     Name,
-    /// No answer.
+    /// No broker answered in time.
     #[error("failed to describe topics: no answer within {0:?}")]
     Timeout(Duration),
-    /// An answer that says no.
+    /// The broker refused the request.
     #[error("failed to describe topics: {0}")]
     Refused(String),
 }
@@ -56,7 +56,7 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Asks broker `broker` to describe `topics`; for each in turn what Kafka says, or why it says nothing.
+/// Asks broker `broker` to describe `topics`. Returns one result for each topic, in the same order.
 pub fn describe<C: ClientContext>(
     client: &Client<C>,
     broker: i32,
@@ -85,16 +85,16 @@ pub fn describe<C: ClientContext>(
             free: rd::rd_kafka_AdminOptions_destroy,
         };
         rd::rd_kafka_AdminOptions_set_request_timeout(options.object, millis, ptr::null_mut(), 0);
-        // Refused only for another kind of request; without it every topic counts as readable.
+        // Fails only for another kind of request; without this option every topic counts as readable.
         let _refused = Owned {
             object: rd::rd_kafka_AdminOptions_set_include_authorized_operations(options.object, 1),
             free: rd::rd_kafka_error_destroy,
         };
-        // Any broker knows; librdkafka would otherwise wait for the controller, which the embedded cluster has not.
+        // Any broker can answer. By default librdkafka waits for the controller, which the embedded cluster lacks.
         rd::rd_kafka_AdminOptions_set_broker(options.object, broker, ptr::null_mut(), 0);
         let queue = Owned { object: rd::rd_kafka_queue_new(rk), free: rd::rd_kafka_queue_destroy };
         rd::rd_kafka_DescribeTopics(rk, collection.object, options.object, queue.object);
-        // A little more than the request may take, so that its own error arrives.
+        // Slightly longer than the request timeout, so that its error arrives.
         let event = Owned {
             object: rd::rd_kafka_queue_poll(queue.object, millis.saturating_add(500)),
             free: rd::rd_kafka_event_destroy,
@@ -141,7 +141,7 @@ unsafe fn described(description: *const rd::rd_kafka_TopicDescription_t) -> Resu
         let mut allowed = 0;
         let operations = rd::rd_kafka_TopicDescription_authorized_operations(description, &raw mut allowed);
         let read = rd::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ;
-        // Null: the broker did not tell.
+        // Null: the broker did not report operations.
         let readable = operations.is_null() || (0..allowed).any(|at| *operations.add(at) == read);
         let uuid = rd::rd_kafka_TopicDescription_topic_id(description);
         let known = !uuid.is_null()

@@ -1,29 +1,29 @@
-//! For how long a shard has been behind, told from the ends of the logs alone: no clock of a producer is believed.
+//! Age of the oldest unread record, estimated from the end offsets alone: clocks of producers are not trusted.
 //!
-//! What was at the end of the logs some seconds ago, and is not handled yet, is at least that old. Offsets of all
-//! partitions are added up, so one that stands still beside others that flow is seen late: that is `Partitions`' matter.
+//! A record that was at the end of the log some seconds ago and is still unread is at least that old. Offsets are summed over
+//! all partitions, so one stuck partition beside flowing ones is noticed late.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Ends of the logs that were not reached yet, oldest first.
+/// Sums of end offsets that are not reached yet, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Behind {
+pub(super) struct LagAge {
     marks: VecDeque<(Instant, u64)>,
 }
 
-impl Behind {
-    /// A shard whose oldest unread record is older is far behind.
+impl LagAge {
+    /// A lag age above this is reported.
     pub(super) const TOLERATED: Duration = Duration::from_secs(5);
 
-    /// More say nothing more.
+    /// Most marks; with more, every second one is dropped.
     const MARKS: usize = 64;
 
-    /// The logs end at `end`, all added up, and `lag` records before that are not handled. How old the oldest of them is
-    /// at least.
+    /// Records that the end offsets sum up to `end` and that `lag` records are unread. Returns the least age of the oldest of
+    /// them.
     pub(super) fn observe(&mut self, now: Instant, end: u64, lag: u64) -> Duration {
         let handled = end.saturating_sub(lag);
-        // A mark beyond the end is of a topic that was recreated.
+        // A mark beyond the end belongs to a topic that was recreated.
         self.marks.retain(|&(_, mark)| handled < mark && mark <= end);
         if self.marks.len() == Self::MARKS {
             let mut at = 0;
@@ -44,16 +44,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_age_of_what_is_not_handled() {
-        let (mut behind, start) = (Behind::default(), Instant::now());
-        let mut at = |second: u64, end, lag| behind.observe(start + Duration::from_secs(second), end, lag).as_secs();
+    fn age_follows_the_oldest_unread_record() {
+        let (mut lag_age, start) = (LagAge::default(), Instant::now());
+        let mut at = |second: u64, end, lag| lag_age.observe(start + Duration::from_secs(second), end, lag).as_secs();
         assert_eq!(at(0, 100, 0), 0);
         assert_eq!(at(1, 200, 50), 0);
         assert_eq!(at(2, 300, 120), 1);
         assert_eq!(at(7, 800, 620), 6);
-        // All that was there in second 1 is handled, but not what was there in second 2.
+        // The records of second 1 are read, those of second 2 are not.
         assert_eq!(at(8, 900, 700), 6);
-        // A large but steady flow is late, not behind.
+        // A large, steady lag is not old.
         assert_eq!(at(9, 10_000, 9_000), 0);
         assert_eq!(at(10, 20_000, 15_000), 1);
         assert_eq!(at(11, 30_000, 19_000), 1);
@@ -61,19 +61,19 @@ mod tests {
     }
 
     #[test]
-    fn forgets_the_life_of_a_topic_that_is_over() {
-        let (mut behind, start) = (Behind::default(), Instant::now());
-        behind.observe(start, 1_000, 500);
-        assert_eq!(behind.observe(start + Duration::from_secs(9), 10, 5), Duration::ZERO);
+    fn forgets_a_topic_that_was_recreated() {
+        let (mut lag_age, start) = (LagAge::default(), Instant::now());
+        lag_age.observe(start, 1_000, 500);
+        assert_eq!(lag_age.observe(start + Duration::from_secs(9), 10, 5), Duration::ZERO);
     }
 
     #[test]
-    fn remembers_the_oldest_however_long_it_takes() {
-        let (mut behind, start) = (Behind::default(), Instant::now());
+    fn remembers_the_oldest_mark_for_any_time() {
+        let (mut lag_age, start) = (LagAge::default(), Instant::now());
         for second in 0..1_000 {
-            let age = behind.observe(start + Duration::from_secs(second), 10 + second, 10 + second);
+            let age = lag_age.observe(start + Duration::from_secs(second), 10 + second, 10 + second);
             assert_eq!(age.as_secs(), second);
-            assert!(behind.marks.len() <= Behind::MARKS);
+            assert!(lag_age.marks.len() <= LagAge::MARKS);
         }
     }
 }

@@ -1,13 +1,22 @@
-//! Kafka: the source of a shard, and the embedded broker of `wscluster local`.
+//! Kafka: the source of a shard's records, and the embedded broker of `wscluster local`.
 //!
-//! [`start`] reads every partition of the manifest's topics without a consumer group, so that each shard sees each record
-//! exactly once and in order, and tells every worker the same [`Update`]s. A slow worker makes the source wait, so lag
-//! grows and is seen; nothing is dropped. A broker that goes away costs time only: reading goes on where it stopped.
+//! [`start`] reads every partition of the manifest's topics without a consumer group, so each shard gets each record exactly
+//! once and in order. It sends every worker the same [`Update`]s. A slow worker makes the source wait: lag grows, and no
+//! record is dropped. After a broker failure, reading continues at the next offset.
+//!
+//! - [`Source`]: a running source. Its threads are `watch` (which partitions there are, and where reading begins), `read`
+//!   (records in order) and the backfill.
+//! - [`feed`]: what workers receive.
+//! - [`backfill`]: reads records back that no worker remembers.
+//! - [`Connect`]: configuration of librdkafka clients, also for producers and test tools.
+//! - [`embedded`]: an in-memory broker for local runs and tests.
+//! - [`identity`]: topic ids, which tell a recreated topic from its predecessor.
 
 mod assignment;
 pub mod backfill;
 mod config;
 mod context;
+mod credentials;
 pub mod embedded;
 mod encode;
 pub mod feed;
@@ -38,25 +47,25 @@ use wscluster_admin::health::{KafkaCheck, KafkaStatus};
 use wscluster_api::spec::Kafka;
 use wscluster_runtime::critical_task::spawn_critical;
 
-use self::backfill::Past;
+use self::backfill::Backfill;
 pub use self::config::{ConfigError, Connect};
 pub use self::context::Context;
 use self::metrics::Metrics;
 use self::trouble::Troubles;
 use crate::feed::Update;
 
-/// What a source needs beside the manifest.
+/// Options of a source that are not in the manifest.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Brokers to use instead of the manifest's, when not empty.
+    /// Brokers that replace those of the manifest, unless empty.
     pub brokers: Vec<String>,
-    /// Name of this client towards the brokers, when the manifest gives none.
+    /// Client id, where the manifest gives none.
     pub client: String,
-    /// Largest value that is published; a larger one is skipped and counted, since no client could take it.
+    /// Largest value that is published, bytes. Larger values are skipped and counted: they exceed the queue of any client.
     pub max_value_bytes: usize,
-    /// How long a partition that cannot be read keeps a starting shard from serving the others.
+    /// How long a partition that cannot be read delays the start of a shard.
     pub patience: Duration,
-    /// Set when a thread of the source has ended by a fault: it does not come back.
+    /// Set when a thread of the source has panicked. It is not restarted.
     pub broken: Arc<SetOnce<()>>,
 }
 
@@ -72,58 +81,58 @@ impl Default for Options {
     }
 }
 
-/// Why there is no source.
+/// A source cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// What the manifest says cannot be used.
+    /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A topic pattern.
+    /// A topic pattern is not a regular expression.
     #[error("failed to read topic pattern {pattern:?}: {source}")]
     Pattern {
         /// The pattern.
         pattern: String,
-        /// Why.
+        /// The cause.
         source: Box<regex::Error>,
     },
-    /// A channel template.
+    /// A channel template is invalid.
     #[error("failed to read channel {channel:?}: {source}")]
     Channel {
         /// The template.
         channel: String,
-        /// Why.
+        /// The cause.
         source: wscluster_api::channel::TemplateError,
     },
-    /// librdkafka, e.g. an unknown property.
+    /// librdkafka refuses the configuration, e.g. an unknown property.
     #[error("failed to set up the Kafka client: {0}")]
     Client(#[from] KafkaError),
-    /// A thread.
+    /// A thread cannot be started.
     #[error("failed to start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// A running source; stops when dropped.
+/// A running source. Dropping it stops it.
 #[derive(Debug)]
 pub struct Source {
     shared: Arc<Shared>,
-    past: Past,
+    backfill: Backfill,
 }
 
-/// What the threads of a source have in common.
+/// State that the threads of a source share.
 #[derive(Debug, Default)]
 struct Shared {
     troubles: Troubles,
     metrics: Metrics,
     stop: AtomicBool,
-    /// The brokers answered when they were last asked.
+    /// Whether the brokers answered the last request of the watch.
     reachable: AtomicBool,
     filled: AtomicBool,
     lag: AtomicU64,
-    /// Records that the reader has handed over and not every worker has taken.
+    /// Records that the reader has sent and the slowest worker has not taken.
     pending: AtomicU64,
-    /// A partition asked for an offset that Kafka does not have.
+    /// Set when Kafka does not have the offset that was requested of a partition.
     out_of_range: AtomicBool,
-    lives: backfill::Lives,
+    incarnations: backfill::Incarnations,
 }
 
 impl Shared {
@@ -133,7 +142,7 @@ impl Shared {
 }
 
 impl Source {
-    /// As `/health` shows it.
+    /// The state for `/health`.
     pub fn status(&self) -> KafkaCheck {
         let Shared { troubles, reachable, filled, lag, .. } = &*self.shared;
         let status = match (reachable.load(Ordering::Relaxed), filled.load(Ordering::Relaxed)) {
@@ -144,9 +153,9 @@ impl Source {
         KafkaCheck { status, lag: lag.load(Ordering::Relaxed), error: troubles.summary() }
     }
 
-    /// The way to what clients missed and no worker remembers.
-    pub fn past(&self) -> Past {
-        self.past.clone()
+    /// Reads records back that no worker remembers.
+    pub fn backfill(&self) -> Backfill {
+        self.backfill.clone()
     }
 
     /// Adds the source's metrics to `registry`.
@@ -161,8 +170,8 @@ impl Drop for Source {
     }
 }
 
-/// Whether librdkafka takes what `spec` says, as far as that can be known here: asks no broker, and looks only at the properties
-/// where a secret is out of reach, which a shard's own environment may hold.
+/// Checks whether librdkafka accepts `spec`, without asking a broker. Secrets may exist only in the environment of the shard:
+/// where one cannot be read, only the properties are checked.
 pub fn check(spec: &Kafka) -> Result<(), SourceError> {
     let somewhere = ["localhost".to_owned()];
     let connect = Connect { spec, brokers: &somewhere, client: "wscluster" };
@@ -174,29 +183,29 @@ pub fn check(spec: &Kafka) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Runs a part of a source on a thread of its own; a panic sets `broken`.
-fn part(name: &str, broken: &Arc<SetOnce<()>>, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+/// Starts a thread of a source. A panic sets `broken`.
+fn critical_thread(name: &str, broken: &Arc<SetOnce<()>>, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     let broken = Arc::clone(broken);
     let tell = move || {
-        // Once is enough.
+        // It may be set already.
         let _ = broken.set(());
     };
     spawn_critical(name, tell, run).map(drop)
 }
 
-/// Starts reading what `spec` asks for. Returns at once: brokers and topics that are not there yet are waited for, and
-/// [`Source::status`] says so.
+/// Starts to read the topics of `spec`. Returns at once. The source waits for brokers and topics that do not exist yet, and
+/// [`Source::status`] reports them.
 pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> Result<Source, SourceError> {
     let connect = Connect { spec, brokers: &options.brokers, client: &options.client };
     let (config, context) = connect.consumer()?;
     let shared = Arc::new(Shared::default());
-    let past = Past::start(&config, context.tokens(), &shared, backfill::Limits::default(), &options.broken)?;
+    let backfill = Backfill::start(&config, context.tokens(), &shared, backfill::Limits::default(), &options.broken)?;
     let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
-    let (orders, inbox) = mpsc::channel();
+    let (assignments, inbox) = mpsc::channel();
     let (wake, woken) = mpsc::sync_channel(1);
-    let watch = watch::Watch::new(spec, options, Arc::clone(&consumer), Arc::clone(&shared), orders, woken)?;
+    let watch = watch::Watch::new(spec, options, Arc::clone(&consumer), Arc::clone(&shared), assignments, woken)?;
     let reader = read::Reader::new(consumer, Arc::clone(&shared), inbox, wake, workers, options.patience);
-    part("kafka-watch", &options.broken, move || watch.run())?;
-    part("kafka-read", &options.broken, move || reader.run())?;
-    Ok(Source { shared, past })
+    critical_thread("kafka-watch", &options.broken, move || watch.run())?;
+    critical_thread("kafka-read", &options.broken, move || reader.run())?;
+    Ok(Source { shared, backfill })
 }

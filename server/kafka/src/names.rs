@@ -1,13 +1,13 @@
-//! Channel names as shared text, and where each channel stood last: what `prev` of a message is made of.
+//! Channel names as shared text, and the last position of each channel, from which `prev` of a message comes.
 //!
-//! Bounded: channels that are silent for longest are forgotten, and their next message carries no `prev`.
+//! Bounded: the channels that were silent for longest are forgotten, and their next message has no `prev`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use wscluster_protocol::{Partition, Position};
 
-/// The channels seen lately, in two generations: the older one goes when the younger one is full.
+/// The channels seen last, in two generations: when the younger one is full, the older one is dropped.
 #[derive(Debug)]
 pub(super) struct Names {
     young: HashMap<Arc<str>, Last>,
@@ -15,19 +15,19 @@ pub(super) struct Names {
     generation: usize,
 }
 
-/// Last position of a channel in each partition that feeds it; nearly always one.
+/// Last offset of a channel in each partition that feeds it; nearly always one.
 type Last = Vec<(Partition, i64)>;
 
 impl Names {
-    /// Channels a generation: up to twice as many are known, at about 150 bytes each.
+    /// Channels of one generation. Up to twice as many are known, at about 150 bytes each.
     pub(super) const GENERATION: usize = 100_000;
 
     pub(super) fn new(generation: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), generation }
     }
 
-    /// The shared name of `channel`, and its position before `at`, which becomes its last one. Positions below `begun` are of
-    /// no use: the thread was lost since.
+    /// Moves `channel` to the position `at`. Returns its shared name and its previous position, unless that is below `begun`:
+    /// then records were lost in between.
     pub(super) fn advance(&mut self, channel: &str, at: Position, begun: i64) -> (Arc<str>, Option<Position>) {
         if !self.young.contains_key(channel) {
             let (name, last) =
@@ -45,7 +45,7 @@ impl Names {
             let prev = std::mem::replace(before, offset);
             return (name, (prev >= begun).then_some(Position { partition, offset: prev }));
         }
-        // Partitions of an earlier life of the topic would pile up here.
+        // Partitions of deleted incarnations of the topic would accumulate here.
         if last.len() >= 256 {
             last.clear();
         }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn links_a_channel_within_a_partition() {
+    fn links_records_of_a_channel_within_a_partition() {
         let mut names = Names::new(10);
         assert_eq!(names.advance("a", at(0, 1), 0).1, None);
         assert_eq!(names.advance("a", at(1, 7), 0).1, None);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_the_longest_silent_first() {
+    fn forgets_the_channels_that_were_silent_for_longest() {
         let mut names = Names::new(2);
         for (offset, channel) in (0..).zip(["a", "b", "c", "a", "d", "e", "f"]) {
             let (_, prev) = names.advance(channel, at(0, offset), 0);

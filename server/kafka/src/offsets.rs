@@ -1,4 +1,4 @@
-//! Where logs begin, end, or were at a time: one request a broker for any number of partitions.
+//! Offsets of logs: beginning, end, or at a time. One request to each broker, for any number of partitions.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-/// Why an offset is not known.
+/// An offset is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OffsetsError {
     #[error("failed to ask for offsets: {0}")]
@@ -19,16 +19,16 @@ pub(super) enum OffsetsError {
     Epoch { topic: String },
 }
 
-/// What is asked for.
+/// Which offset is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask {
     Beginning,
     End,
-    /// The first record at or after it (Unix milliseconds); −1 in the answer when there is none.
+    /// That of the first record at or after this time, Unix milliseconds; −1 where there is none.
     Time(i64),
 }
 
-/// Answers in the order of `partitions`; all of them, or an error.
+/// The offsets in the order of `partitions`.
 pub(super) fn ask<X: ConsumerContext, C: Consumer<X>>(
     consumer: &C,
     partitions: &[(&str, i32)],

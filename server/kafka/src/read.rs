@@ -1,8 +1,8 @@
-//! The reader: takes records from librdkafka, turns them into messages, and hands them to every worker in order.
+//! The reader thread: polls records from librdkafka, encodes them, and sends them to every worker in order.
 //!
-//! One thread, the only one that assigns and polls. Whatever has arrived goes out as one [`Update`], without waiting for
-//! more. It keeps the next offset of every partition itself and reads nothing twice; it never goes on in a topic that was
-//! recreated until the watch has said so.
+//! Only this thread assigns and polls. All records that have arrived leave as one [`Update`], without waiting for more. It
+//! keeps the next offset of every partition and reads no record twice. After a topic was recreated, it reads nothing of the
+//! topic until the watch has assigned it anew.
 
 mod filling;
 
@@ -19,8 +19,8 @@ use tokio::sync::mpsc::Sender;
 use wscluster_protocol::{Draft, Partition, Position, Record};
 
 use self::filling::Filling;
-use super::assignment::{Order, Start};
-use super::encode::{Mold, Raw, Skip};
+use super::assignment::{Assignment, PartitionStart};
+use super::encode::{Raw, Skip, TopicMapping};
 use super::metrics::Reason;
 use super::names::Names;
 use super::trouble::Kind;
@@ -31,17 +31,17 @@ use crate::feed::Update;
 pub(super) struct Reader {
     consumer: Arc<BaseConsumer<Context>>,
     shared: Arc<Shared>,
-    orders: mpsc::Receiver<Order>,
+    assignments: mpsc::Receiver<Assignment>,
     wake: mpsc::SyncSender<()>,
     workers: Vec<Sender<Update>>,
-    /// Records of the updates handed over last, as many as may wait.
+    /// Number of records in each of the last updates, as many as a feed can hold.
     sent: VecDeque<u64>,
     topics: HashMap<Arc<str>, Reading>,
     ids_version: u64,
     names: Names,
     batch: Vec<Arc<Record>>,
     batch_bytes: usize,
-    /// Partitions whose history is not read yet; none before the first order.
+    /// Partitions whose history is not read yet; `None` before the first assignment.
     filling: Option<Vec<Filling>>,
     patience: Duration,
     assign: bool,
@@ -52,16 +52,16 @@ pub(super) struct Reader {
 /// A topic being read.
 struct Reading {
     id: Option<String>,
-    mold: Arc<Mold>,
-    /// librdkafka reads another life of it than we do: nothing counts until the watch has seen it.
+    mapping: Arc<TopicMapping>,
+    /// librdkafka reads another incarnation of the topic: its records are rejected until the watch has noticed.
     foreign: bool,
-    /// Records were turned down meanwhile: they are to be read again.
-    turned_down: bool,
+    /// Records were rejected: they must be read again.
+    rejected: bool,
     /// By partition number.
-    tracks: Vec<Option<Track>>,
+    partitions: Vec<Option<PartitionProgress>>,
 }
 
-struct Track {
+struct PartitionProgress {
     partition: Partition,
     begun: i64,
     next: Arc<AtomicI64>,
@@ -75,7 +75,7 @@ impl Reader {
     pub(super) fn new(
         consumer: Arc<BaseConsumer<Context>>,
         shared: Arc<Shared>,
-        orders: mpsc::Receiver<Order>,
+        assignments: mpsc::Receiver<Assignment>,
         wake: mpsc::SyncSender<()>,
         workers: Vec<Sender<Update>>,
         patience: Duration,
@@ -83,7 +83,7 @@ impl Reader {
         Self {
             consumer,
             shared,
-            orders,
+            assignments,
             wake,
             workers,
             sent: VecDeque::new(),
@@ -100,12 +100,12 @@ impl Reader {
         }
     }
 
-    /// Until the source is dropped or no worker listens any more.
+    /// Runs until the source is dropped or every worker has ended.
     pub(super) fn run(mut self) {
         let consumer = Arc::clone(&self.consumer);
         while !self.shared.stopped() && !self.workers.is_empty() {
-            while let Ok(order) = self.orders.try_recv() {
-                self.begin(order);
+            while let Ok(assignment) = self.assignments.try_recv() {
+                self.begin(assignment);
             }
             self.check_ids();
             if self.assign {
@@ -113,14 +113,14 @@ impl Reader {
             }
             let mut polled = consumer.poll(Self::IDLE);
             if polled.is_none() {
-                self.skip_what_is_not_there();
+                self.skip_empty_offsets();
             }
             while let Some(result) = polled {
-                // Ids come before the records they belong to, and `poll` has just handed them over.
+                // `poll` reports a new topic id before any record of the new topic.
                 self.check_ids();
                 match result {
                     Ok(message) => self.take(&message),
-                    Err(error) => self.stumble(&error),
+                    Err(error) => self.on_error(&error),
                 }
                 if self.batch.len() >= Self::BATCH_RECORDS || self.batch_bytes >= Self::BATCH_BYTES {
                     break;
@@ -133,52 +133,52 @@ impl Reader {
         }
     }
 
-    fn begin(&mut self, order: Order) {
+    fn begin(&mut self, assignment: Assignment) {
         self.flush();
         if self.filling.is_none() {
-            let unread = |start: &&Start| start.from < start.until;
-            let filling = order.starts.iter().filter(unread);
+            let unread = |start: &&PartitionStart| start.from < start.until;
+            let filling = assignment.starts.iter().filter(unread);
             self.filling = Some(filling.map(Filling::new).collect());
         }
-        for start in order.starts {
-            let Start { topic, id, mold, partition, from, lost, next, .. } = start;
-            let other_life = |reading: &Reading| {
-                reading.tracks.iter().flatten().any(|track| track.partition.epoch != partition.epoch)
+        for start in assignment.starts {
+            let PartitionStart { topic, id, mapping, partition, from, lost, next, .. } = start;
+            let other_incarnation = |reading: &Reading| {
+                reading.partitions.iter().flatten().any(|progress| progress.partition.epoch != partition.epoch)
             };
-            if self.topics.get(&topic).is_none_or(other_life) {
-                let reading = Reading { id, mold, foreign: false, turned_down: false, tracks: Vec::new() };
+            if self.topics.get(&topic).is_none_or(other_incarnation) {
+                let reading = Reading { id, mapping, foreign: false, rejected: false, partitions: Vec::new() };
                 self.topics.insert(Arc::clone(&topic), reading);
                 self.ids_version = 0;
             }
             let Some(reading) = self.topics.get_mut(&topic) else { continue };
             let at = usize::try_from(partition.number).unwrap_or_default();
-            if reading.tracks.len() <= at {
-                reading.tracks.resize_with(at + 1, || None);
+            if reading.partitions.len() <= at {
+                reading.partitions.resize_with(at + 1, || None);
             }
             if let Some(filling) = &mut self.filling {
-                // Of a life that is over nothing comes.
+                // No records come from an incarnation that has ended.
                 let ended = |one: &Filling| one.topic == topic && one.number == partition.number;
                 filling.retain(|one| !ended(one) || Arc::ptr_eq(&one.next, &next));
             }
             next.store(from, Ordering::Relaxed);
-            reading.tracks[at] = Some(Track { partition, begun: from, next });
+            reading.partitions[at] = Some(PartitionProgress { partition, begun: from, next });
             if lost {
                 self.shared.metrics.losses.inc();
             }
-            self.tell(&Update::Begin { partition, topic, from, lost });
+            self.send(&Update::Begin { partition, topic, from, lost });
         }
         self.assign = true;
     }
 
-    /// Reads on everywhere at the next offset; what librdkafka holds already is given up and fetched again.
+    /// Assigns every partition at its next offset. librdkafka drops and fetches again what it holds.
     fn assign(&mut self) {
         let mut list = TopicPartitionList::new();
         for (topic, reading) in &mut self.topics {
-            reading.turned_down = false;
-            for track in reading.tracks.iter().flatten() {
-                let next = Offset::Offset(track.next.load(Ordering::Relaxed));
+            reading.rejected = false;
+            for progress in reading.partitions.iter().flatten() {
+                let next = Offset::Offset(progress.next.load(Ordering::Relaxed));
                 // Fails only for an offset below zero.
-                let _ = list.add_partition_offset(topic, track.partition.number, next);
+                let _ = list.add_partition_offset(topic, progress.partition.number, next);
             }
         }
         match self.consumer.assign(&list) {
@@ -190,19 +190,19 @@ impl Reader {
     fn take(&mut self, message: &BorrowedMessage<'_>) {
         let Some(reading) = self.topics.get_mut(message.topic()) else { return };
         if reading.foreign {
-            if !reading.turned_down {
-                reading.turned_down = true;
+            if !reading.rejected {
+                reading.rejected = true;
                 let _ = self.wake.try_send(());
             }
             return;
         }
         let at = usize::try_from(message.partition()).unwrap_or(usize::MAX);
-        let Some(Some(track)) = reading.tracks.get(at) else { return };
+        let Some(Some(progress)) = reading.partitions.get(at) else { return };
         let offset = message.offset();
-        if reading.turned_down || offset < track.next.load(Ordering::Relaxed) {
+        if reading.rejected || offset < progress.next.load(Ordering::Relaxed) {
             return;
         }
-        track.next.store(offset + 1, Ordering::Relaxed);
+        progress.next.store(offset + 1, Ordering::Relaxed);
 
         let raw = Raw {
             key: message.key(),
@@ -210,37 +210,37 @@ impl Reader {
             headers: message.headers(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
         };
-        let mold = &*reading.mold;
-        if let Err(skip) = mold.channel(raw, &mut self.channel) {
+        let mapping = &*reading.mapping;
+        if let Err(skip) = mapping.channel(raw, &mut self.channel) {
             return skipped(&self.shared, skip, message);
         }
-        let position = Position { partition: track.partition, offset };
-        let data = mold.data(raw, &mut self.data);
+        let position = Position { partition: progress.partition, offset };
+        let data = mapping.data(raw, &mut self.data);
         if data == Err(Skip::Tombstone) {
             return skipped(&self.shared, Skip::Tombstone, message);
         }
-        // Also for a record that cannot be sent: clients see in the next one's `prev` that they did not get this one.
-        let (channel, prev) = self.names.advance(&self.channel, position, track.begun);
+        // Also for a record that cannot be sent: the next record's `prev` reveals that one is missing.
+        let (channel, prev) = self.names.advance(&self.channel, position, progress.begun);
         if let Err(skip) = data {
             return skipped(&self.shared, skip, message);
         }
-        let draft = Draft { kind: mold.kind(raw), priority: mold.priority(), data: &self.data };
-        let mut record = Record::encode(channel, position, prev, mold.ts(raw), draft);
-        // Its age is Kafka's matter, whatever the message says.
+        let draft = Draft { kind: mapping.kind(raw), priority: mapping.priority(), data: &self.data };
+        let mut record = Record::encode(channel, position, prev, mapping.ts(raw), draft);
+        // Age is measured by Kafka's timestamp, whatever header the message takes its own from.
         record.timestamp_ms = raw.timestamp_ms;
         self.shared.metrics.bytes.inc_by(raw.value.map_or(0, <[u8]>::len) as u64);
         self.batch_bytes += record.frame().len();
         self.batch.push(Arc::new(record));
     }
 
-    fn stumble(&self, error: &KafkaError) {
+    fn on_error(&self, error: &KafkaError) {
         use RDKafkaErrorCode as Code;
         let code = error.rdkafka_error_code();
         match code {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 self.shared.out_of_range.store(true, Ordering::Relaxed);
             }
-            // The watch finds out what is wrong and says so.
+            // The watch finds and reports the cause.
             Some(
                 Code::UnknownTopicOrPartition
                 | Code::UnknownTopic
@@ -252,7 +252,7 @@ impl Reader {
                 | Code::Authentication
                 | Code::SSL,
             ) => {}
-            // Without a group, its coordinator does not matter.
+            // There is no group, so its coordinator does not matter.
             Some(
                 Code::GroupAuthorizationFailed
                 | Code::CoordinatorNotAvailable
@@ -267,7 +267,7 @@ impl Reader {
         let _ = self.wake.try_send(());
     }
 
-    /// Notices topics of which librdkafka has begun to read another life.
+    /// Notices topics of which librdkafka reads another incarnation.
     fn check_ids(&mut self) {
         let context = self.consumer.context();
         let version = context.ids_version();
@@ -278,20 +278,20 @@ impl Reader {
         for (topic, reading) in &mut self.topics {
             let Some(ours) = &reading.id else { continue };
             reading.foreign = context.id(topic).is_some_and(|theirs| theirs != *ours);
-            self.assign |= reading.turned_down && !reading.foreign;
+            self.assign |= reading.rejected && !reading.foreign;
         }
     }
 
-    /// Moves on over what is in the log but no record: transaction markers, and records of aborted transactions.
-    fn skip_what_is_not_there(&self) {
+    /// Advances over offsets that hold no record: transaction markers, and records of aborted transactions.
+    fn skip_empty_offsets(&self) {
         let Ok(positions) = self.consumer.position() else { return };
         for element in positions.elements() {
-            let Some(reading) = self.topics.get(element.topic()).filter(|r| !r.foreign && !r.turned_down) else {
+            let Some(reading) = self.topics.get(element.topic()).filter(|r| !r.foreign && !r.rejected) else {
                 continue;
             };
             let at = usize::try_from(element.partition()).unwrap_or(usize::MAX);
-            if let (Some(Some(track)), Offset::Offset(position)) = (reading.tracks.get(at), element.offset()) {
-                track.next.fetch_max(position, Ordering::Relaxed);
+            if let (Some(Some(progress)), Offset::Offset(position)) = (reading.partitions.get(at), element.offset()) {
+                progress.next.fetch_max(position, Ordering::Relaxed);
             }
         }
     }
@@ -303,7 +303,7 @@ impl Reader {
         self.shared.metrics.records.inc_by(self.batch.len() as u64);
         self.batch_bytes = 0;
         let batch = std::mem::take(&mut self.batch);
-        self.tell(&Update::Records(batch));
+        self.send(&Update::Records(batch));
     }
 
     fn check_filled(&mut self) {
@@ -317,21 +317,21 @@ impl Reader {
         if !is_filled {
             let (now, answers) = (Instant::now(), self.shared.reachable.load(Ordering::Relaxed));
             let waits = |partition: &mut Filling| partition.waits(now, answers, self.patience);
-            // All are looked at, since each keeps its own time.
+            // No short circuit: each call updates the time of its partition.
             if filling.iter_mut().map(waits).fold(false, |any, waits| any | waits) {
                 return;
             }
         } else if filling.len() == before {
             return;
         }
-        // What is left may come yet: clients that stand further on are held, and told in the end that it is not here.
-        self.tell_unread();
+        // Unread records may still arrive. Clients with later positions wait, and learn at their deadline that they are missing.
+        self.report_unread();
         if !self.shared.filled.swap(true, Ordering::Relaxed) {
-            self.tell(&Update::Filled);
+            self.send(&Update::Filled);
         }
     }
 
-    fn tell_unread(&self) {
+    fn report_unread(&self) {
         let unread = self.filling.as_deref().unwrap_or_default();
         let Some(first) = unread.first() else { return self.shared.troubles.clear(&Kind::Unread) };
         let more = if unread.len() > 1 { format!(" and {} more", unread.len() - 1) } else { String::new() };
@@ -343,7 +343,7 @@ impl Reader {
         self.shared.troubles.set(Kind::Unread, text);
     }
 
-    fn tell(&mut self, update: &Update) {
+    fn send(&mut self, update: &Update) {
         use tokio::sync::mpsc::error::TrySendError;
         let records = if let Update::Records(records) = update { records.len() } else { 0 };
         self.sent.push_back(records as u64);
@@ -361,7 +361,7 @@ impl Reader {
         });
     }
 
-    /// Counts what waits for the slowest worker: without it a shard with full feeds would seem to be up to date.
+    /// Counts the records that wait for the slowest worker; without them, a shard with full feeds would report no lag.
     fn count_pending(&mut self) {
         let room = self.workers.iter().map(Sender::max_capacity).max().unwrap_or(0);
         let waiting = self.workers.iter().map(|worker| worker.max_capacity() - worker.capacity()).max().unwrap_or(0);
@@ -371,14 +371,14 @@ impl Reader {
     }
 }
 
+/// Counts and reports a skipped record.
 fn skipped(shared: &Shared, skip: Skip, message: &BorrowedMessage<'_>) {
-    let reason = skip.reason();
-    shared.metrics.skipped.get_or_create(&Reason { reason }).inc();
+    shared.metrics.skipped.get_or_create(&Reason { reason: skip.as_str() }).inc();
     if let Some(complaint) = skip.complaint() {
-        // One text a topic, so that a stream of them is one trouble; the place is what one looks for first.
+        // One text for each topic and reason, with the place of the last record.
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
         let text =
             format!("records of {topic} are skipped: they {complaint} (last: partition {partition}, offset {offset})");
-        shared.troubles.flash(Kind::Skipped(reason), text);
+        shared.troubles.flash(Kind::Skipped(skip), text);
     }
 }

@@ -1,50 +1,22 @@
-//! Encryption and login towards the brokers: from the manifest's fields to librdkafka's properties.
-//!
-//! Secrets are read here and nowhere else, from a file, the environment, or the folder in which Kubernetes mounts them; no
-//! error or log line holds one.
+//! TLS and login to the brokers: the manifest's fields as librdkafka properties.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use rdkafka::ClientConfig;
 use rdkafka::client::OAuthToken;
-use wscluster_api::spec::{Credential, CredentialOrigin, SaslMechanism, Security};
+use wscluster_api::spec::{Credential, SaslMechanism, Security};
 
-/// Where Secrets are mounted, as `NAME/KEY`.
-const SECRETS_DIR: &str = "/etc/wscluster/secrets";
-/// Environment variable that overrides it.
-const SECRETS_DIR_VAR: &str = "WSCLUSTER_SECRETS_DIR";
+use super::credentials::{CredentialError, read};
 
-/// A secret that cannot be had.
+/// The security settings of the manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecurityError {
-    /// File.
-    #[error("failed to read {field} from {path}: {source}")]
-    File {
-        /// The field of the manifest.
-        field: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Environment.
-    #[error("failed to read {field}: environment variable {variable} is not set")]
-    Env {
-        /// The field of the manifest.
-        field: &'static str,
-        /// The variable.
-        variable: String,
-    },
-    /// Nothing said where it is.
-    #[error("{field}: give exactly one of secretRef, file and env")]
-    Origin {
-        /// The field of the manifest.
-        field: &'static str,
-    },
-    /// Not built in.
+    /// A credential cannot be read.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// OAuth by client id and secret is not built in.
     #[error(
         "source.kafka.security.sasl.oauth.client: this build fetches no tokens; use oauth.token with a file that something \
          else renews"
@@ -52,7 +24,7 @@ pub enum SecurityError {
     OAuthClient,
 }
 
-/// Sets what `security` asks for; returns where tokens come from, when login is by token.
+/// Sets the properties for `security`. Returns the source of tokens when the login is by token.
 pub(super) fn apply(config: &mut ClientConfig, security: &Security) -> Result<Option<TokenSource>, SecurityError> {
     let protocol = match (&security.tls, &security.sasl) {
         (None, None) => "plaintext",
@@ -64,7 +36,7 @@ pub(super) fn apply(config: &mut ClientConfig, security: &Security) -> Result<Op
     if let Some(tls) = &security.tls {
         match &tls.ca {
             Some(ca) => config.set("ssl.ca.pem", read(ca, "source.kafka.security.tls.ca")?),
-            // The library brings its own OpenSSL, which does not know where this system keeps its authorities.
+            // A vendored OpenSSL does not know the paths of this system's certificate authorities.
             None => config.set("ssl.ca.location", "probe"),
         };
         for (property, credential, field) in [
@@ -100,37 +72,17 @@ pub(super) fn apply(config: &mut ClientConfig, security: &Security) -> Result<Op
     Ok(None)
 }
 
-/// The secret text; one trailing newline is no part of it.
-fn read(credential: &Credential, field: &'static str) -> Result<String, SecurityError> {
-    let path = match credential.origin() {
-        None => return Err(SecurityError::Origin { field }),
-        Some(CredentialOrigin::Env(variable)) => {
-            return std::env::var(variable).map_err(|_| SecurityError::Env { field, variable: variable.to_owned() });
-        }
-        Some(CredentialOrigin::File(path)) => PathBuf::from(path),
-        Some(CredentialOrigin::Secret(secret)) => {
-            let dir = std::env::var_os(SECRETS_DIR_VAR).map_or_else(|| PathBuf::from(SECRETS_DIR), PathBuf::from);
-            dir.join(&secret.name).join(&secret.key)
-        }
-    };
-    let mut text = std::fs::read_to_string(&path).map_err(|source| SecurityError::File { field, path, source })?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text)
-}
-
-/// Where OAUTHBEARER tokens come from; read anew before each login.
+/// Source of OAUTHBEARER tokens, read before each login.
 #[derive(Clone, Debug)]
 pub(super) struct TokenSource(Credential);
 
 impl TokenSource {
-    /// The token as it is now, with its lifetime and subject when it is a JWT (RFC 7519).
+    /// The current token, with its expiry and subject if it is a JWT (RFC 7519).
     pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let token = read(&self.0, "source.kafka.security.sasl.oauth.token")?.trim().to_owned();
         let claims = claims(&token).unwrap_or_default();
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64);
-        // Of a token that does not say when it ends, librdkafka must still be told: it then asks again well before.
+        // librdkafka needs an expiry to know when to ask again; for a token without one, it asks every few minutes.
         let lifetime_ms =
             claims.get("exp").and_then(serde_json::Value::as_f64).map_or(now_ms + 300_000, |s| (s * 1e3) as i64);
         let subject = claims.get("sub").and_then(serde_json::Value::as_str).unwrap_or("wscluster");
@@ -161,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_the_manifest_into_properties() {
+    fn manifest_fields_become_properties() {
         let dir = tempfile::tempdir().unwrap();
         let tls = Tls { ca: Some(file(&dir, "ca", "CA\n")), verify_hostname: false, ..Tls::default() };
         let sasl = Sasl {
@@ -184,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_field_whose_secret_is_missing() {
+    fn error_names_the_field_of_a_missing_secret() {
         let missing = Credential { file: Some("/nowhere/password".into()), ..Credential::default() };
         let sasl = Sasl { username: Some("gw".into()), password: Some(missing), ..sasl(SaslMechanism::Plain) };
         let security = Security { tls: None, sasl: Some(sasl) };
@@ -196,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_lifetime_and_subject_from_a_jwt() {
+    fn expiry_and_subject_come_from_a_jwt() {
         let dir = tempfile::tempdir().unwrap();
         let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"sub":"shard","exp":2000000000}"#);
         let token = TokenSource(file(&dir, "token", &format!("e30.{claims}.\n"))).token().unwrap();

@@ -1,4 +1,4 @@
-//! The source against the embedded broker, also while that one fails.
+//! Tests of the source with the embedded broker, including failures of that broker.
 
 mod broker;
 
@@ -14,7 +14,7 @@ use wscluster_api::spec::{Kafka, Topic};
 use wscluster_protocol::Record;
 
 use super::embedded::Embedded;
-use super::{Options, Source, part, start};
+use super::{Options, Source, critical_thread, start};
 use crate::feed::Update;
 
 type Producer = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
@@ -69,7 +69,7 @@ impl Rig {
         update.unwrap_or_else(|_| panic!("nothing came: {:?}", self.source.status())).unwrap()
     }
 
-    /// Everything up to and including the n-th record, and what else came.
+    /// The next `n` records, and the other updates before the last of them.
     fn records(&mut self, n: usize) -> (Vec<String>, Vec<Update>) {
         let (mut records, mut others) = (Vec::new(), Vec::new());
         while records.len() < n {
@@ -118,7 +118,7 @@ fn send(producer: &Producer, topic: &str, key: Option<&str>, value: &str) {
 }
 
 #[test]
-fn fills_the_window_before_it_says_so_then_goes_on_live() {
+fn fills_the_window_then_continues_live() {
     let mut rig = Rig::new(topics(), |producer| {
         for n in 0..100 {
             send(producer, "trades", Some(["BTC", "ETH"][n % 2]), &n.to_string());
@@ -137,7 +137,7 @@ fn fills_the_window_before_it_says_so_then_goes_on_live() {
 }
 
 #[test]
-fn links_each_message_to_the_one_before() {
+fn links_each_message_to_its_predecessor() {
     let mut rig = Rig::new(topics(), |_| {});
     rig.until_filled();
     for n in 0..20 {
@@ -155,7 +155,7 @@ fn links_each_message_to_the_one_before() {
 }
 
 #[test]
-fn tells_several_workers_the_same() {
+fn sends_the_same_updates_to_every_worker() {
     let broker = Embedded::start(&topics()).unwrap();
     let producer = producer(&broker);
     let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
@@ -183,7 +183,7 @@ fn tells_several_workers_the_same() {
 }
 
 #[test]
-fn skips_bad_records_and_says_so_while_the_rest_flows() {
+fn skips_and_reports_bad_records_while_others_flow() {
     let mut rig = Rig::new(topics(), |_| {});
     rig.until_filled();
     send(&rig.producer, "trades", None, "no key");
@@ -202,7 +202,7 @@ fn skips_bad_records_and_says_so_while_the_rest_flows() {
 }
 
 #[test]
-fn goes_on_exactly_where_it_was_when_the_broker_comes_back() {
+fn continues_at_the_next_offset_when_the_broker_is_back() {
     let mut rig = Rig::new(topics(), |_| {});
     rig.until_filled();
     send(&rig.producer, "trades", Some("BTC"), "0");
@@ -222,7 +222,7 @@ fn goes_on_exactly_where_it_was_when_the_broker_comes_back() {
 }
 
 #[test]
-fn survives_errors_that_the_broker_answers() {
+fn survives_error_responses_of_the_broker() {
     let mut rig = Rig::new(topics(), |_| {});
     rig.until_filled();
     let errors = [
@@ -244,7 +244,7 @@ fn survives_errors_that_the_broker_answers() {
     }
 }
 
-/// What a partition that cannot be read costs a start here.
+/// `patience` of these tests.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 fn send_to(producer: &Producer, partition: i32, value: &str) {
@@ -255,7 +255,7 @@ fn send_to(producer: &Producer, partition: i32, value: &str) {
 }
 
 #[test]
-fn serves_without_a_partition_that_has_no_leader_and_tells_of_the_gap_when_it_has_one() {
+fn starts_without_a_leaderless_partition_and_reports_a_loss_when_it_gets_a_leader() {
     let mut rig = Rig::with(topics(), PATIENCE, |broker, producer| {
         send_to(producer, 0, "0");
         send_to(producer, 1, "1");
@@ -281,7 +281,7 @@ fn serves_without_a_partition_that_has_no_leader_and_tells_of_the_gap_when_it_ha
 }
 
 #[test]
-fn waits_a_while_for_a_leader_and_then_has_the_whole_history() {
+fn waits_for_a_leader_and_reads_the_whole_history() {
     let mut rig = Rig::with(topics(), DEADLINE, |broker, producer| {
         send_to(producer, 0, "0");
         send_to(producer, 1, "1");
@@ -299,7 +299,7 @@ fn waits_a_while_for_a_leader_and_then_has_the_whole_history() {
 }
 
 #[test]
-fn serves_without_records_that_it_may_not_read_until_it_may() {
+fn starts_without_unreadable_records_and_reads_them_later() {
     let mut rig = Rig::with(topics(), PATIENCE, |broker, producer| {
         send_to(producer, 1, "1");
         producer.flush(DEADLINE).unwrap();
@@ -334,10 +334,10 @@ fn reads_every_topic_although_one_could_not_be_located_at_first() {
 }
 
 #[test]
-fn a_part_that_panics_is_told() {
+fn a_panic_of_a_thread_sets_broken() {
     let options = Options::default();
-    part("kafka-well", &options.broken, || {}).unwrap();
-    part("kafka-ill", &options.broken, || panic!("as it should")).unwrap();
+    critical_thread("kafka-well", &options.broken, || {}).unwrap();
+    critical_thread("kafka-ill", &options.broken, || panic!("as it should")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let told = async { tokio::time::timeout(DEADLINE, options.broken.wait()).await };
     runtime.block_on(told).expect("it is not told");
@@ -378,7 +378,7 @@ fn reads_a_topic_from_its_beginning_when_it_is_created_later() {
 }
 
 #[test]
-fn makes_lag_grow_and_says_so_rather_than_lose_when_a_worker_is_slow() {
+fn a_slow_worker_makes_lag_grow_and_loses_nothing() {
     let mut rig = Rig::new(topics(), |_| {});
     rig.until_filled();
     let mut sent = 0;
@@ -399,7 +399,7 @@ fn makes_lag_grow_and_says_so_rather_than_lose_when_a_worker_is_slow() {
 }
 
 #[test]
-fn refuses_what_cannot_be_read() {
+fn refuses_invalid_topics_and_properties() {
     let refused = |spec: Kafka| start(&spec, &Options::default(), vec![]).unwrap_err().to_string();
     assert!(refused(Kafka::default()).contains("source.kafka.brokers is empty"));
     let properties = [("no.such.property".to_owned(), "1".to_owned())].into();

@@ -1,7 +1,6 @@
-//! What is wrong with the source now: each trouble is logged when it begins and when it is over, and stands in `/health`
-//! meanwhile.
+//! Current troubles of the source. A trouble is logged when it begins and when it is over, and `/health` shows it in between.
 //!
-//! Logging is rate-limited by kind, so that a stream of bad records or a broker that comes and goes cannot flood a log.
+//! Logging is rate-limited by kind, so a stream of bad records or a flapping broker cannot flood the log.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,31 +8,33 @@ use std::time::{Duration, Instant};
 
 use wscluster_runtime::log_limit::LogLimit;
 
-/// What a trouble is about; one at a time of each.
+use super::encode::Skip;
+
+/// Kinds of trouble; there is at most one of each kind at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// No broker answers.
     Connection,
-    /// The ends of some partitions are not known.
+    /// The end offsets of some partitions are unknown.
     Partitions,
     /// Some partitions have no leader.
     Leaderless,
-    /// The history of some partitions does not come.
+    /// The history of some partitions does not arrive.
     Unread,
-    /// Kafka refuses to give records.
+    /// Kafka refuses a fetch.
     Fetch,
-    /// A topic is missing or may not be read.
+    /// A topic does not exist or may not be read.
     Topic(String),
-    /// Records wait too long.
+    /// Records wait longer than is tolerated.
     Behind,
-    /// Records are skipped, for this reason.
-    Skipped(&'static str),
+    /// Records are skipped for this reason.
+    Skipped(Skip),
 }
 
 #[derive(Debug)]
 struct Entry {
     text: String,
-    /// When it counts as over by itself; none: when it is cleared.
+    /// When it ends by itself; `None`: when it is cleared.
     until: Option<Instant>,
 }
 
@@ -52,27 +53,27 @@ struct State {
 impl Troubles {
     /// Shortest time between two log lines of a kind.
     const LOG_EVERY: Duration = Duration::from_secs(10);
-    /// How long a trouble that nothing clears is shown after it last came up.
+    /// How long a trouble that nothing clears is shown after its last occurrence.
     const SHOWN: Duration = Duration::from_mins(1);
 
-    /// Something is wrong until [`Troubles::clear`].
+    /// Begins a trouble that lasts until [`Troubles::clear`].
     pub(super) fn set(&self, kind: Kind, text: impl Into<String>) {
         self.enter(kind, text.into(), None);
     }
 
-    /// Something went wrong just now.
+    /// Reports a trouble that nothing clears: it is shown for [`Self::SHOWN`].
     pub(super) fn flash(&self, kind: Kind, text: impl Into<String>) {
         self.enter(kind, text.into(), Some(Instant::now() + Self::SHOWN));
     }
 
-    /// What was wrong is over.
+    /// Ends a trouble.
     pub(super) fn clear(&self, kind: &Kind) {
         if self.lock().now.remove(kind).is_some() {
             tracing::info!(trouble = ?kind, "kafka trouble over");
         }
     }
 
-    /// Everything that is wrong now; none when all is well.
+    /// The current troubles as one text; `None` when there are none.
     pub(super) fn summary(&self) -> Option<String> {
         let mut state = self.lock();
         let now = Instant::now();

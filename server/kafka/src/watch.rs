@@ -1,8 +1,8 @@
-//! Which partitions there are, where to begin with each, and how far behind the reader is.
+//! The watch thread: which partitions there are, where reading of each begins, and how far the reader lags.
 //!
-//! A thread of its own, since its questions block: once a second it describes the topics (so that new ones, new partitions
-//! and recreated topics are found), and asks for the ends of the logs. It reads no records. Topics that match a pattern are
-//! looked for every ten seconds.
+//! It has its own thread because its requests block. Each second it describes the topics, which finds new topics, new
+//! partitions and recreated topics, and asks for the end offsets. It reads no records. Topics that match a pattern are listed
+//! every ten seconds.
 
 mod begin;
 
@@ -18,15 +18,15 @@ use regex::Regex;
 use wscluster_api::spec::{Kafka, Topic, TopicSelector};
 use wscluster_protocol::Epoch;
 
-use super::assignment::{Order, Start};
-use super::encode::Mold;
+use super::assignment::{Assignment, PartitionStart};
+use super::encode::TopicMapping;
 use super::identity::{DescribeError, Described, describe};
-use super::lag_age::Behind;
+use super::lag_age::LagAge;
 use super::offsets::{Ask, OffsetsError, ask};
 use super::trouble::Kind;
 use super::{Context, Options, Shared, SourceError};
 
-/// Why a look at the cluster failed.
+/// A look at the cluster failed.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
     #[error(transparent)]
@@ -43,25 +43,25 @@ enum LookError {
 pub(super) struct Watch {
     consumer: Arc<BaseConsumer<Context>>,
     shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    assignments: mpsc::Sender<Assignment>,
     woken: mpsc::Receiver<()>,
     entries: Vec<Entry>,
     window: Duration,
     max_value_bytes: usize,
-    /// Topics found by patterns, with their entry, and when they were last looked for.
+    /// Topics found by patterns, with their entry, and when topics were last listed.
     matched: Vec<(String, usize)>,
     listed: Option<Instant>,
     known: BTreeMap<String, Known>,
-    behind: Behind,
+    lag_age: LagAge,
     began: bool,
-    /// The history as far as it is located, until the first order.
-    history: Vec<Start>,
-    /// Since when the cluster answers; before the first order.
+    /// The partitions located so far, until the first assignment.
+    history: Vec<PartitionStart>,
+    /// Since when the cluster answers, before the first assignment.
     answers: Option<Instant>,
     patience: Duration,
-    /// Topics that were there when the shard began to serve, or came since, and could not be read.
+    /// Topics that existed when the shard began to serve, or were created since, and could not be read.
     late: BTreeSet<String>,
-    /// The broker that is asked about topics; none when the last one failed.
+    /// The broker that is asked about topics; `None` after it failed.
     broker: Option<i32>,
 }
 
@@ -74,8 +74,8 @@ struct Entry {
 struct Known {
     id: Option<String>,
     epoch: Epoch,
-    mold: Arc<Mold>,
-    /// By partition number; none where reading has not begun.
+    mapping: Arc<TopicMapping>,
+    /// The next offset, by partition number; `None` where reading has not begun.
     next: Vec<Option<Arc<AtomicI64>>>,
     /// Partitions without a leader, by number.
     leaderless: Vec<i32>,
@@ -91,13 +91,13 @@ impl Watch {
         options: &Options,
         consumer: Arc<BaseConsumer<Context>>,
         shared: Arc<Shared>,
-        orders: mpsc::Sender<Order>,
+        assignments: mpsc::Sender<Assignment>,
         woken: mpsc::Receiver<()>,
     ) -> Result<Self, SourceError> {
         let mut entries = Vec::new();
         for topic in &spec.topics {
-            // Says at once what would otherwise only be known when the topic is found.
-            Mold::new(topic.name.as_str().into(), topic, 0)
+            // Reports an invalid template at start, not when the topic is found.
+            TopicMapping::new(topic.name.as_str().into(), topic, 0)
                 .map_err(|source| SourceError::Channel { channel: topic.channel.clone(), source })?;
             let pattern = match topic.selector() {
                 TopicSelector::Name(_) => None,
@@ -110,7 +110,7 @@ impl Watch {
         Ok(Self {
             consumer,
             shared,
-            orders,
+            assignments,
             woken,
             entries,
             window: spec.history.window.0,
@@ -118,7 +118,7 @@ impl Watch {
             matched: Vec::new(),
             listed: None,
             known: BTreeMap::new(),
-            behind: Behind::default(),
+            lag_age: LagAge::default(),
             began: false,
             history: Vec::new(),
             answers: None,
@@ -146,7 +146,7 @@ impl Watch {
             self.shared.metrics.connected.set(i64::from(answered));
             let every = if answered && self.began { Self::EVERY } else { Self::EVERY / 5 };
             if self.woken.recv_timeout(every).is_ok() {
-                // Not more often than this, however often the reader stumbles.
+                // Limits how often errors of the reader wake this thread.
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
@@ -157,9 +157,9 @@ impl Watch {
         let wanted = self.wanted()?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let Some(first) = names.first() else {
-            // No topic matches yet: the history is empty.
+            // No topic matches: the history is empty.
             if !std::mem::replace(&mut self.began, true) {
-                let _ = self.orders.send(Order { starts: Vec::new() });
+                let _ = self.assignments.send(Assignment { starts: Vec::new() });
             }
             return Ok(());
         };
@@ -184,9 +184,9 @@ impl Watch {
                 Err(_) => {}
             }
         }
-        self.tell_leaderless(&leaderless);
+        self.report_leaderless(&leaderless);
         if !self.began {
-            // The first order is the history, all of it that can be had: what cannot is not waited for without end.
+            // The first assignment is the history. It waits for partitions that cannot be read, up to `patience`.
             self.history.append(&mut starts);
             let since = *self.answers.get_or_insert_with(Instant::now);
             if !open.is_empty() && since.elapsed() < self.patience {
@@ -199,13 +199,13 @@ impl Watch {
         if stuck {
             starts.extend(self.overtaken().inspect_err(|_| self.shared.out_of_range.store(true, Ordering::Relaxed))?);
         }
-        // Also an order without partitions makes the reader assign anew, which is what gets a stuck one going.
+        // An assignment without partitions also makes the reader assign anew, which restarts a stuck partition.
         if !starts.is_empty() || stuck || !self.began {
             self.began = true;
-            let _ = self.orders.send(Order { starts });
+            let _ = self.assignments.send(Assignment { starts });
         }
         match self.measure() {
-            // One partition without a leader is no reason to call the cluster away.
+            // One partition without a leader does not make the cluster unreachable.
             Err(LookError::Offsets(error @ OffsetsError::Partition { .. })) => {
                 self.shared.troubles.set(Kind::Partitions, error.to_string());
                 Ok(())
@@ -217,8 +217,8 @@ impl Watch {
         }
     }
 
-    /// A broker to ask about topics: any, so that another try finds another one. Not the one that answered: over the bootstrap
-    /// connection nobody has an id yet (−1), which would mean the controller.
+    /// A random broker to ask about topics, so that a retry may reach another one. The broker that answered over the bootstrap
+    /// connection has no id yet (−1), which would select the controller.
     fn find_broker(&self, topic: &str) -> Result<i32, LookError> {
         let metadata = self.consumer.fetch_metadata(Some(topic), Self::TIMEOUT).map_err(LookError::List)?;
         let brokers = metadata.brokers();
@@ -226,7 +226,7 @@ impl Watch {
         brokers.get(at).map(MetadataBroker::id).ok_or(LookError::NoBroker)
     }
 
-    /// Names of all topics to read, each with its entry.
+    /// The names of all topics to read, each with its entry of the manifest.
     fn wanted(&mut self) -> Result<Vec<(String, usize)>, LookError> {
         let patterns = self.entries.iter().any(|entry| entry.pattern.is_some());
         if patterns && self.listed.is_none_or(|at| at.elapsed() >= Self::LIST_EVERY) {
@@ -237,7 +237,7 @@ impl Watch {
                     None => entry.topic.name == name,
                 })
             };
-            // What was read once is read on: its partitions vanish only with the topic.
+            // A topic that matched once is read until it is deleted.
             for topic in metadata.topics() {
                 let name = topic.name();
                 if let Some(entry) = matching(name)
@@ -254,13 +254,13 @@ impl Watch {
         Ok(named.map(|(at, entry)| (entry.topic.name.clone(), at)).chain(self.matched.iter().cloned()).collect())
     }
 
-    /// Begins what is new about a topic, and says what is wrong with it; whether more of it may be had soon.
-    fn take_up(&mut self, name: &str, entry: usize, found: &Described, starts: &mut Vec<Start>) -> bool {
+    /// Begins the new partitions of a topic and reports its troubles. Returns whether more of it may become readable soon.
+    fn take_up(&mut self, name: &str, entry: usize, found: &Described, starts: &mut Vec<PartitionStart>) -> bool {
         let trouble = Kind::Topic(name.to_owned());
         if !found.readable {
             let text = format!("no right to read topic {name}; grant this user READ on it");
             self.shared.troubles.set(trouble, text);
-            // One that is read already goes on by itself.
+            // A topic that is read already continues by itself.
             if !self.known.contains_key(name) {
                 self.late.insert(name.to_owned());
             }
@@ -279,7 +279,7 @@ impl Watch {
         }
     }
 
-    /// Says why a topic is not described; whether that may pass soon.
+    /// Reports why a topic is not described. Returns whether that may pass soon.
     fn missing(&mut self, name: &str, code: RDKafkaErrorCode) -> bool {
         use RDKafkaErrorCode as Code;
         let (text, passes) = match code {
@@ -298,7 +298,7 @@ impl Watch {
         passes
     }
 
-    fn tell_leaderless(&self, partitions: &[String]) {
+    fn report_leaderless(&self, partitions: &[String]) {
         match partitions {
             [] => self.shared.troubles.clear(&Kind::Leaderless),
             [one] => self.shared.troubles.set(
@@ -315,7 +315,7 @@ impl Watch {
         }
     }
 
-    /// How far behind the reader is.
+    /// Measures the lag of the reader.
     fn measure(&mut self) -> Result<(), LookError> {
         let all = self.partitions();
         let ends = ask(&*self.consumer, &all, Ask::End, Self::TIMEOUT)?;
@@ -329,18 +329,18 @@ impl Watch {
         self.shared.lag.store(lag, Ordering::Relaxed);
         self.shared.metrics.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
         self.shared.metrics.partitions.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
-        let age = self.behind.observe(Instant::now(), end, lag);
-        if age < Behind::TOLERATED {
+        let age = self.lag_age.observe(Instant::now(), end, lag);
+        if age < LagAge::TOLERATED {
             self.shared.troubles.clear(&Kind::Behind);
         } else if self.shared.filled.load(Ordering::Relaxed) {
-            let tolerated = Behind::TOLERATED.as_secs();
+            let tolerated = LagAge::TOLERATED.as_secs();
             let text = format!("records wait for more than {tolerated} s: messages are late, none is dropped");
             self.shared.troubles.set(Kind::Behind, text);
         }
         Ok(())
     }
 
-    /// The partitions that are read and have a leader: one without would let every question about the others wait for it.
+    /// The partitions that are read and have a leader. One without a leader would delay every request about the others.
     fn partitions(&self) -> Vec<(&str, i32)> {
         self.known
             .iter()
@@ -352,7 +352,7 @@ impl Watch {
     }
 }
 
-/// What librdkafka said, to stand behind an error; with what it leaves out.
+/// The last error of librdkafka as the end of a sentence, with a remedy where there is one.
 fn explain(reason: &str) -> String {
     match reason {
         "" => String::new(),

@@ -1,19 +1,24 @@
-//! What clients and shards send each other, as types. No I/O.
+//! The protocol between clients and shards as types, without I/O. `docs/protocol.md` describes it for authors of clients.
 //!
-//! - [`request`]: what a client asks for.
-//! - [`reply`]: what a shard answers besides records.
-//! - [`Record`]: a Kafka record as the frame that subscribers get.
-//! - [`hop`]: what a gateway adds on the way to a shard.
-//! - [`Position`]: where a record stands in the log, the token that clients keep to resume.
+//! A client opens a WebSocket, subscribes to channels and receives records. Each record carries its [`Position`]; a client
+//! that reconnects sends its last positions and receives what it missed, or learns that something may be missing
+//! ([`LostReason`]).
 //!
-//! `docs/protocol.md` is the same for people who write clients.
+//! - [`request`]: requests of clients, parsed by shards and written by clients.
+//! - [`reply`]: messages of shards besides records, and [`reply::Incoming`], which reads any message in a client.
+//! - [`Record`]: a Kafka record, encoded into the frame that all subscribers share.
+//! - [`Position`], [`Positions`]: the tokens that clients keep to resume.
+//! - [`close`]: the table of close codes, with the advice when to reconnect.
+//! - [`hop`]: what a gateway adds to a request for a shard.
 
 pub mod close;
 pub mod hop;
 mod position;
 mod record;
+mod recovery;
 pub mod reply;
 pub mod request;
 
-pub use position::{Epoch, Partition, Position, PositionError};
+pub use position::{Epoch, Partition, Position, PositionError, Positions};
 pub use record::{Draft, Record};
+pub use recovery::LostReason;

@@ -1,55 +1,92 @@
-//! Positions: where a message stands in the log, as the opaque token that clients keep.
+//! Positions of records in the log, as the opaque tokens that clients keep to resume.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Identity of a topic's life: two topics, or one topic before and after it was recreated, differ in it.
+/// Identity of a topic: differs between two topics, and between one topic before and after it was recreated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u32);
 
-/// A partition of one life of one topic.
+/// A partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
-    /// The topic's life.
+    /// Identity of the topic.
     pub epoch: Epoch,
     /// Partition number.
     pub number: i32,
 }
 
-/// Where a message stands. Compared only within one partition; cannot be added to.
+/// The position of a record. Offsets are comparable only within one partition, and have no arithmetic.
 ///
 /// Written as `EPOCH-PARTITION-OFFSET` (hexadecimal, decimal, decimal), e.g. `9f3c01aa-2-1047`. Clients treat it as opaque.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Position {
-    /// The partition.
+    /// Topic and partition number.
     pub partition: Partition,
     /// Kafka's offset, 0 or more.
     pub offset: i64,
 }
 
 impl Position {
-    /// Where one stands in a channel, as `since` and `positions` hold it: a token, or a list of them where several partitions feed
-    /// the channel, one for each.
+    /// [`Positions`] as JSON.
     pub fn to_json(positions: &[Self]) -> Value {
-        match positions {
+        Positions(positions.to_vec()).into()
+    }
+
+    /// [`Positions`] from JSON; `None` for anything else.
+    pub fn from_json(value: &Value) -> Option<Vec<Self>> {
+        Positions::try_from(value.clone()).ok().map(|Positions(positions)| positions)
+    }
+}
+
+/// Positions in one channel, one for each partition that feeds it. In JSON a single one is a token, and several are a list
+/// of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Positions(pub Vec<Position>);
+
+impl Positions {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<Position>> for Positions {
+    fn from(positions: Vec<Position>) -> Self {
+        Self(positions)
+    }
+}
+
+impl From<Positions> for Value {
+    fn from(Positions(positions): Positions) -> Self {
+        match &positions[..] {
             [position] => position.to_string().into(),
             positions => positions.iter().map(ToString::to_string).collect(),
         }
     }
+}
 
-    /// What [`Self::to_json`] wrote; none for anything else, also for an empty list.
-    pub fn from_json(value: &Value) -> Option<Vec<Self>> {
-        let position = |value: &Value| value.as_str()?.parse().ok();
-        match value {
-            Value::Array(values) if !values.is_empty() => values.iter().map(position).collect(),
-            value => Some(vec![position(value)?]),
+/// Fails for anything that is neither a token nor a list of tokens, and for an empty list.
+impl TryFrom<Value> for Positions {
+    type Error = PositionError;
+
+    fn try_from(value: Value) -> Result<Self, PositionError> {
+        let position = |value: &Value| value.as_str().ok_or(PositionError)?.parse();
+        match &value {
+            Value::Array(values) if !values.is_empty() => {
+                values.iter().map(position).collect::<Result<_, _>>().map(Self)
+            }
+            value => Ok(Self(vec![position(value)?])),
         }
     }
 }
 
-/// A token that is no position.
+/// A token that is not a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a position: send back a \"pos\" as it was received")]
 pub struct PositionError;
@@ -57,6 +94,20 @@ pub struct PositionError;
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}-{}-{}", self.partition.epoch.0, self.partition.number, self.offset)
+    }
+}
+
+impl From<Position> for String {
+    fn from(position: Position) -> Self {
+        position.to_string()
+    }
+}
+
+impl TryFrom<String> for Position {
+    type Error = PositionError;
+
+    fn try_from(token: String) -> Result<Self, PositionError> {
+        token.parse()
     }
 }
 
@@ -70,7 +121,7 @@ impl FromStr for Position {
             let number = i32::try_from(parts.next()?.parse::<u32>().ok()?).ok()?;
             let offset = i64::try_from(parts.next()?.parse::<u64>().ok()?).ok()?;
             let position = Self { partition: Partition { epoch, number }, offset };
-            // One spelling only, so that tokens can be compared as text: no sign, no leading zero, no upper case.
+            // One spelling only, so that clients can compare tokens as text: no sign, no leading zero, no upper case.
             (parts.next().is_none() && position.to_string() == token).then_some(position)
         };
         parse().ok_or(PositionError)
@@ -89,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_did_not_write() {
+    fn rejects_text_that_is_not_a_canonical_token() {
         for token in
             ["", "-", "1-2", "1-2-3-4", "+1-2-3", "01-2-3", "A-2-3", "1--2-3", "1-2-9223372036854775808", "g-0-0"]
         {

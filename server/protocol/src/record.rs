@@ -1,4 +1,4 @@
-//! A record as clients get it: encoded once into a WebSocket frame, the same bytes for every subscriber on every shard.
+//! A record, encoded once into a WebSocket frame: every subscriber gets the same bytes.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,29 +7,29 @@ use wscluster_ws::frame::{Opcode, put_server_header};
 
 use super::Position;
 
-/// One record, encoded.
+/// An encoded record.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Channel it goes to.
+    /// Channel.
     pub channel: Arc<str>,
-    /// Where it stands.
+    /// Position of this record.
     pub position: Position,
-    /// Where the channel's previous record in this partition stands, when known.
+    /// Position of the channel's previous record in this partition, where it is known.
     pub prev: Option<Position>,
     /// Kafka's timestamp, Unix milliseconds.
     pub timestamp_ms: i64,
     /// The whole frame: header, then `{"type":"…"`, then the rest of the object.
     frame: Bytes,
-    /// The frame for recovery, once somebody needed that: clients that come back together share it.
+    /// The frame for recovery, made on first use: clients that reconnect together share it.
     replayed: OnceLock<Bytes>,
-    /// The same for the old `reconnect`. Boxed, since few are asked for and all would have the space.
+    /// The same for the old `reconnect`. Boxed, because it is rarely used and every record would hold the space.
     replayed_old: OnceLock<Box<Bytes>>,
-    /// Where the payload begins, and where its `type` member ends.
+    /// Start of the payload in the frame, and length of the payload up to the end of its `type` member.
     payload_at: u8,
     type_len: u16,
 }
 
-/// What a record is made of.
+/// The content of a record before it is encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
     /// Message type, e.g. `price:update`; plain text without control characters.
@@ -64,7 +64,7 @@ impl Record {
         Self { channel, position, prev, timestamp_ms, frame, replayed, replayed_old, payload_at, type_len }
     }
 
-    /// The frame for live delivery. Cheap to clone: all subscribers share its bytes.
+    /// The frame for live delivery. Clones share its bytes.
     pub fn frame(&self) -> &Bytes {
         &self.frame
     }
@@ -87,7 +87,7 @@ impl Record {
         Bytes::clone(self.replayed_old.get_or_init(encode))
     }
 
-    /// The JSON object.
+    /// The JSON object in the frame.
     pub fn payload(&self) -> &[u8] {
         &self.frame[usize::from(self.payload_at)..]
     }
@@ -103,7 +103,7 @@ fn text_frame(parts: &[&[u8]]) -> Bytes {
     frame.freeze()
 }
 
-/// `text` as a JSON string.
+/// Encodes `text` as a JSON string.
 fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn differs_in_replay_only_by_its_mark() {
+    fn a_replayed_frame_differs_only_by_its_mark() {
         let record = record(br#""data":null"#);
         let (live, mut replayed) = (value(record.frame(), 4), value(&record.replayed(), 4));
         assert_eq!(replayed.as_object_mut().unwrap().remove("replayed"), Some(true.into()));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn is_held_once_for_all_who_ask_for_it_again() {
+    fn clients_that_recover_together_share_one_frame() {
         let record = record(br#""data":null"#);
         for again in [Record::replayed, Record::replayed_old] {
             assert_eq!(again(&record).as_ptr(), again(&record).as_ptr());

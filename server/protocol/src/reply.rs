@@ -1,106 +1,293 @@
-//! What the shard says to clients besides records, as frames. Pure.
+//! What a shard sends to clients besides records. Shards serialize [`Reply`]; clients read every message as [`Incoming`].
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wscluster_ws::frame::{Opcode, server_frame};
 
-use super::request::Rejection;
-use crate::Position;
+use crate::request::Rejection;
+use crate::{LostReason, Position, Positions};
+
+/// A message of a shard that is not a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply {
+    /// First message of a connection with the subprotocol `wscluster.v1`.
+    Hello {
+        /// Name of the shard.
+        shard: String,
+        /// Interval of the shard's pings, milliseconds.
+        ping_ms: u64,
+        /// Random id of the connection.
+        session: String,
+    },
+    /// Answer to `subscribe`.
+    SubscriptionAck(SubscriptionAck),
+    /// Answer to `unsubscribe`.
+    UnsubscriptionAck {
+        /// The channels of the request.
+        unsubscribed: Vec<String>,
+        /// Subscriptions of the connection afterwards.
+        count: usize,
+    },
+    /// Answer to `heartbeat`.
+    Pong {
+        /// Time of the shard, Unix milliseconds.
+        ts: i64,
+    },
+    /// Messages of a channel were lost for all its subscribers; fresh state has to be fetched elsewhere.
+    Gap {
+        /// The channel.
+        channel: String,
+        /// The positions after which the channel goes on.
+        #[serde(default, skip_serializing_if = "Positions::is_empty")]
+        positions: Positions,
+    },
+    /// A request was rejected; see [`crate::request::ErrorCode`].
+    Error {
+        /// A word for machines.
+        code: String,
+        /// The remedy, for people.
+        message: String,
+    },
+    /// The old `reconnect` succeeded: the missed messages were sent before this one.
+    ReconnectAck {
+        /// `completed`.
+        status: String,
+        /// Number of messages that were sent again.
+        messages_replayed: usize,
+        /// A sentence for people.
+        message: String,
+    },
+    /// The old `reconnect` failed; nothing was sent again.
+    ReconnectError {
+        /// The cause and the remedy, for people.
+        message: String,
+    },
+}
 
 /// Answer to `subscribe`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SubscriptionAck {
-    r#type: &'static str,
-    subscribed: Vec<String>,
-    count: usize,
-    /// Of the channels for which the client said what it last saw.
+    /// The channels of the request.
+    pub subscribed: Vec<String>,
+    /// Subscriptions of the connection afterwards.
+    pub count: usize,
+    /// For each channel with a `since`: whether every missed message follows.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    recovered: BTreeMap<String, bool>,
-    /// Of the channels that were not recovered.
+    pub recovered: BTreeMap<String, bool>,
+    /// For each channel that was not recovered: the word of a [`LostReason`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reason: BTreeMap<String, &'static str>,
-    /// Behind which position the messages of a channel begin, where the client cannot know.
+    pub reason: BTreeMap<String, String>,
+    /// The positions after which a channel begins, for channels whose client cannot know them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    positions: BTreeMap<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    r#ref: Option<Value>,
+    pub positions: BTreeMap<String, Positions>,
 }
 
 impl SubscriptionAck {
-    /// An answer without channels yet.
-    pub fn new(id: Option<Value>, positions: BTreeMap<String, Value>) -> Self {
-        Self { r#type: "subscription_ack", r#ref: id, positions, ..Self::default() }
-    }
-
-    /// Adds a channel and how its recovery went, when one was asked for.
-    pub fn add(&mut self, channel: String, recovered: Option<Result<(), &'static str>>) {
+    /// Adds a channel and the result of its recovery; `None` where the client asked for no recovery.
+    pub fn add(&mut self, channel: String, recovered: Option<Result<(), LostReason>>) {
         if let Some(result) = recovered {
             self.recovered.insert(channel.clone(), result.is_ok());
             if let Err(reason) = result {
-                self.reason.insert(channel.clone(), reason);
+                self.reason.insert(channel.clone(), reason.as_str().to_owned());
             }
         }
         self.subscribed.push(channel);
     }
+}
 
-    /// The frame; `count` is the number of subscriptions after it.
-    pub fn frame(mut self, count: usize) -> Bytes {
-        self.count = count;
-        text(&serde_json::to_value(&self).unwrap_or_default(), None)
+/// A reply with the `id` of its request as `ref`.
+#[derive(Serialize)]
+struct WithRef<'r> {
+    #[serde(flatten)]
+    reply: &'r Reply,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#ref: Option<Value>,
+}
+
+impl Reply {
+    /// The text frame of this reply to the request with this `id`.
+    pub fn frame(&self, id: Option<Value>) -> Bytes {
+        // Fails only for maps whose keys are not text.
+        let text = serde_json::to_vec(&WithRef { reply: self, r#ref: id }).unwrap_or_default();
+        server_frame(Opcode::Text, &text)
+    }
+
+    /// The error for a rejected request.
+    pub fn rejected(rejection: &Rejection) -> Self {
+        Self::Error { code: rejection.code.as_str().to_owned(), message: rejection.message.clone() }
+    }
+
+    /// The end of a `reconnect` after which `messages_replayed` messages were sent again.
+    pub fn reconnected(messages_replayed: usize) -> Self {
+        let message = format!("{messages_replayed} missed messages replayed");
+        Self::ReconnectAck { status: "completed".to_owned(), messages_replayed, message }
     }
 }
 
-/// Answer to `unsubscribe`.
-pub fn unsubscription_ack(channels: &[String], count: usize, id: Option<Value>) -> Bytes {
-    text(&json!({ "type": "unsubscription_ack", "unsubscribed": channels, "count": count }), id)
+/// A text message of a shard, as clients read it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// A record.
+    Record(RecordHead),
+    /// Any other message of this protocol.
+    Reply(Reply),
+    /// A message of a newer service, which a client ignores.
+    Unknown,
 }
 
-/// Answer to `heartbeat`.
-pub fn pong(now_ms: i64, id: Option<Value>) -> Bytes {
-    text(&json!({ "type": "pong", "ts": now_ms }), id)
+/// The members of a record that a client needs to resume. `data` is not read: it may be large, and may hold numbers that
+/// no type can represent.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct RecordHead {
+    /// Message type, e.g. `price:update`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Channel.
+    pub channel: String,
+    /// Position of this record.
+    pub pos: Position,
+    /// Position of the previous record of the channel in the same partition, where the shard knows it.
+    #[serde(default)]
+    pub prev: Option<Position>,
+    /// Whether the record is sent again after a reconnect.
+    #[serde(default)]
+    pub replayed: bool,
 }
 
-/// Good end of an old `reconnect`.
-pub fn reconnect_ack(replayed: usize, id: Option<Value>) -> Bytes {
-    let message = format!("{replayed} missed messages replayed");
-    text(
-        &json!({ "type": "reconnect_ack", "status": "completed", "messages_replayed": replayed, "message": message }),
-        id,
-    )
-}
-
-/// Honest end of an old `reconnect`.
-pub fn reconnect_error(message: &str, id: Option<Value>) -> Bytes {
-    text(&json!({ "type": "reconnect_error", "message": message }), id)
-}
-
-/// Greets a client of the subprotocol `wscluster.v1`.
-pub fn hello(shard: &str, ping_ms: u128, session: &str) -> Bytes {
-    text(&json!({ "type": "hello", "shard": shard, "ping_ms": ping_ms, "session": session }), None)
-}
-
-/// Tells subscribers that messages of `channel` were lost, and behind which positions it goes on.
-pub fn gap(channel: &str, positions: &[Position]) -> Bytes {
-    let mut gap = json!({ "type": "gap", "channel": channel });
-    if !positions.is_empty() {
-        gap["positions"] = Position::to_json(positions);
+impl Incoming {
+    /// Reads the text of a message; fails for text that is not JSON or lacks what its type needs.
+    pub fn parse(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Kind<'t> {
+            #[serde(borrow, rename = "type", default)]
+            kind: std::borrow::Cow<'t, str>,
+            pos: Option<serde::de::IgnoredAny>,
+        }
+        const REPLIES: [&str; 8] = [
+            "hello",
+            "subscription_ack",
+            "unsubscription_ack",
+            "pong",
+            "gap",
+            "error",
+            "reconnect_ack",
+            "reconnect_error",
+        ];
+        let Kind { kind, pos } = serde_json::from_str(text)?;
+        // The manifest names the types of records freely: only a record has a position of its own.
+        if pos.is_some() {
+            Ok(Self::Record(serde_json::from_str(text)?))
+        } else if REPLIES.contains(&&*kind) {
+            Ok(Self::Reply(serde_json::from_str(text)?))
+        } else {
+            Ok(Self::Unknown)
+        }
     }
-    text(&gap, None)
 }
 
-/// A rejected request.
-pub fn error(rejection: &Rejection) -> Bytes {
-    let Rejection { id, code, message } = rejection;
-    text(&json!({ "type": "error", "code": code, "message": message }), id.clone())
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn text(message: &Value, id: Option<Value>) -> Bytes {
-    let mut message = message.clone();
-    if let Some(id) = id {
-        message["ref"] = id;
+    use super::*;
+
+    fn at(token: &str) -> Position {
+        token.parse().unwrap()
     }
-    server_frame(Opcode::Text, message.to_string().as_bytes())
+
+    fn all() -> Vec<(Reply, Value)> {
+        let mut ack = SubscriptionAck { count: 2, ..SubscriptionAck::default() };
+        ack.positions.insert("b".to_owned(), vec![at("ab-0-7"), at("ab-1-9")].into());
+        ack.add("a".to_owned(), Some(Ok(())));
+        ack.add("b".to_owned(), Some(Err(LostReason::TooOld)));
+        vec![
+            (
+                Reply::Hello { shard: "prices-0".to_owned(), ping_ms: 20_000, session: "f0".to_owned() },
+                json!({ "type": "hello", "shard": "prices-0", "ping_ms": 20_000, "session": "f0" }),
+            ),
+            (
+                Reply::SubscriptionAck(ack),
+                json!({
+                    "type": "subscription_ack", "subscribed": ["a", "b"], "count": 2,
+                    "recovered": { "a": true, "b": false }, "reason": { "b": "too_old" },
+                    "positions": { "b": ["ab-0-7", "ab-1-9"] },
+                }),
+            ),
+            (
+                Reply::SubscriptionAck(SubscriptionAck::default()),
+                json!({ "type": "subscription_ack", "subscribed": [], "count": 0 }),
+            ),
+            (
+                Reply::UnsubscriptionAck { unsubscribed: vec!["a".to_owned()], count: 1 },
+                json!({ "type": "unsubscription_ack", "unsubscribed": ["a"], "count": 1 }),
+            ),
+            (Reply::Pong { ts: 7 }, json!({ "type": "pong", "ts": 7 })),
+            (
+                Reply::Gap { channel: "a".to_owned(), positions: vec![at("ab-0-7")].into() },
+                json!({ "type": "gap", "channel": "a", "positions": "ab-0-7" }),
+            ),
+            (
+                Reply::Gap { channel: "a".to_owned(), positions: Positions::default() },
+                json!({ "type": "gap", "channel": "a" }),
+            ),
+            (
+                Reply::Error { code: "bad_json".to_owned(), message: "no".to_owned() },
+                json!({ "type": "error", "code": "bad_json", "message": "no" }),
+            ),
+            (
+                Reply::reconnected(3),
+                json!({
+                    "type": "reconnect_ack", "status": "completed", "messages_replayed": 3,
+                    "message": "3 missed messages replayed",
+                }),
+            ),
+            (
+                Reply::ReconnectError { message: "too old".to_owned() },
+                json!({ "type": "reconnect_error", "message": "too old" }),
+            ),
+        ]
+    }
+
+    #[test]
+    fn every_reply_is_read_back_as_it_was_written() {
+        for (reply, expected) in all() {
+            assert_eq!(serde_json::to_value(&reply).unwrap(), expected);
+            let text = expected.to_string();
+            assert_eq!(Incoming::parse(&text).unwrap(), Incoming::Reply(reply), "{text}");
+        }
+    }
+
+    #[test]
+    fn replies_repeat_the_id_of_their_request() {
+        let frame = Reply::Pong { ts: 7 }.frame(Some(json!("a")));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&frame[2..]).unwrap(),
+            json!({ "type": "pong", "ts": 7, "ref": "a" })
+        );
+    }
+
+    #[test]
+    fn reads_a_record_whatever_its_type_and_data_are() {
+        let text =
+            r#"{"type":"gap","seq":7,"ts":1,"priority":0,"channel":"a","pos":"ab-0-7","prev":"ab-0-5","data":1e999}"#;
+        let head = RecordHead {
+            kind: "gap".to_owned(),
+            channel: "a".to_owned(),
+            pos: at("ab-0-7"),
+            prev: Some(at("ab-0-5")),
+            replayed: false,
+        };
+        assert_eq!(Incoming::parse(text).unwrap(), Incoming::Record(head));
+    }
+
+    #[test]
+    fn ignores_messages_it_does_not_know() {
+        assert_eq!(Incoming::parse(r#"{"type":"news","data":1e999}"#).unwrap(), Incoming::Unknown);
+        assert!(Incoming::parse("[").is_err());
+    }
 }

@@ -1,107 +1,194 @@
-//! What clients ask for: the text of a message as a [`Request`], or why it is none. Pure.
+//! Requests of clients: shards parse the text of a message, clients write it.
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::Position;
+use crate::{Position, Positions};
 
-/// Bytes of the longest channel name.
+/// Longest channel name, in bytes.
 const MAX_CHANNEL: usize = 256;
 
-/// A request with the `id` that answers refer to.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The `id` that the answer repeats as `ref`.
     pub id: Option<Value>,
-    /// The request itself.
-    pub ask: Ask,
+    /// What the client asks for.
+    pub command: Command,
 }
 
-/// What is asked for.
+/// What a client asks for; `type` and `data` of the message.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
-    /// Channels, each once, with what the client last saw of it.
+pub enum Command {
+    /// Join channels. Each is named once, with the client's last position in it.
     Subscribe(Vec<(String, Since)>),
-    /// Channels, each once.
+    /// Leave channels. Each is named once.
     Unsubscribe(Vec<String>),
-    /// A sign of life.
+    /// Answer with the time of the shard.
     Heartbeat,
-    /// The last offset a topic.
+    /// Resume like a client of the replaced service: the last offset seen, by topic.
     Reconnect(HashMap<String, i64>),
 }
 
-/// What a client last saw of a channel.
+/// Where a client wants a channel to begin.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Since {
-    /// It does not say: live messages only.
+    /// Live messages only.
     Now,
-    /// Nothing yet: live messages only, and it keeps positions.
+    /// Live messages only; the client keeps positions and has none of this channel yet.
     Nothing,
-    /// It wants the last message, for a first paint.
+    /// The last message, then live messages.
     Latest,
-    /// These positions, one a partition.
+    /// After these positions, one for each partition.
     At(Vec<Position>),
-    /// Something that is no position.
+    /// The client sent something that is not a position.
     Unreadable,
 }
 
-/// A rejected request, as the client is told.
+/// Why a request is rejected; `code` of an error message, and a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The message is not JSON.
+    BadJson,
+    /// The message breaks a rule of this protocol.
+    BadRequest,
+    /// The `type` of the message is not known.
+    UnknownType,
+    /// The request would exceed `maxSubscriptions`; close code 4101 follows.
+    TooManySubscriptions,
+    /// An old `reconnect` failed. Only a metric label: the client gets a `reconnect_error`, which has no code.
+    Reconnect,
+}
+
+impl ErrorCode {
+    /// The word on the wire and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad_json",
+            Self::BadRequest => "bad_request",
+            Self::UnknownType => "unknown_type",
+            Self::TooManySubscriptions => "too_many_subscriptions",
+            Self::Reconnect => "reconnect",
+        }
+    }
+}
+
+/// A rejected request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
     /// The `id` of the request.
     pub id: Option<Value>,
-    /// A word for machines, and a metric label.
-    pub code: &'static str,
+    /// A word for machines.
+    pub code: ErrorCode,
     /// The remedy, for people.
     pub message: String,
 }
 
-/// Reads a message of a client.
+impl Command {
+    /// The `type` of the message, and a metric label.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Heartbeat => "heartbeat",
+            Self::Reconnect(_) => "reconnect",
+        }
+    }
+}
+
+impl Request {
+    /// The text of the message.
+    pub fn to_text(&self) -> String {
+        let data = match &self.command {
+            Command::Subscribe(channels) => {
+                let named = channels.iter().filter(|(_, since)| *since != Since::Now);
+                let since: Map<String, Value> = named.map(|(name, since)| (name.clone(), since.to_json())).collect();
+                let names: Vec<&str> = channels.iter().map(|(name, _)| name.as_str()).collect();
+                if since.is_empty() {
+                    json!({ "channels": names })
+                } else {
+                    json!({ "channels": names, "since": since })
+                }
+            }
+            Command::Unsubscribe(channels) => json!({ "channels": channels }),
+            Command::Heartbeat => Value::Null,
+            Command::Reconnect(offsets) => json!({ "last_offset": offsets }),
+        };
+        let mut message = json!({ "type": self.command.as_str() });
+        if !data.is_null() {
+            message["data"] = data;
+        }
+        if let Some(id) = &self.id {
+            message["id"] = id.clone();
+        }
+        message.to_string()
+    }
+}
+
+impl Since {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::At(positions) => Positions(positions.clone()).into(),
+            Self::Latest => "latest".into(),
+            Self::Now | Self::Nothing | Self::Unreadable => Value::Null,
+        }
+    }
+}
+
+/// Parses the text of a message.
 pub fn parse(text: &str) -> Result<Request, Rejection> {
     let reject =
         |id: &Option<Value>, code, message: &str| Rejection { id: id.clone(), code, message: message.to_owned() };
     let value: Value = serde_json::from_str(text)
-        .map_err(|error| reject(&None, "bad_json", &format!("the message is not JSON: {error}")))?;
+        .map_err(|error| reject(&None, ErrorCode::BadJson, &format!("the message is not JSON: {error}")))?;
     let Value::Object(mut message) = value else {
-        return Err(reject(&None, "bad_request", "the message must be a JSON object: {\"type\": …, \"data\": {…}}"));
+        return Err(reject(
+            &None,
+            ErrorCode::BadRequest,
+            "the message must be a JSON object: {\"type\": …, \"data\": {…}}",
+        ));
     };
     let id = message.remove("id").filter(|id| id.is_string() || id.is_number());
     if id.as_ref().is_some_and(is_rounded) {
-        return Err(reject(&None, "bad_request", "id is a number too large to be repeated exactly: send it as text"));
+        return Err(reject(
+            &None,
+            ErrorCode::BadRequest,
+            "id is a number too large to be repeated exactly: send it as text",
+        ));
     }
     let Some(Value::String(kind)) = message.remove("type") else {
-        return Err(reject(&id, "bad_request", "type must be text, e.g. {\"type\":\"subscribe\"}"));
+        return Err(reject(&id, ErrorCode::BadRequest, "type must be text, e.g. {\"type\":\"subscribe\"}"));
     };
     let data = message.remove("data");
     let fields = || match data.as_ref() {
         Some(Value::Object(fields)) => Ok(fields),
         _ => Err("data must be an object".to_owned()),
     };
-    let ask = match kind.as_str() {
+    let command = match kind.as_str() {
         "subscribe" => fields().and_then(subscribe),
-        "unsubscribe" => fields().and_then(|fields| channels(fields).map(Ask::Unsubscribe)),
-        "heartbeat" => Ok(Ask::Heartbeat),
+        "unsubscribe" => fields().and_then(|fields| channels(fields).map(Command::Unsubscribe)),
+        "heartbeat" => Ok(Command::Heartbeat),
         "reconnect" => fields().and_then(reconnect),
         _ => {
             let known = "known types: subscribe, unsubscribe, heartbeat, reconnect";
-            return Err(reject(&id, "unknown_type", known));
+            return Err(reject(&id, ErrorCode::UnknownType, known));
         }
     };
-    match ask {
-        Ok(ask) => Ok(Request { id, ask }),
-        Err(message) => Err(Rejection { id, code: "bad_request", message }),
+    match command {
+        Ok(command) => Ok(Request { id, command }),
+        Err(message) => Err(Rejection { id, code: ErrorCode::BadRequest, message }),
     }
 }
 
-/// A number that may have lost digits when it was read.
+/// Whether a number may have lost digits when it was read.
 fn is_rounded(id: &Value) -> bool {
-    /// From here on not every whole number has a double of its own.
+    /// Above this, several whole numbers share one double.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     id.is_f64() && id.as_f64().is_some_and(|number| number.abs() >= EXACT)
 }
 
-fn subscribe(fields: &Map<String, Value>) -> Result<Ask, String> {
+fn subscribe(fields: &Map<String, Value>) -> Result<Command, String> {
     let channels = channels(fields)?;
     let none = Map::new();
     let (since, unnamed) = match fields.get("since") {
@@ -118,14 +205,14 @@ fn subscribe(fields: &Map<String, Value>) -> Result<Ask, String> {
         let since = since.get(&channel).map_or_else(|| unnamed.clone(), since_of);
         (channel, since)
     };
-    Ok(Ask::Subscribe(channels.into_iter().map(with_since).collect()))
+    Ok(Command::Subscribe(channels.into_iter().map(with_since).collect()))
 }
 
 fn since_of(value: &Value) -> Since {
     match value {
         Value::Null => Since::Nothing,
         Value::String(text) if text == "latest" => Since::Latest,
-        value => Position::from_json(value).map_or(Since::Unreadable, Since::At),
+        value => Positions::try_from(value.clone()).map_or(Since::Unreadable, |Positions(all)| Since::At(all)),
     }
 }
 
@@ -148,13 +235,13 @@ fn channels(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
     Ok(channels)
 }
 
-fn reconnect(fields: &Map<String, Value>) -> Result<Ask, String> {
+fn reconnect(fields: &Map<String, Value>) -> Result<Command, String> {
     let wrong = || "data.last_offset must be an object of topic and offset, e.g. {\"odin.trades\": 12345}".to_owned();
     let Some(Value::Object(offsets)) = fields.get("last_offset") else { return Err(wrong()) };
     let offset = |(topic, value): (&String, &Value)| {
         value.as_i64().filter(|offset| *offset >= -1).map(|offset| (topic.clone(), offset)).ok_or_else(wrong)
     };
-    offsets.iter().map(offset).collect::<Result<_, _>>().map(Ask::Reconnect)
+    offsets.iter().map(offset).collect::<Result<_, _>>().map(Command::Reconnect)
 }
 
 #[cfg(test)]
@@ -162,23 +249,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_old_clients_send() {
-        let ask = |text| parse(text).unwrap().ask;
-        let subscribe = ask(r#"{"type":"subscribe","data":{"channels":["BTC.trade","ETH.trade","BTC.trade"]}}"#);
+    fn reads_requests_of_the_replaced_service() {
+        let command = |text| parse(text).unwrap().command;
+        let subscribe = command(r#"{"type":"subscribe","data":{"channels":["BTC.trade","ETH.trade","BTC.trade"]}}"#);
         let expected = ["BTC.trade", "ETH.trade"].map(|name| (name.to_owned(), Since::Now));
-        assert_eq!(subscribe, Ask::Subscribe(expected.into()));
-        assert_eq!(ask(r#"{"type":"heartbeat"}"#), Ask::Heartbeat);
-        assert_eq!(ask(r#"{"type":"heartbeat","data":7,"more":true}"#), Ask::Heartbeat);
-        let reconnect = ask(r#"{"type":"reconnect","data":{"client_id":"abc","last_offset":{"odin.trades":12345}}}"#);
-        assert_eq!(reconnect, Ask::Reconnect(HashMap::from([("odin.trades".to_owned(), 12_345)])));
+        assert_eq!(subscribe, Command::Subscribe(expected.into()));
+        assert_eq!(command(r#"{"type":"heartbeat"}"#), Command::Heartbeat);
+        assert_eq!(command(r#"{"type":"heartbeat","data":7,"more":true}"#), Command::Heartbeat);
+        let reconnect =
+            command(r#"{"type":"reconnect","data":{"client_id":"abc","last_offset":{"odin.trades":12345}}}"#);
+        assert_eq!(reconnect, Command::Reconnect(HashMap::from([("odin.trades".to_owned(), 12_345)])));
     }
 
     #[test]
     fn reads_every_form_of_since() {
         let since = |value: &str| {
             let text = format!(r#"{{"type":"subscribe","data":{{"channels":["a"],"since":{{"a":{value}}}}}}}"#);
-            match parse(&text).unwrap().ask {
-                Ask::Subscribe(mut channels) => channels.remove(0).1,
+            match parse(&text).unwrap().command {
+                Command::Subscribe(mut channels) => channels.remove(0).1,
                 other => panic!("{other:?}"),
             }
         };
@@ -193,17 +281,17 @@ mod tests {
     }
 
     #[test]
-    fn tells_who_has_seen_nothing_from_who_keeps_no_positions() {
+    fn distinguishes_clients_without_a_position_from_clients_that_keep_none() {
         for (since, expected) in
             [("", Since::Now), (r#","since":null"#, Since::Now), (r#","since":{}"#, Since::Nothing)]
         {
             let text = format!(r#"{{"type":"subscribe","data":{{"channels":["a"]{since}}}}}"#);
-            assert_eq!(parse(&text).unwrap().ask, Ask::Subscribe(vec![("a".to_owned(), expected)]), "{since}");
+            assert_eq!(parse(&text).unwrap().command, Command::Subscribe(vec![("a".to_owned(), expected)]), "{since}");
         }
     }
 
     #[test]
-    fn says_what_is_wrong_and_which_request_it_was() {
+    fn rejections_carry_the_code_and_the_id_of_the_request() {
         for (text, code) in [
             ("", "bad_json"),
             ("{", "bad_json"),
@@ -222,7 +310,7 @@ mod tests {
             (r#"{"type":"reconnect","data":{"last_offset":{"t":"x"}}}"#, "bad_request"),
             (r#"{"type":"heartbeat","id":18446744073709551616}"#, "bad_request"),
         ] {
-            assert_eq!(parse(text).unwrap_err().code, code, "{text}");
+            assert_eq!(parse(text).unwrap_err().code.as_str(), code, "{text}");
         }
         assert_eq!(parse(r#"{"id":7,"type":"buy"}"#).unwrap_err().id, Some(7.into()));
         assert_eq!(parse(r#"{"id":{},"type":"buy"}"#).unwrap_err().id, None);
@@ -231,8 +319,41 @@ mod tests {
     }
 
     #[test]
-    fn refuses_json_that_nests_too_deep_without_overflowing() {
+    fn every_request_is_read_back_as_it_was_written() {
+        let at = |token: &str| token.parse::<Position>().unwrap();
+        let since = [
+            Since::Now,
+            Since::Nothing,
+            Since::Latest,
+            Since::At(vec![at("ab-0-7")]),
+            Since::At(vec![at("ab-0-7"), at("ab-1-9")]),
+        ];
+        let channels = (0..).zip(since).map(|(number, since): (u32, _)| (number.to_string(), since)).collect();
+        // Where one channel has a `since`, the client keeps positions: the others are as new to it.
+        let Command::Subscribe(mut expected) = Command::Subscribe(channels) else { unreachable!() };
+        let sent = Command::Subscribe(expected.clone());
+        expected[0].1 = Since::Nothing;
+        let offsets = HashMap::from([("t".to_owned(), 7)]);
+        for (sent, expected) in [
+            (sent, Command::Subscribe(expected)),
+            (
+                Command::Subscribe(vec![("a".to_owned(), Since::Now)]),
+                Command::Subscribe(vec![("a".to_owned(), Since::Now)]),
+            ),
+            (Command::Unsubscribe(vec!["a".to_owned()]), Command::Unsubscribe(vec!["a".to_owned()])),
+            (Command::Heartbeat, Command::Heartbeat),
+            (Command::Reconnect(offsets.clone()), Command::Reconnect(offsets)),
+        ] {
+            for id in [None, Some(Value::from(7))] {
+                let text = Request { id: id.clone(), command: sent.clone() }.to_text();
+                assert_eq!(parse(&text), Ok(Request { id, command: expected.clone() }), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn rejects_json_that_nests_too_deep_without_overflowing() {
         let text = "[".repeat(60_000);
-        assert_eq!(parse(&text).unwrap_err().code, "bad_json");
+        assert_eq!(parse(&text).unwrap_err().code, ErrorCode::BadJson);
     }
 }

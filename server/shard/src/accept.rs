@@ -1,4 +1,4 @@
-//! Takes connections from the kernel, and keeps calm when there are no file descriptors left.
+//! Accepts connections, and pauses while the process has no file descriptors left.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use super::handshake::{self, Room};
 use super::worker::Worker;
 
-/// How long accepting pauses when the process or the machine has no room for another socket.
+/// Pause of accepting when the process or the machine is out of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Time between two log lines about that.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Accepts for ever; each connection gets a handshake of its own.
+/// Accepts until dropped. Each connection gets its own handshake task.
 pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
     let mut logged: Option<Instant> = None;
     loop {
@@ -26,7 +26,7 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
                 tokio::task::spawn_local(handshake::run(Rc::clone(&worker), stream, peer, room));
             }
             Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
-                // The connections at hand are not touched; those in the backlog wait until some of them end.
+                // Existing connections continue; those in the backlog wait until some of them end.
                 worker.borrow().shared.metrics.accept_pauses.inc();
                 if logged.is_none_or(|at| at.elapsed() >= QUIET) {
                     logged = Some(Instant::now());
@@ -38,7 +38,7 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            // The client was gone before we came to it.
+            // The client had left before it was accepted.
             Err(error) => tracing::debug!(%error, "accept"),
         }
     }

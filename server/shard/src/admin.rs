@@ -1,4 +1,4 @@
-//! What a shard tells on its admin port.
+//! Health and readiness of a shard, for its admin port.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,28 +9,28 @@ use wscluster_admin::health::{
 };
 use wscluster_runtime::usage::{CpuMeter, memory_limit_bytes, usage};
 
-use super::gateway_presence::Gateways;
+use super::gateway_presence::GatewayPresence;
 use super::shared::Shared;
 
-/// Tells how the source is.
-pub type SourceStatus = Box<dyn Fn() -> KafkaCheck + Send + Sync>;
+/// Reports the state of the source.
+pub(crate) type SourceStatus = Box<dyn Fn() -> KafkaCheck + Send + Sync>;
 
-/// A shard as its admin server sees it.
-pub struct Admin {
+/// Reports the state of a shard.
+pub(crate) struct Admin {
     shared: Arc<Shared>,
     source: SourceStatus,
     cpu: Mutex<CpuMeter>,
-    gateways: Gateways,
+    gateways: GatewayPresence,
 }
 
 impl Admin {
-    /// Tells about `shared` and its `source`.
-    pub fn new(shared: Arc<Shared>, source: SourceStatus) -> Self {
-        Self { shared, source, cpu: Mutex::new(CpuMeter::start()), gateways: Gateways::default() }
+    /// Reports about `shared` and its `source`.
+    pub(crate) fn new(shared: Arc<Shared>, source: SourceStatus) -> Self {
+        Self { shared, source, cpu: Mutex::new(CpuMeter::start()), gateways: GatewayPresence::default() }
     }
 
-    /// The health of this shard now.
-    pub fn shard_health(&self) -> ShardHealth {
+    /// The current health.
+    pub(crate) fn shard_health(&self) -> ShardHealth {
         let Shared { settings, slots, .. } = &*self.shared;
         let (current, max) = (slots.used(), slots.capacity());
         let state = self.shared.state();
@@ -88,12 +88,12 @@ impl AdminPart for Admin {
     }
 
     fn asked_by(&self, gateway: &str) {
-        self.gateways.asked(gateway);
+        self.gateways.polled(gateway);
     }
 
     fn ready(&self) -> Result<(), String> {
         if self.shared.is_broken() {
-            return Err("a worker or another vital part has ended, see the log".to_owned());
+            return Err("a worker or another critical thread has ended, see the log".to_owned());
         }
         match self.shared.state() {
             State::Ready | State::Full => Ok(()),

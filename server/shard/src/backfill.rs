@@ -1,7 +1,8 @@
-//! Recovery beyond the window: a join that waits for what Kafka still holds, and what it becomes when that is here.
+//! Recovery beyond the window: a `subscribe` waits while older records are read back from Kafka.
 //!
-//! The join itself stays one step of the worker: what was read back ends where the window goes on, so there is no hole and
-//! no repeat. The window is held meanwhile; when more came than it may hold, the answer is an honest no.
+//! Records from Kafka end where the window begins, and the client joins in one step of the worker, so there is no hole and
+//! no repeat. A [`Hold`] keeps the window from evicting records in the meantime. If more records arrive than the window may
+//! hold, the channel is reported as not recovered.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,32 +10,32 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
-use wscluster_kafka::backfill::{Found, Missing, Reason};
-use wscluster_protocol::{Position, Record};
+use wscluster_kafka::backfill::{BackfillRecords, BackfillRequest};
+use wscluster_protocol::{LostReason, Position, Record};
 
 use super::window::{Hold, Recovery, Window};
 use super::worker::Worker;
 
-/// What a held request asked of the past.
+/// Whether a pending `subscribe` has asked Kafka for records.
 #[derive(Debug, Default)]
-pub(super) enum Asked {
-    /// Nothing yet.
+pub(super) enum BackfillState {
+    /// It has not.
     #[default]
-    Nothing,
-    /// The answer is on its way; given up when this goes.
-    Waiting(Waiting),
+    NotRequested,
+    /// It has; dropping this cancels the request.
+    Requested(RunningBackfill),
 }
 
-/// A question to the past.
+/// A request for older records.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    answer: Rc<RefCell<Option<Result<Found, Reason>>>>,
+pub(super) struct RunningBackfill {
+    answer: Rc<RefCell<Option<Result<BackfillRecords, LostReason>>>>,
     task: AbortHandle,
-    /// Keeps in the window what the answer is to go on with.
+    /// Keeps the records in the window that follow the answer.
     _hold: Arc<Hold>,
 }
 
-impl Drop for Waiting {
+impl Drop for RunningBackfill {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -43,31 +44,31 @@ impl Drop for Waiting {
 /// What a client missed of a channel.
 #[derive(Debug)]
 pub(super) enum Missed {
-    /// It did not ask.
-    Unasked,
-    /// All of it, in order.
+    /// The client asked for no recovery.
+    NotRequested,
+    /// Every missed record, in order.
     Records(Vec<Arc<Record>>),
-    /// Something may be missing.
-    Lost(Reason),
-    /// Not known yet.
+    /// Records may be missing.
+    Lost(LostReason),
+    /// The answer depends on records or on a backfill that has not arrived yet.
     Later,
-    /// Not before the client has read more of what it asked for.
+    /// The client must first read the replays that it asked for before.
     Busy,
-    /// Not in the window, perhaps in Kafka.
-    Past,
+    /// The window no longer has all of them; Kafka may.
+    NotInWindow,
 }
 
-impl Asked {
-    /// What a client missed of `channel` since `positions`.
+impl BackfillState {
+    /// What a client missed of `channel` after `positions`.
     pub(super) fn missed(&self, window: &Window, channel: &str, positions: &[Position]) -> Missed {
         match window.recover(channel, positions) {
             Recovery::Complete(records) => Missed::Records(records),
             Recovery::Ahead(_) => Missed::Later,
-            Recovery::Lost("too_old") => match self {
-                Self::Nothing => Missed::Past,
-                Self::Waiting(Waiting { answer, .. }) => match &*answer.borrow() {
+            Recovery::Lost(LostReason::TooOld) => match self {
+                Self::NotRequested => Missed::NotInWindow,
+                Self::Requested(RunningBackfill { answer, .. }) => match &*answer.borrow() {
                     None => Missed::Later,
-                    Some(Err(reason)) => Missed::Lost(reason),
+                    Some(Err(reason)) => Missed::Lost(*reason),
                     Some(Ok(found)) => join(window, channel, positions, found),
                 },
             },
@@ -75,28 +76,28 @@ impl Asked {
         }
     }
 
-    /// Whether there is nothing to wait for any more.
+    /// Whether no answer is outstanding.
     pub(super) fn is_answered(&self) -> bool {
         match self {
-            Self::Nothing => true,
-            Self::Waiting(Waiting { answer, .. }) => answer.borrow().is_some(),
+            Self::NotRequested => true,
+            Self::Requested(RunningBackfill { answer, .. }) => answer.borrow().is_some(),
         }
     }
 
-    /// Why there is no answer at the deadline.
-    pub(super) fn reason_at_deadline(&self) -> Reason {
+    /// The reason to report when the deadline passes without an answer.
+    pub(super) fn reason_at_deadline(&self) -> LostReason {
         match self {
-            Self::Nothing => "unknown_position",
-            Self::Waiting(_) => "timeout",
+            Self::NotRequested => LostReason::UnknownPosition,
+            Self::Requested(_) => LostReason::Timeout,
         }
     }
 }
 
-/// While the past was read, more came than the window may hold.
-const OUTRUN: Reason = "too_much";
+/// More records arrived during the backfill than the window may hold.
+const OUTRUN: LostReason = LostReason::TooMuch;
 
-/// What was read back, and behind it what the window has.
-fn join(window: &Window, channel: &str, positions: &[Position], found: &Found) -> Missed {
+/// The records that were read back, followed by those in the window.
+fn join(window: &Window, channel: &str, positions: &[Position], found: &BackfillRecords) -> Missed {
     let read: Vec<Position> = positions
         .iter()
         .map(|position| {
@@ -104,41 +105,41 @@ fn join(window: &Window, channel: &str, positions: &[Position], found: &Found) -
             Position { offset: until.max(position.offset), ..*position }
         })
         .collect();
-    // Was in the window when the others were asked for, and is not any more: more came than it may hold.
-    let Some(past) = found.records.get(channel) else { return Missed::Lost(OUTRUN) };
-    // From where the client stood nothing tells any more which records of other partitions it has seen.
+    // The backfill was for other channels: this one was still in the window then, and has been evicted since.
+    let Some(backfilled) = found.records.get(channel) else { return Missed::Lost(OUTRUN) };
+    // So far back, the window cannot tell which records of other partitions the client has seen.
     if window.may_owe_elsewhere(channel, positions) {
-        return Missed::Lost("unknown_position");
+        return Missed::Lost(LostReason::UnknownPosition);
     }
     match window.recover(channel, &read) {
         Recovery::Complete(rest) => {
-            let mut records = past.clone();
+            let mut records = backfilled.clone();
             records.extend(rest);
             Missed::Records(records)
         }
         Recovery::Ahead(_) => Missed::Later,
-        Recovery::Lost("too_old") => Missed::Lost(OUTRUN),
+        Recovery::Lost(LostReason::TooOld) => Missed::Lost(OUTRUN),
         Recovery::Lost(reason) => Missed::Lost(reason),
     }
 }
 
 impl Worker {
-    /// Asks the past for what the window no longer has; the held requests are looked at again when the answer is here.
-    pub(super) fn ask_past(&mut self, since: HashMap<String, Vec<Position>>) -> Asked {
-        let Some(past) = self.shared.past.get() else { return Asked::Nothing };
+    /// Requests the records that the window no longer has. The answer triggers [`Self::retry_pending`].
+    pub(super) fn request_backfill(&mut self, since: HashMap<String, Vec<Position>>) -> BackfillState {
+        let Some(backfill) = self.shared.backfill.get() else { return BackfillState::NotRequested };
         let partitions = since.values().flatten().map(|position| position.partition);
         let until = partitions.filter_map(|partition| Some((partition, self.window.rejoin(partition)?))).collect();
-        let receiver = past.ask(Missing { since, until });
+        let receiver = backfill.request(BackfillRequest { since, until });
         let hold = self.window.hold();
         let answer = Rc::new(RefCell::new(None));
         let (slot, worker) = (Rc::clone(&answer), Weak::clone(&self.me));
         let task = tokio::task::spawn_local(async move {
-            *slot.borrow_mut() = Some(receiver.await.unwrap_or(Err("unavailable")));
+            *slot.borrow_mut() = Some(receiver.await.unwrap_or(Err(LostReason::Unavailable)));
             if let Some(worker) = worker.upgrade() {
-                worker.borrow_mut().retry_held();
+                worker.borrow_mut().retry_pending();
             }
         });
-        Asked::Waiting(Waiting { answer, task: task.abort_handle(), _hold: hold })
+        BackfillState::Requested(RunningBackfill { answer, task: task.abort_handle(), _hold: hold })
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
         Arc::new(Record::encode(channel.into(), position, None, 0, draft))
     }
 
-    /// A window of one second in which of `records` only the last one is left.
+    /// A window of one second from which all of `records` but the last have been evicted.
     fn window(records: &[(&str, Position)]) -> Window {
         let mut window = Window::new(&History { window: Span::secs(1), max_bytes: Size(1 << 20) });
         for number in 0..2 {
@@ -175,16 +176,16 @@ mod tests {
         window
     }
 
-    /// What was read back of `channel`, up to where the window goes on in partition 0.
-    fn found(window: &Window, channel: &str, records: &[Position]) -> Found {
+    /// The answer of a backfill of `channel`, up to where the window begins in partition 0.
+    fn found(window: &Window, channel: &str, records: &[Position]) -> BackfillRecords {
         let partition = at(0, 0).partition;
-        Found {
+        BackfillRecords {
             records: HashMap::from([(channel.to_owned(), records.iter().map(|at| record(channel, *at)).collect())]),
             until: HashMap::from([(partition, window.rejoin(partition).unwrap())]),
         }
     }
 
-    fn offsets(missed: Missed) -> Result<Vec<i64>, Reason> {
+    fn offsets(missed: Missed) -> Result<Vec<i64>, LostReason> {
         match missed {
             Missed::Records(records) => Ok(records.iter().map(|record| record.position.offset).collect()),
             Missed::Lost(reason) => Err(reason),
@@ -193,25 +194,25 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_in_the_window_where_the_past_ends() {
+    fn continues_in_the_window_where_the_backfill_ends() {
         let window = window(&[("a", at(0, 0)), ("a", at(0, 1)), ("b", at(0, 2)), ("a", at(0, 3))]);
         let found = found(&window, "a", &[at(0, 1)]);
         assert_eq!(offsets(join(&window, "a", &[at(0, 0)], &found)), Ok(vec![1, 3]));
     }
 
     #[test]
-    fn does_not_take_what_was_read_for_one_channel_as_all_of_another() {
-        // `b` was here when `a` was asked for; its record 2 left the window meanwhile.
+    fn a_backfill_for_one_channel_does_not_count_for_another() {
+        // `b` was in the window when the backfill of `a` was requested; its record 2 has left the window since.
         let window = window(&[("a", at(0, 0)), ("b", at(0, 1)), ("b", at(0, 2)), ("a", at(0, 3))]);
         let found = found(&window, "a", &[]);
-        assert_eq!(offsets(join(&window, "b", &[at(0, 1)], &found)), Err("too_much"));
+        assert_eq!(offsets(join(&window, "b", &[at(0, 1)], &found)), Err(LostReason::TooMuch));
     }
 
     #[test]
-    fn is_honest_about_partitions_the_client_says_nothing_of() {
-        // Record 0 of partition 1 came after what the client saw, and before what the window still has.
+    fn reports_a_loss_where_the_client_names_no_position_of_a_partition() {
+        // Record 0 of partition 1 was published after the client's last record and has left the window.
         let window = window(&[("a", at(0, 0)), ("a", at(1, 0)), ("a", at(0, 1)), ("a", at(0, 2))]);
         let found = found(&window, "a", &[at(0, 1)]);
-        assert_eq!(offsets(join(&window, "a", &[at(0, 0)], &found)), Err("unknown_position"));
+        assert_eq!(offsets(join(&window, "a", &[at(0, 0)], &found)), Err(LostReason::UnknownPosition));
     }
 }

@@ -1,7 +1,7 @@
-//! Who listens to what, on one worker. A channel exists while somebody listens.
+//! The subscriptions of one worker. A channel exists while it has a member.
 //!
-//! Members are connection keys in no order. Leaving is O(1) but for the search in a connection's own list, which is in the
-//! order of its channels: a connection that ends walks neither channels of ten thousand members nor others' long lists.
+//! Members are connection keys in no order. Leaving is O(1), except for a binary search in the connection's own list, so a
+//! connection that ends scans neither the members of big channels nor long lists of other connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use slab::Slab;
 
 use super::window::Seq;
 
-/// A channel somebody listens to; ids are reused once nobody does.
+/// Id of a channel with members; reused after the last member has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ChannelId(pub(super) u32);
 
-/// A connection's membership: the channel, and where in its members the connection stands.
+/// A membership of a connection: the channel, and the index of the connection among its members.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Membership {
     pub(super) channel: ChannelId,
     at: u32,
-    /// What was applied from here on came live.
+    /// Records from this number on were delivered live.
     pub(super) live: Seq,
 }
 
 impl Membership {
-    /// Stands where `gone` stood.
+    /// Takes the index of `gone`.
     pub(super) fn take_place_of(&mut self, gone: Self) {
         self.at = gone.at;
     }
@@ -44,12 +44,12 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    /// The channel, if somebody listens to it.
+    /// The channel with this name, if it has members.
     pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
         self.ids.get(name).copied()
     }
 
-    /// Adds `member`, which must not be in it yet and gets what is applied from `live` on.
+    /// Adds `member`, which must not be a member yet. It gets records from the number `live` on.
     pub(super) fn join(&mut self, name: &str, member: u32, live: Seq) -> Membership {
         let channel = self.find(name).unwrap_or_else(|| {
             let name: Arc<str> = name.into();
@@ -62,7 +62,7 @@ impl Channels {
         Membership { channel, at: members.len() as u32 - 1, live }
     }
 
-    /// Removes a member. Returns the other one that took its place, if one did.
+    /// Removes a member. Returns the member that took its index, if any.
     pub(super) fn leave(&mut self, membership: Membership) -> Option<u32> {
         let Channel { name, members } = &mut self.channels[membership.channel.0 as usize];
         members.swap_remove(membership.at as usize);
@@ -74,12 +74,12 @@ impl Channels {
         members.get(membership.at as usize).copied()
     }
 
-    /// Members to loop over; [`Self::give_back`] must follow before anybody joins or leaves.
+    /// Takes the members to iterate over them. [`Self::give_back`] must follow before any join or leave.
     pub(super) fn take_members(&mut self, channel: ChannelId) -> Vec<u32> {
         std::mem::take(&mut self.channels[channel.0 as usize].members)
     }
 
-    /// Ends what [`Self::take_members`] began.
+    /// Returns the members after [`Self::take_members`].
     pub(super) fn give_back(&mut self, channel: ChannelId, members: Vec<u32>) {
         self.channels[channel.0 as usize].members = members;
     }
@@ -94,7 +94,7 @@ impl Channels {
         self.ids.iter().map(|(name, id)| (*id, Arc::clone(name))).collect()
     }
 
-    /// How many there are.
+    /// The number of channels.
     pub(super) fn len(&self) -> usize {
         self.channels.len()
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn follows_members_that_are_moved() {
+    fn memberships_follow_members_that_move() {
         let mut channels = Channels::default();
         let mut memberships: Vec<Membership> =
             (0..5).map(|member| channels.join("a", member, Seq::default())).collect();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn exists_while_somebody_listens() {
+    fn a_channel_exists_while_it_has_members() {
         let mut channels = Channels::default();
         let membership = channels.join("BTC.trade", 3, Seq::default());
         assert_eq!(channels.find("BTC.trade"), Some(membership.channel));

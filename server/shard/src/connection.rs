@@ -1,7 +1,7 @@
-//! One connection: what is kept of it, and the small task that reads it.
+//! One connection: its state, and the task that reads it.
 //!
-//! The task owns the connection's life: it alone adds it to and removes it from its worker, so whoever wants a
-//! connection gone shuts its socket and lets the task see that. An idle connection owns no buffer.
+//! Only the reading task removes a connection from its worker. To end a connection, other code shuts its socket, which wakes
+//! the task. An idle connection owns no buffer.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,77 +18,81 @@ use wscluster_ws::close::ABNORMAL;
 use wscluster_ws::decode::Decoder;
 
 use super::channels::Membership;
+use super::handshake::Principal;
 use super::outbox::Due;
 use super::slots::Slot;
 use super::wheel::Tick;
-use super::worker::Worker;
+use super::worker::{Upgraded, Worker};
 
-/// Where a connection is in its life.
+/// The phases of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Messages go both ways.
+pub(super) enum ConnectionPhase {
+    /// Messages flow in both directions.
     Open,
-    /// Our Close frame waits or is sent; the peer's did not come yet.
+    /// Our Close frame is due or sent; the peer's has not arrived.
     Closing,
-    /// No further frame is expected: what waits is sent, then our side of the socket is shut.
+    /// No further frame is expected: due frames are sent, then our side of the socket is shut.
     Ending,
-    /// Our side is shut; the peer's end is awaited.
+    /// Our side is shut; the peer has not closed its side.
     Shut,
-    /// Both Close frames were exchanged: what waits is sent, then the socket is closed at once (RFC 6455 §7.1.1), so
-    /// that no slot waits for the peer.
+    /// Both Close frames were exchanged: due frames are sent, then the socket is closed at once (RFC 6455 §7.1.1), so that no
+    /// slot waits for the peer.
     Done,
 }
 
-/// What a worker keeps of a connection. All that fanning out looks at comes first, in one line of the CPU's cache: for
-/// thousands of connections each line is fetched anew for each record.
+/// The state of a connection. The fields that fan-out reads come first, in one cache line: with thousands of connections,
+/// each line is fetched from memory for each record.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    /// Present while the socket takes no more.
+    /// Present while the socket accepts no more bytes.
     pub(super) blocked: Option<Box<Blocked>>,
-    /// What waits to be sent, behind what `blocked` holds.
+    /// Frames to send, after the remainder in `blocked`.
     pub(super) due: Due,
-    pub(super) phase: Phase,
-    /// Serves `/echo`.
+    pub(super) phase: ConnectionPhase,
+    /// Whether this is a connection to `/echo`.
     pub(super) echo: bool,
-    /// Waits in the flush queue of small channels, or in that of big ones.
+    /// Whether it is in the flush queue of small channels, or of big ones.
     pub(super) queued_small: bool,
     pub(super) queued_bulk: bool,
     /// The close code; [`ABNORMAL`] until a Close frame is sent or received.
     pub(super) close_code: u16,
-    /// In the order of their channels.
+    /// Sorted by channel.
     pub(super) subscriptions: Vec<Membership>,
-    /// Present in the middle of a frame or a message only.
+    /// Present only between the parts of a frame or a message.
     pub(super) decoder: Option<Box<Decoder>>,
-    /// When it came.
+    /// When it was added.
     pub(super) since: Tick,
-    /// When the peer last showed life, is next pinged, and is next looked at.
+    /// When the peer was last seen alive, when it is pinged next, and when the timer wheel checks it next.
     pub(super) seen: Tick,
     pub(super) ping_at: Tick,
     pub(super) deadline: Tick,
+    /// Who the client is. Rules about channels will read it.
+    _principal: Principal,
     _slot: Slot,
 }
 
-/// State of a connection whose socket takes no more.
+/// State of a connection whose socket accepts no more bytes.
 #[derive(Debug)]
 pub(super) struct Blocked {
-    /// Rest of the frame that was cut.
+    /// Rest of a frame that was written in part.
     pub(super) remainder: Bytes,
-    /// Bytes that may wait beyond the limit, since the client asked for them: a replay.
+    /// Bytes that may wait beyond the limit because the client asked for them in a replay.
     pub(super) allowance: usize,
-    /// The task that waits for room.
+    /// The task that waits until the socket accepts more.
     pub(super) writer: Option<AbortHandle>,
-    /// The reading task, when it waits for room too.
+    /// The reading task, while it waits for the same.
     pub(super) reader: Option<Waker>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, slot: Slot, echo: bool, now: Tick) -> Self {
+    pub(super) fn new(upgraded: Upgraded, now: Tick) -> Self {
+        let Upgraded { stream, slot, principal, echo } = upgraded;
         Self {
             stream,
             due: Due::NONE,
-            phase: Phase::Open,
+            phase: ConnectionPhase::Open,
             echo,
             queued_small: false,
             queued_bulk: false,
@@ -100,31 +104,32 @@ impl Connection {
             seen: now,
             ping_at: now,
             deadline: now,
+            _principal: principal,
             _slot: slot,
         }
     }
 
-    /// Ends it from outside: the reading task sees the end of the socket and removes it.
+    /// Shuts the socket; the reading task then removes the connection.
     pub(super) fn kill(&self) {
-        // Fails only on a socket that is dead already, which its task sees too.
+        // Fails only for a socket that is dead already, which the task notices too.
         let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Both);
     }
 }
 
-/// The task of a connection.
+/// The reading task of a connection.
 pub(super) struct Reading {
     worker: Rc<RefCell<Worker>>,
     key: u32,
 }
 
 impl Reading {
-    /// Reads the connection `key` of `worker`, which this task removes in the end.
+    /// Reads connection `key` of `worker`, and removes it when dropped.
     pub(super) fn new(worker: Rc<RefCell<Worker>>, key: u32) -> Self {
         Self { worker, key }
     }
 }
 
-/// Reads in one turn before others get theirs.
+/// Reads in one turn, before other tasks get theirs.
 const READS_A_TURN: usize = 4;
 
 impl Future for Reading {
@@ -144,7 +149,7 @@ impl Future for Reading {
             let read = read(stream, &mut scratch.borrow_mut());
             match read {
                 Ok(0) => {
-                    worker.answer_held(self.key);
+                    worker.answer_pending(self.key);
                     return Poll::Ready(());
                 }
                 Ok(len) => worker.input(self.key, len),
@@ -159,15 +164,15 @@ impl Future for Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        // Borrowed only when the whole worker is being torn down.
+        // Borrowed only while the whole worker is dropped.
         if let Ok(mut worker) = self.worker.try_borrow_mut() {
             worker.remove(self.key);
         }
     }
 }
 
-/// Reads once. A read that does not fill the buffer leaves the socket empty, so readiness is cleared without asking the
-/// kernel a second time.
+/// Reads once. A read that does not fill the buffer has emptied the socket, so readiness is cleared without a second system
+/// call.
 pub(super) fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     let result = stream.try_io(Interest::READABLE, || {
@@ -181,7 +186,7 @@ pub(super) fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// The task that waits until a blocked connection takes more.
+/// The task that waits until a blocked connection accepts more bytes.
 pub(super) struct Writing {
     pub(super) worker: Rc<RefCell<Worker>>,
     pub(super) key: u32,

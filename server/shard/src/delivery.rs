@@ -1,7 +1,7 @@
-//! Writing what is due: one write a socket where possible, never waiting for any.
+//! Writes due frames to sockets: one write for each socket where possible, without waiting.
 //!
-//! A socket that takes no more makes its connection blocked: the rest of the cut frame and the whole frames behind it
-//! wait, and a task waits for room. What a blocked client may keep waiting is limited elsewhere ([`super::slow`]).
+//! A connection is blocked while its socket accepts no more bytes: the rest of the current frame and the frames after it wait,
+//! and a task waits until the socket is writable. [`super::slow`] limits how much may wait.
 
 use std::io;
 use std::task::Context;
@@ -9,27 +9,27 @@ use std::task::Context;
 use bytes::Bytes;
 
 use super::channels::ChannelId;
-use super::connection::{Blocked, Phase};
+use super::connection::{Blocked, ConnectionPhase};
 use super::outbox::Due;
 use super::worker::Worker;
 
-/// Bytes put together for one write to one connection.
+/// Bytes that are joined for one write to one connection.
 const GATHER: usize = 64 << 10;
 
-/// What a waiting frame costs beside its bytes: an answer to an empty ping has two.
+/// Memory of a waiting frame, counted at least: an answer to an empty ping has only two bytes.
 const FRAME: usize = 128;
 
-/// How far a socket took what it was offered.
+/// How many bytes a socket accepted.
 enum Taken {
     All,
-    /// This many bytes; there is no room for more.
+    /// This many; it accepts no more now.
     Some(usize),
     /// The socket is dead.
     Never,
 }
 
 impl Worker {
-    /// Adds a frame that must not be dropped. [`Self::flush`] sends it.
+    /// Adds a frame that no policy may drop. [`Self::flush`] sends it.
     pub(super) fn send(&mut self, key: u32, frame: Bytes) {
         self.count_waiting(key, frame.len());
         let connection = &mut self.connections[key as usize];
@@ -50,14 +50,14 @@ impl Worker {
         }
     }
 
-    /// Bytes that wait for a connection.
+    /// Bytes that wait to be written to a connection.
     pub(super) fn waiting(&self, key: u32) -> usize {
         let connection = &self.connections[key as usize];
         let remainder = connection.blocked.as_ref().map_or(0, |blocked| blocked.remainder.len());
         remainder + self.outbox.bytes(connection.due)
     }
 
-    /// Writes what is due to a connection, unless it is blocked: then its own task does.
+    /// Writes the due frames of a connection. For a blocked connection, its writing task does.
     pub(super) fn flush(&mut self, key: u32) {
         let connection = &mut self.connections[key as usize];
         if connection.blocked.is_some() {
@@ -69,7 +69,7 @@ impl Worker {
             self.due_bytes -= self.outbox.bytes(due);
             let (remainder, due) = self.write_due(key, due);
             if remainder.is_empty() && due.is_none() {
-                // All is written.
+                // Everything is written.
             } else {
                 self.blocked_bytes += remainder.len() + self.outbox.bytes(due);
                 let connection = &mut self.connections[key as usize];
@@ -82,7 +82,7 @@ impl Worker {
         self.flushed(key);
     }
 
-    /// Writes on after a blocked socket has room again; the connection is not blocked any more when all is written.
+    /// Continues to write to a blocked connection. It is no longer blocked when everything is written.
     pub(super) fn unblock(&mut self, key: u32) {
         let before = self.waiting(key);
         let connection = &mut self.connections[key as usize];
@@ -98,11 +98,11 @@ impl Worker {
         };
         let after = remainder.len() + self.outbox.bytes(due);
         self.blocked_bytes = self.blocked_bytes - before + after;
-        // What was allowed is written first: what comes behind it has the usual limit.
+        // The replay is written first; later frames have the usual limit.
         blocked.allowance = blocked.allowance.saturating_sub(before - after);
         let now = self.wheel.now();
         let connection = &mut self.connections[key as usize];
-        // Taking bytes is a sign of life: pongs of a slow reader stand behind all that it has to read. A try is none.
+        // A client that accepts bytes is alive: a slow reader answers pings only after reading all bytes before them.
         if after < before {
             connection.seen = now;
         }
@@ -111,7 +111,7 @@ impl Worker {
         }
         if remainder.is_empty() && due.is_none() {
             if let Some(writer) = blocked.writer {
-                // Also when that task is not the one that writes now: it would wait beside the next one.
+                // Another task than the writing one may have called this; then the writing task must not outlive the block.
                 writer.abort();
             }
             self.flushed(key);
@@ -122,14 +122,14 @@ impl Worker {
         }
     }
 
-    /// Whether the reading task must wait, because its client does not read the answers it asked for.
+    /// Whether the reading task must wait because the client does not read the answers to its requests.
     pub(super) fn must_not_read(&mut self, key: u32, cx: &Context<'_>) -> bool {
         let limit = if self.connections[key as usize].echo { 0 } else { self.shared.settings.max_queue() };
         let frames = self.outbox.len(self.connections[key as usize].due) as usize;
         let waiting = self.waiting(key).max(frames * FRAME);
         let connection = &mut self.connections[key as usize];
         match &mut connection.blocked {
-            Some(blocked) if connection.phase == Phase::Open && waiting >= limit + blocked.allowance => {
+            Some(blocked) if connection.phase == ConnectionPhase::Open && waiting >= limit + blocked.allowance => {
                 blocked.reader = Some(cx.waker().clone());
                 true
             }
@@ -137,20 +137,20 @@ impl Worker {
         }
     }
 
-    /// Everything that waited is written.
+    /// Called when everything is written.
     fn flushed(&mut self, key: u32) {
         let connection = &mut self.connections[key as usize];
         match connection.phase {
-            Phase::Ending => {
-                connection.phase = Phase::Shut;
+            ConnectionPhase::Ending => {
+                connection.phase = ConnectionPhase::Shut;
                 let _ = rustix::net::shutdown(&connection.stream, rustix::net::Shutdown::Write);
             }
-            Phase::Done => connection.kill(),
-            Phase::Open | Phase::Closing | Phase::Shut => {}
+            ConnectionPhase::Done => connection.kill(),
+            ConnectionPhase::Open | ConnectionPhase::Closing | ConnectionPhase::Shut => {}
         }
     }
 
-    /// Writes the frames of `due`; returns what did not fit.
+    /// Writes the frames of `due`. Returns the rest of the last frame and the frames that did not fit.
     fn write_due(&mut self, key: u32, due: Due) -> (Bytes, Due) {
         let frames = self.outbox.len(due);
         if let Some(all) = self.outbox.shared(due) {
@@ -207,7 +207,7 @@ impl Worker {
                     return Taken::Some(written);
                 }
                 Err(_) => {
-                    // Its reading task ends it; what waits is nobody's any more.
+                    // The reading task removes the connection.
                     self.connections[key as usize].kill();
                     return Taken::Never;
                 }

@@ -1,5 +1,5 @@
-//! Drains of a shard: the pace is [`wscluster_runtime::drain`]'s, here is who goes. A shard refuses upgrades from the beginning on,
-//! because its gateways ask another one.
+//! Drains of a shard. [`wscluster_runtime::drain`] sets the pace; this file chooses the connections. A draining shard refuses
+//! upgrades from the start, because its gateways then ask other shards.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,26 +10,26 @@ use wscluster_api::spec::{Drain, RetryAfter};
 use wscluster_protocol::close::CloseCode;
 use wscluster_runtime::drain::{self, Holds, hint_ms, reason};
 
-use super::connection::Phase;
+use super::connection::ConnectionPhase;
 use super::shared::Shared;
 use super::worker::Worker;
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Clone, Debug)]
-pub(super) enum Order {
-    /// Close this many connections, with a hint from this range.
+pub(super) enum WorkerCommand {
+    /// Close this many connections, each with a hint from this range.
     Evict(u32, RetryAfter),
 }
 
-/// The workers of a shard, and what they share.
+/// The workers of a shard and their shared state.
 #[derive(Debug)]
-pub struct Workers {
+pub(crate) struct Workers {
     pub(super) shared: Arc<Shared>,
-    pub(super) orders: Vec<mpsc::UnboundedSender<Order>>,
+    pub(super) commands: Vec<mpsc::UnboundedSender<WorkerCommand>>,
 }
 
-/// Takes drains of a shard.
-pub type Drains = drain::Drains<Workers>;
+/// Starts and cancels drains of a shard.
+pub(crate) type Drains = drain::Drains<Workers>;
 
 impl Holds for Workers {
     fn enter(&self, phase: drain::DrainPhase) {
@@ -45,14 +45,14 @@ impl Holds for Workers {
     }
 
     fn evict(&self, thread: usize, count: u32, retry_after: &RetryAfter) {
-        // A worker that has ended holds nobody.
-        let _ = self.orders[thread].send(Order::Evict(count, retry_after.clone()));
+        // A worker that has ended holds no connections.
+        let _ = self.commands[thread].send(WorkerCommand::Evict(count, retry_after.clone()));
     }
 }
 
 impl Worker {
-    pub(super) fn obey(&mut self, order: Order) {
-        let Order::Evict(count, retry_after) = order;
+    pub(super) fn execute(&mut self, command: WorkerCommand) {
+        let WorkerCommand::Evict(count, retry_after) = command;
         let (connections, now) = (&self.connections, self.wheel.now());
         let capacity = connections.capacity().max(1);
         let start = rand::rng().random_range(0..capacity);
@@ -60,11 +60,12 @@ impl Worker {
             let keys = (start..capacity).chain(0..start);
             keys.filter(move |key| {
                 connections.get(*key).is_some_and(|connection| {
-                    connection.phase == Phase::Open && (connection.since.after(Drain::SETTLE) <= now) == has_settled
+                    connection.phase == ConnectionPhase::Open
+                        && (connection.since.after(Drain::SETTLE) <= now) == has_settled
                 })
             })
         };
-        // Others are taken while some move: who has just come goes last.
+        // During a rebalance other shards evict too: connections that have just arrived go last, or they would move twice.
         let keys: Vec<u32> = open(true).chain(open(false)).take(count as usize).map(|key| key as u32).collect();
         self.shared.metrics.evictions.inc_by(keys.len() as u64);
         for key in keys {

@@ -1,8 +1,8 @@
-//! From the source to the sockets: marks what is due to whom, then writes it in slices, so that a channel with ten
-//! thousand subscribers delays neither another channel nor reads and accepts.
+//! Fan-out of records: marks each record as due to its subscribers, then writes to their sockets in slices, so that a channel
+//! with ten thousand subscribers delays neither other channels nor reads and accepts.
 //!
-//! Taking more from the source waits while much is due (back-pressure, seen as lag); what comes while some still wait for
-//! their turn leaves with the same write.
+//! Back-pressure: while many bytes are due, no more updates are taken from the source, and lag grows. Records that arrive
+//! before a connection has had its turn leave in the same write.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wscluster_kafka::feed::Update;
-use wscluster_protocol::reply;
+use wscluster_protocol::reply::Reply;
 
 use super::channels::ChannelId;
 use super::worker::{Worker, now_ms};
 
-/// A channel with more members on this worker is a big one.
+/// Channels with more members than this on one worker use the queue for big channels.
 const SMALL: usize = 256;
 
 /// Connections written to in one slice, from each of the two queues.
@@ -25,10 +25,10 @@ const SLICE: usize = 64;
 /// Updates taken between two slices.
 const UPDATES: usize = 8;
 
-/// Bytes that may be due (not counting blocked connections) before the source has to wait.
+/// Bytes due to connections that are not blocked, above which the source has to wait.
 const MAX_DUE: usize = 32 << 20;
 
-/// Fans out what comes from `feed`; when that ends, what is there is still delivered and clients stay.
+/// Fans out the updates of `feed`. When the feed ends, due records are still delivered and clients stay connected.
 pub(super) async fn run(worker: Rc<RefCell<Worker>>, mut feed: mpsc::Receiver<Update>) {
     let coalesce = worker.borrow().shared.settings.delivery.coalesce.0;
     while let Some(update) = feed.recv().await {
@@ -55,7 +55,7 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, mut feed: mpsc::Receiver<Up
                     break;
                 }
             }
-            // Lets reads, accepts and timers have their turn.
+            // Gives reads, accepts and timers their turn.
             tokio::task::yield_now().await;
         }
     }
@@ -63,7 +63,7 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, mut feed: mpsc::Receiver<Up
 }
 
 impl Worker {
-    /// Takes in what the source said, and marks what is due to whom.
+    /// Applies an update to the window, and marks its records as due to their subscribers.
     fn apply(&mut self, update: &Update) {
         let now = now_ms();
         let loss = self.window.apply(update, now);
@@ -79,25 +79,28 @@ impl Worker {
                     let age = (now - last.timestamp_ms).max(0) as f64 / 1_000.0;
                     self.shared.metrics.feed_lag.observe(age);
                 }
-                if !self.held.is_empty() && records.iter().any(|record| self.held.awaits(record.position)) {
-                    self.retry_held();
+                if !self.pending.is_empty() && records.iter().any(|record| self.pending.awaits(record.position)) {
+                    self.retry_pending();
                 }
             }
-            // What somebody waits for may belong to a life that is over.
-            Update::Begin { .. } => self.retry_held(),
+            // A pending request may wait for a position of a topic that was recreated.
+            Update::Begin { .. } => self.retry_pending(),
             Update::Filled => self.shared.filled(),
         }
         if let Some(loss) = loss {
             for (channel, name) in self.channels.all() {
-                // The one before may have been too much for the last member of this one.
+                // Fanning out to the previous channel may have disconnected the last member of this one.
                 if self.channels.find(&name) == Some(channel) && self.window.touches(&loss, &name) {
-                    self.fan_out(channel, reply::gap(&name, &self.window.latest_positions(&name)), None);
+                    let positions = self.window.latest_positions(&name).into();
+                    let gap = Reply::Gap { channel: name.as_ref().to_owned(), positions };
+                    self.fan_out(channel, gap.frame(None), None);
                 }
             }
         }
     }
 
-    /// Marks `frame` as due to every member of `channel`; it may be dropped as one of `droppable`.
+    /// Marks `frame` as due to every member of `channel`. With `droppable`, a slow client's policy may drop it as a message of
+    /// that channel.
     fn fan_out(&mut self, channel: ChannelId, frame: Bytes, droppable: Option<ChannelId>) {
         let max = self.shared.settings.max_queue();
         let len = frame.len();
@@ -116,7 +119,7 @@ impl Worker {
                 continue;
             }
             self.due_bytes += len;
-            // One that waits among the big ones moves up: its old place in line is passed over then.
+            // A connection in the queue of big channels moves to that of small ones; its old entry is skipped later.
             if small && !connection.queued_small {
                 connection.queued_small = true;
                 self.small.push_back(key);
@@ -130,25 +133,25 @@ impl Worker {
         }
         self.outbox.end();
         self.channels.give_back(channel, members);
-        // Later, since it may end memberships.
+        // After the members are given back, because this may end memberships.
         for key in over {
             self.on_over(key);
         }
     }
 
-    /// Writes to the connections whose turn it is; whether any are left.
+    /// Writes to one slice of connections from each queue; returns whether any are left.
     fn flush_slice(&mut self) -> bool {
         for small in [true, false] {
             let queue = if small { &mut self.small } else { &mut self.bulk };
             let slice = queue.drain(..queue.len().min(SLICE));
-            // All are looked at before the first write, which lets the CPU fetch their lines of memory side by side: between
-            // two writes, which leave nothing of ours in its caches, it would wait for each.
+            // A first pass reads all connections, so that the CPU fetches their cache lines in parallel. Each write evicts our
+            // lines from the cache, so reading between writes would wait for memory each time.
             let (mut due, mut len) = ([0; SLICE], 0);
             for key in slice {
                 let queued = |connection: &super::connection::Connection| {
                     connection.queued_small && small || connection.queued_bulk && !small
                 };
-                // Others were written to meanwhile, moved to the other queue, or are gone.
+                // Skips connections that were written to, moved to the other queue, or were removed.
                 due[len] = key;
                 len += usize::from(self.connections.get(key as usize).is_some_and(queued));
             }

@@ -1,5 +1,5 @@
-//! Which gateways send clients here: those that asked for this shard's health a moment ago. The operator begins no drain before every
-//! gateway knows the shards that are to take the clients.
+//! The gateways that send clients to this shard: those that polled its health within the last seconds. The operator begins no
+//! drain before every gateway has found the shards that will take the clients.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,31 +7,31 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A gateway asks twice a second; one poll may fail.
-const LATELY: Duration = Duration::from_secs(3);
-/// Names that are remembered, as anybody may send one.
+/// A gateway polls twice a second; some polls may fail.
+const PRESENT: Duration = Duration::from_secs(3);
+/// Names that are remembered: bounded, because any client of the admin port can send one.
 const MOST: usize = 1_000;
 
-/// The gateways that asked lately.
+/// The gateways that polled within [`PRESENT`], with the time of the last poll.
 #[derive(Debug, Default)]
-pub(super) struct Gateways(Mutex<HashMap<String, Instant>>);
+pub(super) struct GatewayPresence(Mutex<HashMap<String, Instant>>);
 
-impl Gateways {
-    /// `name` asked now.
-    pub(super) fn asked(&self, name: &str) {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = asked.get_mut(name) {
+impl GatewayPresence {
+    /// Counts a poll of the gateway `name`.
+    pub(super) fn polled(&self, name: &str) {
+        let mut polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = polls.get_mut(name) {
             *at = Instant::now();
-        } else if asked.len() < MOST {
-            asked.insert(name.to_owned(), Instant::now());
+        } else if polls.len() < MOST {
+            polls.insert(name.to_owned(), Instant::now());
         }
     }
 
-    /// How many asked lately.
+    /// The number of gateways that polled within [`PRESENT`].
     pub(super) fn count(&self) -> u32 {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.retain(|_, at| at.elapsed() < LATELY);
-        asked.len() as u32
+        let mut polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        polls.retain(|_, at| at.elapsed() < PRESENT);
+        polls.len() as u32
     }
 }
 
@@ -42,21 +42,21 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn counts_gateways_that_asked_lately() {
-        let gateways = Gateways::default();
-        gateways.asked("a");
-        gateways.asked("b");
+    async fn counts_gateways_that_polled_within_the_last_seconds() {
+        let gateways = GatewayPresence::default();
+        gateways.polled("a");
+        gateways.polled("b");
         advance(Duration::from_secs(2)).await;
-        gateways.asked("a");
+        gateways.polled("a");
         assert_eq!(gateways.count(), 2);
         advance(Duration::from_secs(2)).await;
         assert_eq!(gateways.count(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn remembers_no_more_than_so_many() {
-        let gateways = Gateways::default();
-        (0..2 * MOST).for_each(|name| gateways.asked(&name.to_string()));
+    async fn remembers_a_bounded_number_of_gateways() {
+        let gateways = GatewayPresence::default();
+        (0..2 * MOST).for_each(|name| gateways.polled(&name.to_string()));
         assert_eq!(gateways.count() as usize, MOST);
     }
 }

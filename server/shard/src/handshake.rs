@@ -1,11 +1,14 @@
 //! From an accepted socket to a connection or a refusal, within the manifest's `headTimeout`.
 //!
-//! A slot is asked for only by a head that keeps every rule, and travels with the handshake: whatever ends it gives the
-//! slot back. Bytes right behind the head are the client's first frames. This state is dropped after the 101. Every
-//! handshake is counted under exactly one outcome (invariant A4), by [`Attempt`].
+//! The steps: read the head; check path and origin; admit the client ([`admission`]); take a slot; answer. The handshake owns
+//! the slot, so every way to end returns it. Bytes after the head are the client's first frames. [`Attempt`] counts each
+//! handshake under exactly one outcome (invariant A4).
 
+mod admission;
 mod answer;
 mod attempt;
+mod client_address;
+mod outcome;
 
 use std::cell::RefCell;
 use std::io;
@@ -16,31 +19,34 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use wscluster_protocol::reply;
+use wscluster_protocol::reply::Reply;
 use wscluster_runtime::fds::{Budget, Permit, RefusalPermit};
 use wscluster_ws::upgrade::{Refusal, UpgradeRequest, accept_key, parse_request};
 
+pub(crate) use self::admission::Principal;
 use self::attempt::Attempt;
+use self::client_address::client_address;
+use self::outcome::HandshakeOutcome;
 use super::connection::read;
-use super::shared::{FD_LIMIT, Shared};
+use super::shared::{NoSlot, Shared};
 use super::slots::Slot;
-use super::worker::Worker;
+use super::worker::{Upgraded, Worker};
 
-/// The subprotocol whose clients are greeted.
+/// The subprotocol whose clients get a `hello`.
 const PROTOCOL: &str = "wscluster.v1";
 
-/// How long a refused client may take to read the answer.
+/// Time limit for a refused client to read the answer.
 const READ_ANSWER: Duration = Duration::from_secs(1);
 
-/// What is left of the descriptors for a client that was accepted: enough to keep it, or to tell it that there is no
-/// more, or nothing, so that it only sees its connection closed.
+/// File descriptors for an accepted client: for a connection, for a refusal only, or none. Without any, the connection is
+/// closed unanswered.
 pub(super) struct Room {
     connection: Option<Permit>,
     refusal: Option<RefusalPermit>,
 }
 
 impl Room {
-    /// For one client.
+    /// Takes the descriptors for one client.
     pub(super) fn take(fds: &Arc<Budget>) -> Self {
         let connection = fds.take(Permit::CONNECTION);
         if connection.is_some() {
@@ -59,51 +65,53 @@ impl Room {
 enum Verdict {
     Accept(Accepted),
     /// The answer, and the outcome to count.
-    Refuse(Vec<u8>, &'static str),
+    Refuse(Vec<u8>, HandshakeOutcome),
 }
 
 /// An upgrade with its slot.
 struct Accepted {
     slot: Slot,
+    principal: Principal,
     answer: Vec<u8>,
     echo: bool,
     v1: bool,
-    /// Bytes of the head.
+    /// Length of the head, bytes.
     len: usize,
 }
 
-/// Handles one accepted socket.
+/// Runs the handshake of one accepted socket.
 pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: SocketAddr, mut room: Room) {
     let shared = Arc::clone(&worker.borrow().shared);
     let mut attempt = Attempt::begin(&shared, peer);
     if room.is_none() {
-        return attempt.end(FD_LIMIT);
+        return attempt.end(HandshakeOutcome::Unavailable(NoSlot::FdLimit));
     }
     let deadline = Instant::now() + shared.settings.head_timeout;
     let mut head = Vec::new();
-    let verdict = match timeout_at(deadline, read_head(&worker, &stream, &shared, &mut head, &mut room)).await {
+    let verdict = match timeout_at(deadline, decide(&worker, &stream, peer, &mut head, &mut room)).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(outcome)) => return attempt.end(outcome),
         Err(_) => refuse(Refusal::HeadTimeout),
     };
-    attempt.head_is_there();
+    attempt.head_complete();
     match verdict {
-        Verdict::Accept(Accepted { slot, answer, echo, v1, len }) => {
+        Verdict::Accept(Accepted { slot, principal, answer, echo, v1, len }) => {
             match timeout_at(deadline, write_all(&stream, &answer)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return attempt.end("client_left"),
-                Err(_) => return attempt.end("answer_timeout"),
+                Ok(Err(_)) => return attempt.end(HandshakeOutcome::ClientLeft),
+                Err(_) => return attempt.end(HandshakeOutcome::AnswerTimeout),
             }
-            attempt.end("accepted");
+            attempt.end(HandshakeOutcome::Accepted);
             let settings = &shared.settings;
             let hello = v1.then(|| {
                 let session = format!("{:016x}", rand::random::<u64>());
-                reply::hello(&settings.name, settings.delivery.ping_interval.0.as_millis(), &session)
+                let ping_ms = u64::try_from(settings.delivery.ping_interval.0.as_millis()).unwrap_or(u64::MAX);
+                Reply::Hello { shard: settings.name.clone(), ping_ms, session }.frame(None)
             });
-            worker.borrow_mut().add(stream, slot, echo, &head[len..], hello);
+            worker.borrow_mut().add(Upgraded { stream, slot, principal, echo }, &head[len..], hello);
         }
         Verdict::Refuse(answer, outcome) => {
-            // Counted after the write, so that the phase times say when the client could know.
+            // Counted after the write, so that the phase times include it.
             let written = timeout(READ_ANSWER, write_all(&stream, &answer)).await;
             attempt.end(outcome);
             if matches!(written, Ok(Ok(()))) {
@@ -113,37 +121,38 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: So
     }
 }
 
-/// Reads until the head says what to do; `Err` is the outcome when the client left before.
-async fn read_head(
+/// Reads the head and decides about it; `Err` is the outcome of a client that left before.
+async fn decide(
     worker: &Rc<RefCell<Worker>>,
     stream: &TcpStream,
-    shared: &Arc<Shared>,
+    peer: SocketAddr,
     head: &mut Vec<u8>,
     room: &mut Room,
-) -> Result<Verdict, &'static str> {
+) -> Result<Verdict, HandshakeOutcome> {
+    let shared = Arc::clone(&worker.borrow().shared);
     loop {
-        stream.readable().await.map_err(|_| "client_left")?;
+        stream.readable().await.map_err(|_| HandshakeOutcome::ClientLeft)?;
         {
             let scratch = Rc::clone(&worker.borrow().scratch);
             let mut scratch = scratch.borrow_mut();
             match read(stream, &mut scratch) {
-                Ok(0) if head.is_empty() => return Err("closed_silently"),
-                Ok(0) => return Err("client_left"),
+                Ok(0) if head.is_empty() => return Err(HandshakeOutcome::ClosedSilently),
+                Ok(0) => return Err(HandshakeOutcome::ClientLeft),
                 Ok(len) => head.extend_from_slice(&scratch[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(_) => return Err("client_left"),
+                Err(_) => return Err(HandshakeOutcome::ClientLeft),
             }
         }
         match parse_request(head, shared.settings.head) {
             Ok(None) => {}
-            Ok(Some(request)) => return Ok(admit(shared, &request, room)),
+            Ok(Some(request)) => return Ok(judge(&shared, &request, peer, room).await),
             Err(refusal) => return Ok(refuse(refusal)),
         }
     }
 }
 
-/// Decides about a head that is valid.
-fn admit(shared: &Arc<Shared>, request: &UpgradeRequest<'_>, room: &mut Room) -> Verdict {
+/// Decides about a valid head.
+async fn judge(shared: &Shared, request: &UpgradeRequest<'_>, peer: SocketAddr, room: &mut Room) -> Verdict {
     let settings = &shared.settings;
     let echo = match request.path {
         "/ws" => false,
@@ -153,18 +162,25 @@ fn admit(shared: &Arc<Shared>, request: &UpgradeRequest<'_>, room: &mut Room) ->
     if let Err(refusal) = request.check_origin(&settings.allowed_origins) {
         return refuse(refusal);
     }
-    match shared.admit(&mut room.connection) {
+    let principal = match admission::admit(request, client_address(peer, request)).await {
+        Ok(principal) => principal,
+        Err(refusal) => return refuse(refusal),
+    };
+    match shared.take_slot(&mut room.connection) {
         Ok(slot) => {
             let v1 = !echo && request.protocols().any(|protocol| protocol == PROTOCOL);
             let answer = answer::switching(&accept_key(request.key), v1.then_some(PROTOCOL), &shared.slots);
-            Verdict::Accept(Accepted { slot, answer, echo, v1, len: request.len })
+            Verdict::Accept(Accepted { slot, principal, answer, echo, v1, len: request.len })
         }
-        Err(reason) => Verdict::Refuse(answer::unavailable(reason, &shared.slots, &settings.drain.retry_after), reason),
+        Err(reason) => {
+            let answer = answer::unavailable(reason, &shared.slots, &settings.drain.retry_after);
+            Verdict::Refuse(answer, HandshakeOutcome::Unavailable(reason))
+        }
     }
 }
 
 fn refuse(refusal: Refusal) -> Verdict {
-    Verdict::Refuse(refusal.answer(), refusal.code())
+    Verdict::Refuse(refusal.answer(), HandshakeOutcome::Refused(refusal))
 }
 
 async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
@@ -178,7 +194,8 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Shuts our side and reads to the peer's end: closing with unread bytes would reset the answer away.
+/// Shuts our side and reads up to the peer's end: closing a socket with unread bytes sends a reset, which may destroy the
+/// answer.
 async fn end_politely(worker: &Rc<RefCell<Worker>>, stream: &TcpStream) -> io::Result<()> {
     rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
     loop {

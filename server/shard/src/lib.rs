@@ -1,17 +1,25 @@
-//! The shard: holds client connections and fans records out to them.
+//! The shard: holds client connections and sends each of them the records of its channels.
 //!
-//! One event loop a worker thread ([`worker`]), each with its own listener on the same port; they share slots and a few
-//! atomics ([`shared`]). A connection begins in [`handshake`], lives in [`connection`] and [`session`], gets what
-//! [`fanout`] marks and [`delivery`] writes, and ends by [`closing`]. The admin server and the drain run beside them.
+//! Each worker thread runs one event loop with its own listener on the same port, its own connections, channels and window.
+//! Workers share only slots and some atomics.
+//!
+//! - Start and end: [`Args`] and [`run`] are the command `wscluster shard`; `server` starts the workers; `drain` and `admin`
+//!   serve the admin port.
+//! - A connection: `accept`, `handshake` (with the admission step), `connection`, `session` (requests), `liveness` (pings),
+//!   `closing`.
+//! - A record: `source` feeds each `worker`; the `window` keeps it for recovery; `fanout` marks it as due in the `outbox`;
+//!   `delivery` writes it; `slow` applies the policy for slow clients.
+//! - Recovery: `window::recover`, `pending_subscribes` for requests that must wait, `backfill` for records older than the window.
+//! - [`settings::Settings`]: the settings of a shard. The local runner compares them to decide whether a shard has to restart.
 
 mod accept;
-pub mod admin;
+mod admin;
 mod backfill;
 mod channels;
 mod closing;
 mod connection;
 mod delivery;
-pub mod drain;
+mod drain;
 mod fanout;
 mod gateway_presence;
 mod handshake;
@@ -23,16 +31,15 @@ mod run;
 mod server;
 mod session;
 pub mod settings;
-pub mod shared;
-pub mod slots;
+mod shared;
+mod slots;
 mod slow;
 mod source;
 mod wheel;
-pub mod window;
+mod window;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 pub use run::{Args, run};
-pub use server::{Server, StartError};

@@ -1,16 +1,16 @@
-//! Pings, silence and the end of lingering: what happens to a connection when its deadline on the wheel comes.
+//! Liveness: pings, timeouts of silent clients, and the time limit of closing connections. All are driven by the timer wheel.
 
 use rand::RngExt as _;
 use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 use wscluster_ws::frame::{Opcode, server_frame};
 
-use super::connection::Phase;
+use super::connection::ConnectionPhase;
 use super::worker::Worker;
 
 impl Worker {
-    /// Gives a new connection its first deadline, somewhere in the first interval: those that came together are not
-    /// pinged together.
+    /// Schedules the first ping of a new connection at a random time of the first interval, so that connections that arrived
+    /// together are not pinged together.
     pub(super) fn start_liveness(&mut self, key: u32) {
         let share = rand::rng().random_range(0.5..1.0);
         self.ping_later(key, share);
@@ -25,36 +25,36 @@ impl Worker {
         self.wheel.add(key, connection.deadline);
     }
 
-    /// One step of the wheel.
+    /// Advances the timer wheel by one step.
     pub(super) fn tick(&mut self) {
         let mut keys = Vec::new();
         self.wheel.step(&mut keys);
         for key in keys {
-            self.look_at(key);
+            self.check(key);
         }
-        self.retry_held();
+        self.retry_pending();
     }
 
-    fn look_at(&mut self, key: u32) {
+    fn check(&mut self, key: u32) {
         let now = self.wheel.now();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         if connection.deadline != now {
-            // Moved since; or another connection got the key of one that ended.
+            // The deadline has moved, or the key belongs to a newer connection.
             return;
         }
         let pong_timeout = self.shared.settings.delivery.pong_timeout.0;
-        // A busy shard may be late to read what was said in time. What a blocked one says is not read by intent.
+        // A busy shard may not have read bytes that arrived in time. A blocked connection is not read on purpose.
         let is_late = |stream| connection.blocked.is_none() && has_unread(stream);
         if connection.seen.after(pong_timeout) <= now && is_late(&connection.stream) {
             connection.seen = now;
         }
         let silent_at = connection.seen.after(pong_timeout);
-        if connection.phase != Phase::Open || silent_at <= now {
-            // Lingered or was silent for too long: no Close frame would reach it either.
+        if connection.phase != ConnectionPhase::Open || silent_at <= now {
+            // Closing took too long, or the client was silent for too long: a Close frame would not arrive either.
             connection.kill();
         } else if connection.ping_at <= now {
             if connection.blocked.is_none() {
-                // A blocked one shows its life by taking bytes.
+                // A blocked client proves that it is alive by accepting bytes.
                 self.send(key, server_frame(Opcode::Ping, b""));
                 self.flush(key);
             }
@@ -79,14 +79,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn tells_what_was_said_from_silence_and_from_the_end() {
+    async fn unread_bytes_differ_from_silence_and_from_the_end() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         assert!(!has_unread(&server));
         client.write_all(b"x").await.unwrap();
         server.readable().await.unwrap();
-        assert!(has_unread(&server) && has_unread(&server), "looking takes nothing");
+        assert!(has_unread(&server) && has_unread(&server), "peeking takes nothing");
         assert_eq!(server.try_read(&mut [0; 8]).unwrap(), 1);
         drop(client);
         server.readable().await.unwrap();

@@ -1,18 +1,18 @@
-//! What waits to be sent, for all connections of a worker: lists that share their common part.
+//! The due frames of all connections of a worker, as linked lists that share their common part.
 //!
-//! A connection holds one [`Due`]: the newest of its waiting frames, each of which knows the one before. Connections to
-//! which the same frames are due hold the same node, so fanning out a record costs one small step a subscriber and no
-//! copy, and one coalesced buffer serves them all. Pure: it knows neither sockets nor policies.
+//! A connection holds one [`Due`]: its newest waiting frame, which links to the one before. Connections with the same due
+//! frames hold the same node, so fan-out of a record costs one small step for each subscriber and no copy, and one coalesced
+//! buffer serves them all. Pure: no sockets, no policies.
 //!
-//! A `Due` owns one reference. [`Outbox::push`], [`Outbox::push_asked`] and [`Outbox::mark`] take it and give one back;
-//! [`Outbox::release`] ends it.
+//! A `Due` owns one reference. [`Outbox::push`], [`Outbox::push_asked`] and [`Outbox::mark`] consume it and return another;
+//! [`Outbox::release`] releases it.
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::channels::ChannelId;
 
-/// Nodes for which there is space at all times once they were needed: some 8 MB.
+/// Capacity in nodes that is kept once it was needed: about 8 MB.
 const KEPT: usize = 65_536;
 
 /// The newest waiting frame of a connection, or none.
@@ -32,19 +32,19 @@ impl Due {
 #[derive(Debug)]
 struct Node {
     frame: Bytes,
-    /// Channel it belongs to; `None` for what must never be dropped.
+    /// Channel of a message that a policy may drop; `None` for a frame that must not be dropped.
     channel: Option<ChannelId>,
-    /// Part of a replay.
+    /// Whether it is part of a replay.
     asked: bool,
     before: Due,
-    /// Connections and newer nodes that hold it, and the record under way.
+    /// References by connections, by newer nodes, and by the current record.
     refs: u32,
     /// Frames and bytes of the whole list.
     len: u32,
     bytes: usize,
-    /// The node that the record of that number put behind this one.
+    /// The node that follows this one for the record with this number.
     next: (u64, Due),
-    /// All frames of the list in one piece, once somebody needed that.
+    /// All frames of the list in one buffer, made on first use.
     coalesced: Option<Bytes>,
 }
 
@@ -55,14 +55,14 @@ pub(super) struct Outbox {
     record: u64,
     frame: Bytes,
     channel: Option<ChannelId>,
-    /// The node of the current record for those to whom nothing else is due.
+    /// The node of the current record for connections without other due frames.
     first: (u64, Option<Due>),
-    /// Nodes made for the current record, held until it is fanned out: their ids must not be reused before.
+    /// Nodes of the current record, kept until it is fanned out, so that their ids are not reused before.
     fresh: Vec<Due>,
 }
 
 impl Outbox {
-    /// `due` with one more frame, of `channel` when it may be dropped.
+    /// Appends a frame to `due`; with `channel`, a policy may drop it.
     pub(super) fn push(&mut self, due: Due, frame: Bytes, channel: Option<ChannelId>) -> Due {
         self.add(due, frame, channel, false)
     }
@@ -80,9 +80,9 @@ impl Outbox {
         Due(self.nodes.insert(node) as u32)
     }
 
-    /// Begins to fan out a record, of `channel` when it may be dropped; [`Self::end`] must follow.
+    /// Begins the fan-out of a record; with `channel`, a policy may drop it. [`Self::end`] must follow.
     pub(super) fn begin(&mut self, frame: Bytes, channel: Option<ChannelId>) {
-        // It keeps its peak otherwise: replays to clients that do not read would hold that for ever.
+        // Otherwise the slab would keep the memory of its peak, for example of replays to clients that did not read.
         if self.nodes.is_empty() && self.nodes.capacity() > KEPT {
             self.nodes = Slab::new();
         }
@@ -90,7 +90,7 @@ impl Outbox {
         (self.frame, self.channel) = (frame, channel);
     }
 
-    /// `due` with the record of [`Self::begin`] behind it.
+    /// Appends the record of [`Self::begin`] to `due`.
     pub(super) fn mark(&mut self, due: Due) -> Due {
         let known = if due.is_none() {
             self.first.1.filter(|_| self.first.0 == self.record)
@@ -100,7 +100,7 @@ impl Outbox {
         };
         if let Some(next) = known {
             self.nodes[next.0 as usize].refs += 1;
-            // Never the last reference: `next` holds one.
+            // Never the last reference: the node `next` holds one.
             if let Some(node) = self.nodes.get_mut(due.0 as usize) {
                 node.refs -= 1;
             }
@@ -116,7 +116,7 @@ impl Outbox {
         next
     }
 
-    /// Ends what [`Self::begin`] began.
+    /// Ends the fan-out that [`Self::begin`] began.
     pub(super) fn end(&mut self) {
         self.record += 1;
         self.frame = Bytes::new();
@@ -125,7 +125,7 @@ impl Outbox {
         }
     }
 
-    /// Gives a reference back.
+    /// Releases a reference.
     pub(super) fn release(&mut self, mut due: Due) {
         while let Some(node) = self.nodes.get_mut(due.0 as usize) {
             node.refs -= 1;
@@ -136,24 +136,24 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait.
+    /// Bytes of all frames of a list.
     pub(super) fn bytes(&self, due: Due) -> usize {
         self.get(due).map_or(0, |node| node.bytes)
     }
 
-    /// Bytes of replays that wait; walks the list.
+    /// Bytes of the frames of replays in a list; walks the list.
     pub(super) fn asked_bytes(&self, due: Due) -> usize {
         let nodes = self.ids(due).into_iter().map(|id| &self.nodes[id.0 as usize]);
         nodes.filter(|node| node.asked).map(|node| node.frame.len()).sum()
     }
 
-    /// Frames that wait.
+    /// Number of frames of a list.
     pub(super) fn len(&self, due: Due) -> u32 {
         self.get(due).map_or(0, |node| node.len)
     }
 
-    /// Everything that waits as one buffer, when it is one frame or when others wait for the same: copying it for one
-    /// connection alone is better done into a buffer that is at hand already.
+    /// All frames of a list in one buffer, if there is one frame or if other connections share the list. For one connection
+    /// alone, the caller copies the frames into its own buffer.
     pub(super) fn shared(&mut self, due: Due) -> Option<Bytes> {
         let node = self.nodes.get(due.0 as usize)?;
         if node.len == 1 {
@@ -174,8 +174,7 @@ impl Outbox {
         self.ids(due).into_iter().map(|id| self.nodes[id.0 as usize].frame.clone()).collect()
     }
 
-    /// Takes the first `written` bytes away. Returns what is left of the frame that was cut, and the whole frames
-    /// behind it.
+    /// Removes the first `written` bytes. Returns the rest of the frame that was cut, and the frames after it.
     pub(super) fn cut(&mut self, due: Due, mut written: usize) -> (Bytes, Due) {
         let (mut rest, mut remainder) = (Due::NONE, Bytes::new());
         for id in self.ids(due) {
@@ -193,8 +192,8 @@ impl Outbox {
         (remainder, rest)
     }
 
-    /// Drops the oldest frames that may be dropped, until `keep` bytes are left or none of them is. Returns the rest and
-    /// how many were dropped.
+    /// Drops the oldest frames that may be dropped, until at most `keep` bytes or no such frames are left. Returns the rest and
+    /// the number of dropped frames.
     pub(super) fn drop_oldest(&mut self, due: Due, keep: usize) -> (Due, u32) {
         let mut left = self.bytes(due);
         self.retain(due, |node| {
@@ -204,7 +203,8 @@ impl Outbox {
         })
     }
 
-    /// Keeps the newest frame of each channel, and what must not be dropped. Returns the rest and how many were dropped.
+    /// Keeps the newest frame of each channel, and frames that must not be dropped. Returns the rest and the number of dropped
+    /// frames.
     pub(super) fn conflate(&mut self, due: Due) -> (Due, u32) {
         let mut newest = std::collections::HashMap::new();
         for (at, id) in self.ids(due).into_iter().enumerate() {
@@ -246,13 +246,13 @@ impl Outbox {
         self.nodes.get(due.0 as usize)
     }
 
-    /// Nodes for which there is space.
+    /// Capacity in nodes.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.nodes.capacity()
     }
 
-    /// Nodes alive.
+    /// Number of nodes.
     #[cfg(test)]
     pub(super) fn nodes(&self) -> usize {
         self.nodes.len()

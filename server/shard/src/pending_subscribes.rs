@@ -1,8 +1,8 @@
-//! Requests that are served later: when the window has what their client saw elsewhere, when the client has read more, or
-//! when Kafka has answered; at their deadline in any case.
+//! `subscribe` requests that cannot be answered yet. A request waits until the window reaches the client's positions, until
+//! the client has read an earlier replay, or until a backfill has answered; at its deadline it is answered as far as possible.
 //!
-//! Each says what it waits for, so that a record costs those that wait for it and nobody else. Bounded for each
-//! connection and in all, since a client decides how far ahead it claims to be.
+//! Each request names what it waits for, so a new record costs nothing for requests that wait for something else. The number
+//! is bounded for each connection and in total, because clients choose the positions that they claim to have seen.
 
 use std::collections::HashMap;
 
@@ -10,64 +10,64 @@ use serde_json::Value;
 use wscluster_protocol::request::Since;
 use wscluster_protocol::{Partition, Position};
 
-use super::backfill::Asked;
+use super::backfill::BackfillState;
 use super::wheel::Tick;
 
-/// Requests of one connection that may be held; further ones are answered at once.
-const OF_ONE: usize = 8;
+/// Pending requests of one connection; further ones are answered at once.
+const PER_CONNECTION: usize = 8;
 
-/// Requests, and channels in them, that a worker holds.
+/// Pending requests of a worker, and the channels in them.
 const REQUESTS: usize = 1_024;
 const CHANNELS: usize = 65_536;
 
-/// A `subscribe` that is served later.
+/// A `subscribe` that cannot be answered yet.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PendingSubscribe {
     pub(super) key: u32,
     pub(super) id: Option<Value>,
     pub(super) channels: Vec<(String, Since)>,
     pub(super) deadline: Tick,
-    pub(super) asked: Asked,
-    pub(super) until: Until,
+    pub(super) backfill: BackfillState,
+    pub(super) waits_for: WaitsFor,
 }
 
 /// What a request waits for.
 #[derive(Debug, PartialEq)]
-pub(super) enum Until {
-    /// Nothing yet.
-    Now,
-    /// The window has all of these.
-    Reached(Vec<Position>),
-    /// The client has read what it asked for before.
+pub(super) enum WaitsFor {
+    /// Nothing.
+    Nothing,
+    /// The window reaches all of these.
+    Positions(Vec<Position>),
+    /// The client reads the replays that it asked for before.
     Room,
-    /// Kafka has answered.
-    Answer,
+    /// The backfill answers.
+    Backfill,
 }
 
-/// The requests that a worker holds.
+/// The pending requests of a worker.
 #[derive(Debug, Default)]
-pub(super) struct HeldRequests {
-    list: Vec<Held>,
-    /// The lowest offset of each partition that somebody waits for, or a lower one.
+pub(super) struct PendingSubscribes {
+    list: Vec<PendingSubscribe>,
+    /// A lower bound of the offsets that requests wait for, by partition.
     lowest: HashMap<Partition, i64>,
 }
 
-impl HeldRequests {
-    /// Whether a request of `key` for so many `channels` may be held.
+impl PendingSubscribes {
+    /// Whether there is room for a request of connection `key` with this number of `channels`.
     pub(super) fn has_room(&self, key: u32, channels: usize) -> bool {
-        let held: usize = self.list.iter().map(|held| held.channels.len()).sum();
+        let pending: usize = self.list.iter().map(|request| request.channels.len()).sum();
         self.list.len() < REQUESTS
-            && held + channels <= CHANNELS
-            && self.list.iter().filter(|held| held.key == key).count() < OF_ONE
+            && pending + channels <= CHANNELS
+            && self.list.iter().filter(|request| request.key == key).count() < PER_CONNECTION
     }
 
-    pub(super) fn push(&mut self, held: Held) {
-        self.note(&held);
-        self.list.push(held);
+    pub(super) fn push(&mut self, request: PendingSubscribe) {
+        self.note(&request);
+        self.list.push(request);
     }
 
-    fn note(&mut self, held: &Held) {
-        let Until::Reached(positions) = &held.until else { return };
+    fn note(&mut self, request: &PendingSubscribe) {
+        let WaitsFor::Positions(positions) = &request.waits_for else { return };
         for Position { partition, offset } in positions {
             let lowest = self.lowest.entry(*partition).or_insert(*offset);
             *lowest = (*lowest).min(*offset);
@@ -78,35 +78,35 @@ impl HeldRequests {
         self.list.is_empty()
     }
 
-    /// Whether somebody may wait for `position`.
+    /// Whether a request may wait for `position`.
     pub(super) fn awaits(&self, position: Position) -> bool {
         self.lowest.get(&position.partition).is_some_and(|lowest| *lowest <= position.offset)
     }
 
-    /// Takes out those that are `due`, in the order they came.
-    pub(super) fn take(&mut self, due: impl Fn(&Held) -> bool) -> Vec<Held> {
-        let taken: Vec<Held> = self.list.extract_if(.., |held| due(held)).collect();
+    /// Removes and returns the requests that are `due`, oldest first.
+    pub(super) fn take(&mut self, due: impl Fn(&PendingSubscribe) -> bool) -> Vec<PendingSubscribe> {
+        let taken: Vec<PendingSubscribe> = self.list.extract_if(.., |request| due(request)).collect();
         if !taken.is_empty() {
             self.lowest.clear();
             let list = std::mem::take(&mut self.list);
-            for held in &list {
-                self.note(held);
+            for request in &list {
+                self.note(request);
             }
             self.list = list;
         }
         taken
     }
 
-    /// Takes `channels` out of the requests of `key`.
+    /// Removes `channels` from the requests of connection `key`.
     pub(super) fn leave(&mut self, key: u32, channels: &[String]) {
-        for held in self.list.iter_mut().filter(|held| held.key == key) {
-            held.channels.retain(|(channel, _)| !channels.contains(channel));
+        for request in self.list.iter_mut().filter(|request| request.key == key) {
+            request.channels.retain(|(channel, _)| !channels.contains(channel));
         }
     }
 
     /// Drops the requests of a connection that has ended.
     pub(super) fn remove(&mut self, key: u32) {
-        self.take(|held| held.key == key);
+        self.take(|request| request.key == key);
     }
 }
 
@@ -120,31 +120,38 @@ mod tests {
         Position { partition: Partition { epoch: Epoch(7), number: 0 }, offset }
     }
 
-    fn held(key: u32, offset: i64) -> Held {
+    fn request(key: u32, offset: i64) -> PendingSubscribe {
         let channels = vec![("a".to_owned(), Since::At(vec![at(offset)]))];
-        let until = Until::Reached(vec![at(offset)]);
-        Held { key, id: None, channels, deadline: Tick(9), asked: Asked::Nothing, until }
+        let waits_for = WaitsFor::Positions(vec![at(offset)]);
+        PendingSubscribe {
+            key,
+            id: None,
+            channels,
+            deadline: Tick(9),
+            backfill: BackfillState::NotRequested,
+            waits_for,
+        }
     }
 
     #[test]
-    fn is_asked_for_by_the_positions_it_waits_for_only() {
-        let mut all = HeldRequests::default();
-        all.push(held(1, 50));
-        all.push(held(2, 40));
+    fn only_the_positions_that_requests_wait_for_are_awaited() {
+        let mut all = PendingSubscribes::default();
+        all.push(request(1, 50));
+        all.push(request(2, 40));
         assert_eq!([39, 40, 50].map(|offset| all.awaits(at(offset))), [false, true, true]);
-        assert_eq!(all.take(|held| held.key == 2).len(), 1);
+        assert_eq!(all.take(|request| request.key == 2).len(), 1);
         assert_eq!([40, 49, 50].map(|offset| all.awaits(at(offset))), [false, false, true]);
         all.remove(1);
         assert!(all.is_empty() && !all.awaits(at(1_000)));
     }
 
     #[test]
-    fn is_bounded_for_one_and_for_all() {
-        let mut all = HeldRequests::default();
+    fn is_bounded_for_each_connection_and_in_total() {
+        let mut all = PendingSubscribes::default();
         for key in 0..REQUESTS as u32 {
-            assert!(all.has_room(key / OF_ONE as u32, 1));
-            all.push(held(key / OF_ONE as u32, 50));
-            assert_eq!(all.has_room(key / OF_ONE as u32, 1), (key + 1) % OF_ONE as u32 != 0);
+            assert!(all.has_room(key / PER_CONNECTION as u32, 1));
+            all.push(request(key / PER_CONNECTION as u32, 50));
+            assert_eq!(all.has_room(key / PER_CONNECTION as u32, 1), (key + 1) % PER_CONNECTION as u32 != 0);
         }
         assert!(!all.has_room(u32::MAX, 1));
         all.remove(0);
@@ -152,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn forgets_channels_that_are_left() {
-        let mut all = HeldRequests::default();
-        all.push(held(1, 50));
+    fn unsubscribed_channels_leave_pending_requests() {
+        let mut all = PendingSubscribes::default();
+        all.push(request(1, 50));
         all.leave(2, &["a".to_owned()]);
         assert_eq!(all.list[0].channels.len(), 1);
         all.leave(1, &["a".to_owned()]);

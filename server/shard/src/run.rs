@@ -1,4 +1,4 @@
-//! `wscluster shard`: the command line, the order of starting, and the end.
+//! `wscluster shard`: the command line, the start and the end of the process.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -102,7 +102,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         );
     }
 
-    // One thread for the drain and the signals; workers and admin server have their own.
+    // This thread runs the drain and the signals; workers and admin server have their own threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut registry = Registry::default();
@@ -111,17 +111,17 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let options = Options {
             brokers: args.brokers,
             client: format!("wscluster-{}", args.name),
-            // A larger one could not wait for any client.
+            // A larger value exceeds the queue of every client.
             max_value_bytes: server.shared.settings.max_queue(),
             broken: server.shared.broken(),
             ..Options::default()
         };
         let feeds = std::mem::take(&mut server.feeds);
-        let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.past)?;
+        let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.backfill)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = drain_routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
         let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
-        // Event loops that are still starting, and connections to brokers.
+        // Reserves descriptors of event loops that are still starting, and of connections to brokers.
         server.shared.slots.fds().settle(3 * workers as usize + 8);
         let announce = || {
             announce_listening(server.addr, admin);

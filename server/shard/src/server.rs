@@ -1,4 +1,4 @@
-//! A running shard: its workers, and the handles to feed, drain and end it.
+//! A running shard: its workers, and the handles to feed, drain and stop it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use wscluster_kafka::feed::Update;
 use wscluster_runtime::critical_task::critical;
 use wscluster_runtime::sockets::{ListenError, Share, ensure_free, listen};
 
-use super::drain::{Drains, Order, Workers};
+use super::drain::{Drains, WorkerCommand, Workers};
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::slots::SlotMetrics;
-use super::worker::{self, Start};
+use super::worker::{self, WorkerStart};
 
-/// Updates that may wait for a worker; then the source waits.
+/// Updates that may wait for a worker before the source has to wait.
 const FEED: usize = 64;
 
 /// Why a shard cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The port.
+pub(crate) enum StartError {
+    /// The port cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// A thread or its runtime.
+    /// A thread or its runtime cannot be started.
     #[error("failed to start a worker: {0}")]
     Worker(#[from] std::io::Error),
 }
 
-/// A running shard. Dropping it ends the workers and their connections at once.
+/// A running shard. Dropping it ends its workers and their connections at once.
 #[derive(Debug)]
-pub struct Server {
-    /// State all threads see.
-    pub shared: Arc<Shared>,
+pub(crate) struct Server {
+    /// State shared by all threads.
+    pub(crate) shared: Arc<Shared>,
     /// Where clients connect.
-    pub addr: SocketAddr,
-    /// Takes drains.
-    pub drains: Drains,
-    /// Where the source sends; taken by it.
-    pub feeds: Vec<mpsc::Sender<Update>>,
-    orders: Vec<mpsc::UnboundedSender<Order>>,
+    pub(crate) addr: SocketAddr,
+    /// Starts and cancels drains.
+    pub(crate) drains: Drains,
+    /// The senders of updates to each worker; the source takes them.
+    pub(crate) feeds: Vec<mpsc::Sender<Update>>,
+    commands: Vec<mpsc::UnboundedSender<WorkerCommand>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Starts `workers` event loops on `addr`. Runs inside a tokio runtime, which does the draining.
-    pub fn start(
+    /// Starts `workers` event loops on `addr`. Must be called in a tokio runtime, which runs the drains.
+    pub(crate) fn start(
         settings: Settings,
         addr: SocketAddr,
         workers: usize,
@@ -59,14 +59,14 @@ impl Server {
         let drain = settings.drain.clone();
         let shared = Shared::new(settings, Metrics::register(registry), workers);
         registry.register_collector(Box::new(SlotMetrics(Arc::clone(&shared.slots))));
-        let mut server_orders = Vec::with_capacity(workers);
+        let mut server_commands = Vec::with_capacity(workers);
         let mut feeds = Vec::with_capacity(workers);
         let mut threads = Vec::with_capacity(workers);
         for (index, listener) in listeners.into_iter().enumerate() {
             let (feed_in, feed) = mpsc::channel(FEED);
-            let (orders_in, orders) = mpsc::unbounded_channel();
-            let start = Start { index, shared: Arc::clone(&shared), listener, feed, orders };
-            let ended = Ended(Arc::clone(&shared), orders_in.downgrade());
+            let (commands_in, commands) = mpsc::unbounded_channel();
+            let start = WorkerStart { index, shared: Arc::clone(&shared), listener, feed, commands };
+            let ended = Ended(Arc::clone(&shared), commands_in.downgrade());
             let run = move || {
                 let _ended = ended;
                 if let Err(error) = worker::run(start) {
@@ -75,18 +75,18 @@ impl Server {
             };
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
             feeds.push(feed_in);
-            server_orders.push(orders_in);
+            server_commands.push(commands_in);
         }
-        let workers = Workers { shared: Arc::clone(&shared), orders: server_orders.clone() };
+        let workers = Workers { shared: Arc::clone(&shared), commands: server_commands.clone() };
         let (drains, draining) = Drains::new(Arc::new(workers), drain);
         let failing = Arc::clone(&shared);
         tokio::spawn(critical(move || failing.set_broken(), draining));
-        Ok(Self { shared, addr, drains, feeds, orders: server_orders, threads })
+        Ok(Self { shared, addr, drains, feeds, commands: server_commands, threads })
     }
 }
 
-/// Marks the shard as broken when a worker ends although nobody asked it to.
-struct Ended(Arc<Shared>, mpsc::WeakUnboundedSender<Order>);
+/// Marks the shard as broken when a worker ends before the server is dropped.
+struct Ended(Arc<Shared>, mpsc::WeakUnboundedSender<WorkerCommand>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -96,7 +96,7 @@ impl Drop for Ended {
     }
 }
 
-/// One listener a worker, and nobody else's; where the port is 0 all get the one that the first got.
+/// One listener for each worker. Fails when another process uses the port. With port 0, all listeners get the same free port.
 fn listeners(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, StartError> {
     ensure_free(addr)?;
     let share = if workers > 1 { Share::ReusePort } else { Share::Exclusive };
@@ -111,7 +111,7 @@ fn listeners(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, Start
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.orders.clear();
+        self.commands.clear();
         self.threads.clear();
     }
 }

@@ -1,38 +1,37 @@
-//! What a client sends, and how it is answered.
+//! Requests of clients and their answers.
 //!
-//! One request is served in one step of the worker: what it missed, the answer and the join see the same window, so there
-//! is no hole and no repeat between replay and live messages.
+//! A request is served in one step of the worker: recovery, answer and join see the same window, so there is no hole and no
+//! repeat between replayed and live messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use serde_json::Value;
 use wscluster_api::spec::SlowClient;
 use wscluster_protocol::close::CloseCode;
-use wscluster_protocol::reply::{self, SubscriptionAck};
-use wscluster_protocol::request::{self, Ask, Rejection, Request, Since};
-use wscluster_protocol::{Position, Record};
+use wscluster_protocol::reply::{Reply, SubscriptionAck};
+use wscluster_protocol::request::{self, Command, ErrorCode, Rejection, Request, Since};
+use wscluster_protocol::{LostReason, Position, Positions, Record};
 use wscluster_ws::decode::{Decoder, Event, Flow, Role};
 use wscluster_ws::frame::{Opcode, server_frame};
 
-use super::backfill::{Asked, Missed};
+use super::backfill::{BackfillState, Missed};
 use super::channels::{ChannelId, Membership};
-use super::connection::Phase;
+use super::connection::ConnectionPhase;
 use super::metrics::Label;
-use super::pending_subscribes::{Held, Until};
+use super::pending_subscribes::{PendingSubscribe, WaitsFor};
 use super::settings::{AHEAD_TIMEOUT, ECHO_MAX_MESSAGE};
 use super::window::Recovery;
 use super::worker::{Worker, now_ms};
 
-/// What a client missed, or why that is not known.
-type Recovered = Result<Vec<Arc<Record>>, &'static str>;
+/// The records that a client missed, or why they are not known.
+type Recovered = Result<Vec<Arc<Record>>, LostReason>;
 
 impl Worker {
-    /// Takes `len` bytes that were read into the scratch buffer.
+    /// Decodes the `len` bytes in the scratch buffer that were read from connection `key`.
     pub(super) fn input(&mut self, key: u32, len: usize) {
         let connection = &mut self.connections[key as usize];
-        if matches!(connection.phase, Phase::Ending | Phase::Shut | Phase::Done) {
+        if matches!(connection.phase, ConnectionPhase::Ending | ConnectionPhase::Shut | ConnectionPhase::Done) {
             return;
         }
         let max = if connection.echo { ECHO_MAX_MESSAGE } else { self.shared.settings.max_message() };
@@ -52,10 +51,10 @@ impl Worker {
     fn on_event(&mut self, key: u32, event: &Event<'_>) -> Flow {
         let connection = &mut self.connections[key as usize];
         connection.seen = self.wheel.now();
-        let open = connection.phase == Phase::Open;
+        let open = connection.phase == ConnectionPhase::Open;
         match *event {
             Event::Close(code, _) => self.on_close(key, code),
-            // Behind our Close frame only the peer's counts (RFC 6455 §5.5.1).
+            // After our Close frame, only the peer's Close frame counts (RFC 6455 §5.5.1).
             _ if !open => return Flow::Continue,
             Event::Ping(payload) => self.send(key, server_frame(Opcode::Pong, payload)),
             Event::Pong(_) => {}
@@ -65,83 +64,77 @@ impl Worker {
             Event::Binary(_) => self.begin_close(key, CloseCode::Unsupported, "messages are JSON in text frames"),
         }
         match self.connections[key as usize].phase {
-            Phase::Open | Phase::Closing => Flow::Continue,
-            Phase::Ending | Phase::Shut | Phase::Done => Flow::Stop,
+            ConnectionPhase::Open | ConnectionPhase::Closing => Flow::Continue,
+            ConnectionPhase::Ending | ConnectionPhase::Shut | ConnectionPhase::Done => Flow::Stop,
         }
     }
 
     fn on_text(&mut self, key: u32, text: &str) {
         #[cfg(test)]
         assert_ne!(text, super::tests::PANIC, "as the test asked");
-        let Request { id, ask } = match request::parse(text) {
+        let Request { id, command } = match request::parse(text) {
             Ok(request) => request,
-            Err(rejection) => return self.reject(key, &rejection),
+            Err(rejection) => return self.reject(key, rejection),
         };
-        let kind = match ask {
-            Ask::Subscribe(_) => "subscribe",
-            Ask::Unsubscribe(_) => "unsubscribe",
-            Ask::Heartbeat => "heartbeat",
-            Ask::Reconnect(_) => "reconnect",
-        };
-        self.shared.metrics.requests.get_or_create(&Label("type", kind)).inc();
-        match ask {
-            Ask::Subscribe(channels) => {
+        self.shared.metrics.requests.get_or_create(&Label("type", command.as_str())).inc();
+        let reply = match command {
+            Command::Subscribe(channels) => {
                 let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
-                let may_hold = self.held.has_room(key, channels.len());
-                let until = Until::Now;
-                self.subscribe(Held { key, id, channels, deadline, asked: Asked::Nothing, until }, may_hold);
+                let may_wait = self.pending.has_room(key, channels.len());
+                let (backfill, waits_for) = (BackfillState::NotRequested, WaitsFor::Nothing);
+                return self.subscribe(PendingSubscribe { key, id, channels, deadline, backfill, waits_for }, may_wait);
             }
-            Ask::Unsubscribe(channels) => {
-                self.leave(key, &channels);
-                self.held.leave(key, &channels);
-                let count = self.connections[key as usize].subscriptions.len();
-                self.send(key, reply::unsubscription_ack(&channels, count, id));
+            Command::Unsubscribe(unsubscribed) => {
+                self.leave(key, &unsubscribed);
+                self.pending.leave(key, &unsubscribed);
+                Reply::UnsubscriptionAck { unsubscribed, count: self.connections[key as usize].subscriptions.len() }
             }
-            Ask::Heartbeat => self.send(key, reply::pong(now_ms(), id)),
-            Ask::Reconnect(offsets) => self.reconnect(key, &offsets, id),
-        }
+            Command::Heartbeat => Reply::Pong { ts: now_ms() },
+            Command::Reconnect(offsets) => self.reconnect(key, &offsets),
+        };
+        self.send(key, reply.frame(id));
     }
 
-    fn reject(&mut self, key: u32, rejection: &Rejection) {
-        self.shared.metrics.errors.get_or_create(&Label("code", rejection.code)).inc();
-        self.send(key, reply::error(rejection));
+    fn reject(&mut self, key: u32, rejection: Rejection) {
+        self.shared.metrics.errors.get_or_create(&Label("code", rejection.code.as_str())).inc();
+        self.send(key, Reply::rejected(&rejection).frame(rejection.id));
     }
 
-    /// Serves the requests that were held, where their time has come.
-    pub(super) fn retry_held(&mut self) {
+    /// Serves the pending requests that are due.
+    pub(super) fn retry_pending(&mut self) {
         let now = self.wheel.now();
-        let mut requests = std::mem::take(&mut self.held);
-        let due = requests.take(|held| held.deadline <= now || self.is_due(held));
-        self.held = requests;
-        for held in due {
-            let (key, may_hold) = (held.key, held.deadline > now);
-            if self.connections[key as usize].phase == Phase::Open {
-                self.subscribe(held, may_hold);
+        let mut requests = std::mem::take(&mut self.pending);
+        let due = requests.take(|request| request.deadline <= now || self.is_due(request));
+        self.pending = requests;
+        for request in due {
+            let (key, may_wait) = (request.key, request.deadline > now);
+            if self.connections[key as usize].phase == ConnectionPhase::Open {
+                self.subscribe(request, may_wait);
                 self.flush(key);
             }
         }
     }
 
-    /// Answers what is held for a client that sends nothing more, as at its deadline: nothing is done for it afterwards.
-    pub(super) fn answer_held(&mut self, key: u32) {
-        for held in self.held.take(|held| held.key == key) {
-            if self.connections[key as usize].phase == Phase::Open {
-                self.subscribe(held, false);
+    /// Answers the pending requests of a client that has ended its sending side, as if their deadline had passed.
+    pub(super) fn answer_pending(&mut self, key: u32) {
+        for request in self.pending.take(|request| request.key == key) {
+            if self.connections[key as usize].phase == ConnectionPhase::Open {
+                self.subscribe(request, false);
             }
         }
         self.flush(key);
     }
 
-    fn is_due(&self, held: &Held) -> bool {
-        match &held.until {
-            Until::Now => true,
-            Until::Reached(positions) => !positions.iter().any(|position| self.window.is_ahead(*position)),
-            Until::Room => self.may_replay(held.key),
-            Until::Answer => held.asked.is_answered(),
+    fn is_due(&self, request: &PendingSubscribe) -> bool {
+        match &request.waits_for {
+            WaitsFor::Nothing => true,
+            WaitsFor::Positions(positions) => !positions.iter().any(|position| self.window.is_ahead(*position)),
+            WaitsFor::Room => self.may_replay(request.key),
+            WaitsFor::Backfill => request.backfill.is_answered(),
         }
     }
 
-    /// What this worker has not reached of all that a client saw elsewhere; the highest offset of each partition.
+    /// The positions that the client has seen and this worker has not reached: the highest offset of each partition.
     fn ahead(&self, key: u32, channels: &[(String, Since)]) -> Vec<Position> {
         let mut ahead: Vec<Position> = Vec::new();
         for (channel, since) in channels {
@@ -159,116 +152,134 @@ impl Worker {
         ahead
     }
 
-    fn subscribe(&mut self, asked: Held, may_hold: bool) {
-        let key = asked.key;
+    /// Answers `request`; with `may_wait`, leaves it pending where the answer needs records that are not here yet.
+    fn subscribe(&mut self, request: PendingSubscribe, may_wait: bool) {
+        let key = request.key;
         let max = self.shared.settings.delivery.max_subscriptions as usize;
-        let new = asked.channels.iter().filter(|(channel, _)| !self.is_member(key, channel)).count();
+        let new = request.channels.iter().filter(|(channel, _)| !self.is_member(key, channel)).count();
         if self.connections[key as usize].subscriptions.len() + new > max {
             let message = format!("at most {max} channels a connection; nothing was subscribed");
-            self.reject(key, &Rejection { id: asked.id, code: "too_many_subscriptions", message });
+            self.reject(key, Rejection { id: request.id, code: ErrorCode::TooManySubscriptions, message });
             self.begin_close(key, CloseCode::TooManySubscriptions, &format!("at most {max} channels"));
             return;
         }
-        let ahead = if may_hold { self.ahead(key, &asked.channels) } else { Vec::new() };
+        let ahead = if may_wait { self.ahead(key, &request.channels) } else { Vec::new() };
         if !ahead.is_empty() {
-            return self.held.push(Held { until: Until::Reached(ahead), ..asked });
+            return self.pending.push(PendingSubscribe { waits_for: WaitsFor::Positions(ahead), ..request });
         }
-        let mut recoveries = Vec::with_capacity(asked.channels.len());
-        let mut past = HashMap::new();
-        for (channel, since) in &asked.channels {
-            let missed = self.missed(key, channel, since, &asked.asked);
+        let mut recoveries = Vec::with_capacity(request.channels.len());
+        let mut to_backfill = HashMap::new();
+        let has_backfill = self.shared.backfill.get().is_some();
+        for (channel, since) in &request.channels {
+            let missed = self.missed(key, channel, since, &request.backfill);
             match (missed, since) {
-                (Missed::Later, _) if may_hold => return self.held.push(Held { until: Until::Answer, ..asked }),
-                (Missed::Busy, _) if may_hold => return self.held.push(Held { until: Until::Room, ..asked }),
-                (Missed::Past, Since::At(positions)) if may_hold && self.shared.past.get().is_some() => {
-                    past.insert(channel.clone(), positions.clone());
+                (Missed::Later, _) if may_wait => {
+                    return self.pending.push(PendingSubscribe { waits_for: WaitsFor::Backfill, ..request });
                 }
-                (Missed::Later, _) => recoveries.push(Some(Err(asked.asked.reason_at_deadline()))),
-                (Missed::Busy, _) => recoveries.push(Some(Err("busy"))),
-                // It was not looked for where it may be.
-                (Missed::Past, _) if self.shared.past.get().is_some() => recoveries.push(Some(Err("busy"))),
-                (Missed::Past, _) => recoveries.push(Some(Err("too_old"))),
+                (Missed::Busy, _) if may_wait => {
+                    return self.pending.push(PendingSubscribe { waits_for: WaitsFor::Room, ..request });
+                }
+                (Missed::NotInWindow, Since::At(positions)) if may_wait && has_backfill => {
+                    to_backfill.insert(channel.clone(), positions.clone());
+                }
+                (Missed::Later, _) => recoveries.push(Some(Err(request.backfill.reason_at_deadline()))),
+                // A request that may not wait cannot be backfilled.
+                (Missed::NotInWindow, _) if has_backfill => recoveries.push(Some(Err(LostReason::Busy))),
+                (Missed::Busy, _) => recoveries.push(Some(Err(LostReason::Busy))),
+                (Missed::NotInWindow, _) => recoveries.push(Some(Err(LostReason::TooOld))),
                 (Missed::Lost(reason), _) => recoveries.push(Some(Err(reason))),
                 (Missed::Records(records), _) => recoveries.push(Some(Ok(records))),
-                (Missed::Unasked, _) => recoveries.push(None),
+                (Missed::NotRequested, _) => recoveries.push(None),
             }
         }
-        if !past.is_empty() {
+        if !to_backfill.is_empty() {
             let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
-            let asked = Held { asked: self.ask_past(past), deadline, until: Until::Answer, ..asked };
-            return self.held.push(asked);
+            let (backfill, waits_for) = (self.request_backfill(to_backfill), WaitsFor::Backfill);
+            return self.pending.push(PendingSubscribe { backfill, deadline, waits_for, ..request });
         }
 
-        let places = self.places(key, &asked.channels, &recoveries);
-        self.join(key, &asked.channels);
-        let mut ack = SubscriptionAck::new(asked.id, places);
+        let positions = self.first_positions(key, &request.channels, &recoveries);
+        self.join(key, &request.channels);
+        let mut ack = SubscriptionAck { positions, ..SubscriptionAck::default() };
         let mut replay = Vec::new();
-        for ((channel, _), recovery) in asked.channels.into_iter().zip(recoveries) {
+        for ((channel, _), recovery) in request.channels.into_iter().zip(recoveries) {
             let result = recovery.as_ref().map(|recovery| recovery.as_ref().map(|_| ()).map_err(|reason| *reason));
             if let Some(result) = result {
-                let label = Label("result", result.err().unwrap_or("recovered"));
+                let label = Label("result", result.err().map_or("recovered", LostReason::as_str));
                 self.shared.metrics.recoveries.get_or_create(&label).inc();
             }
             ack.add(channel, result);
             replay.extend(recovery.into_iter().flatten().flatten());
         }
-        let count = self.connections[key as usize].subscriptions.len();
-        self.send(key, ack.frame(count));
+        ack.count = self.connections[key as usize].subscriptions.len();
+        self.send(key, Reply::SubscriptionAck(ack).frame(request.id));
         self.replay(key, &replay, Record::replayed);
     }
 
-    fn missed(&self, key: u32, channel: &str, since: &Since, asked: &Asked) -> Missed {
+    fn missed(&self, key: u32, channel: &str, since: &Since, backfill: &BackfillState) -> Missed {
         match since {
-            Since::Now | Since::Nothing => Missed::Unasked,
-            _ if self.is_member(key, channel) => Missed::Lost("already_subscribed"),
-            Since::Unreadable => Missed::Lost("bad_position"),
-            Since::At(positions) if self.is_foreign(channel, positions) => Missed::Lost("epoch"),
+            Since::Now | Since::Nothing => Missed::NotRequested,
+            _ if self.is_member(key, channel) => Missed::Lost(LostReason::AlreadySubscribed),
+            Since::Unreadable => Missed::Lost(LostReason::BadPosition),
+            Since::At(positions) if self.is_foreign(channel, positions) => Missed::Lost(LostReason::Epoch),
             _ if !self.may_replay(key) => Missed::Busy,
             Since::Latest => match self.window.latest(channel) {
                 Some(record) => Missed::Records(vec![record]),
-                None => Missed::Lost("no_message"),
+                None => Missed::Lost(LostReason::NoMessage),
             },
-            Since::At(positions) => asked.missed(&self.window, channel, positions),
+            Since::At(positions) => backfill.missed(&self.window, channel, positions),
         }
     }
 
-    /// Behind which positions the messages begin of channels that `key` is about to join, where it keeps positions and is
-    /// not sent what it missed.
-    fn places(
+    /// The positions after which channels begin that connection `key` is about to join, for clients that keep positions and get
+    /// no replay of the channel.
+    fn first_positions(
         &self,
         key: u32,
         channels: &[(String, Since)],
         recoveries: &[Option<Recovered>],
-    ) -> BTreeMap<String, Value> {
+    ) -> BTreeMap<String, Positions> {
         let mut places = BTreeMap::new();
         for ((channel, since), recovery) in channels.iter().zip(recoveries) {
-            // Of a channel that was joined before, messages have come or are due: they have positions of their own.
+            // The messages of a channel that was joined before carry positions themselves.
             if *since == Since::Now || matches!(recovery, Some(Ok(_))) || self.is_member(key, channel) {
                 continue;
             }
             let positions = self.window.latest_positions(channel);
             if !positions.is_empty() {
-                places.insert(channel.clone(), Position::to_json(&positions));
+                places.insert(channel.clone(), Positions(positions));
             }
         }
         places
     }
 
-    /// Whether one of `positions` is from a topic that never feeds `channel`: nothing there tells what was missed.
+    /// Whether one of `positions` is from a topic that never feeds `channel`.
     fn is_foreign(&self, channel: &str, positions: &[Position]) -> bool {
-        let past = self.shared.past.get();
-        past.is_some_and(|past| positions.iter().any(|position| past.is_foreign(position.partition, channel)))
+        let backfill = self.shared.backfill.get();
+        backfill
+            .is_some_and(|backfill| positions.iter().any(|position| backfill.is_foreign(position.partition, channel)))
     }
 
-    fn reconnect(&mut self, key: u32, offsets: &HashMap<String, i64>, id: Option<Value>) {
+    fn reconnect(&mut self, key: u32, offsets: &HashMap<String, i64>) -> Reply {
+        match self.missed_since(key, offsets) {
+            Ok(missed) => {
+                self.replay(key, &missed, Record::replayed_old);
+                Reply::reconnected(missed.len())
+            }
+            Err(message) => {
+                self.shared.metrics.errors.get_or_create(&Label("code", ErrorCode::Reconnect.as_str())).inc();
+                Reply::ReconnectError { message }
+            }
+        }
+    }
+
+    /// The records of all subscribed channels after `offsets`, or the sentence that explains why they are not known.
+    fn missed_since(&self, key: u32, offsets: &HashMap<String, i64>) -> Result<Vec<Arc<Record>>, String> {
         if !self.may_replay(key) {
-            self.shared.metrics.errors.get_or_create(&Label("code", "reconnect")).inc();
-            let message = "the messages asked for before are still on their way; ask again behind them";
-            self.send(key, reply::reconnect_error(message, id));
-            return;
+            return Err("the messages asked for before are still on their way; ask again behind them".to_owned());
         }
         let mut missed = Vec::new();
-        // Under the other policies what came live may have been dropped since, and better comes twice than never.
+        // The other policies may have dropped live messages: a repeated message is better than a missing one.
         let all_live_came = matches!(self.shared.settings.delivery.slow_client, SlowClient::Disconnect);
         for membership in &self.connections[key as usize].subscriptions {
             let channel = self.channels.name(membership.channel);
@@ -279,29 +290,27 @@ impl Worker {
                     continue;
                 }
                 Recovery::Ahead(_) => "the offset is beyond what this shard has read",
-                Recovery::Lost("too_old") => "the offset is older than the messages that are kept",
-                Recovery::Lost("several_partitions") => "one offset cannot tell what was missed of several partitions",
-                Recovery::Lost("recreated") => {
+                Recovery::Lost(LostReason::TooOld) => "the offset is older than the messages that are kept",
+                Recovery::Lost(LostReason::SeveralPartitions) => {
+                    "one offset cannot tell what was missed of several partitions"
+                }
+                Recovery::Lost(LostReason::Recreated) => {
                     "the topic was recreated, and an offset does not tell before or after that"
                 }
                 Recovery::Lost(_) => "nothing is known of that offset",
             };
-            let message = format!("{channel}: {reason}; fetch fresh state");
-            self.shared.metrics.errors.get_or_create(&Label("code", "reconnect")).inc();
-            self.send(key, reply::reconnect_error(&message, id));
-            return;
+            return Err(format!("{channel}: {reason}; fetch fresh state"));
         }
-        self.replay(key, &missed, Record::replayed_old);
-        self.send(key, reply::reconnect_ack(missed.len(), id));
+        Ok(missed)
     }
 
-    /// Whether a client may be sent another replay: one that asks for more and reads nothing has to wait.
+    /// Whether a client may get another replay. A client that has not read the previous one has to wait.
     fn may_replay(&self, key: u32) -> bool {
         let blocked = self.connections[key as usize].blocked.as_ref();
         blocked.is_none_or(|blocked| blocked.allowance <= self.shared.settings.max_queue())
     }
 
-    /// Sends records that the client asked for: they may wait beyond the limit of its queue.
+    /// Sends records that the client asked for. They may exceed the limit of its queue.
     fn replay(&mut self, key: u32, records: &[Arc<Record>], frame: impl Fn(&Record) -> bytes::Bytes) {
         let mut bytes = 0;
         for record in records {
@@ -322,7 +331,7 @@ impl Worker {
         self.channels.find(channel).is_some_and(|id| find(memberships, id).is_ok())
     }
 
-    /// Joins those of `channels`, each named once, that were not joined before.
+    /// Joins those of `channels` that connection `key` has not joined before.
     fn join(&mut self, key: u32, channels: &[(String, Since)]) {
         let mut joined = Vec::new();
         for (channel, _) in channels {
@@ -333,7 +342,7 @@ impl Worker {
         self.subscriptions += joined.len();
         let memberships = &mut self.connections[key as usize].subscriptions;
         memberships.append(&mut joined);
-        // Stable, since that takes one step each for two lists in order.
+        // The stable sort merges two sorted lists in linear time.
         memberships.sort_by_key(|membership| membership.channel);
     }
 
@@ -365,7 +374,7 @@ impl Worker {
     }
 }
 
-/// Where among `memberships` that of `channel` is.
+/// The index of the membership of `channel`.
 fn find(memberships: &[Membership], channel: ChannelId) -> Result<usize, usize> {
     memberships.binary_search_by_key(&channel, |membership| membership.channel)
 }

@@ -1,4 +1,4 @@
-//! All that a shard knows of the manifest and its command line; fixed for the life of the process.
+//! Settings of a shard, from the manifest and the command line; fixed for the life of the process.
 
 use std::time::Duration;
 
@@ -12,43 +12,43 @@ use wscluster_ws::upgrade::HeadLimits;
 pub struct Settings {
     /// Name, e.g. `prices-0`.
     pub name: String,
-    /// Differs with every start.
+    /// Random value that differs with every start.
     pub incarnation: String,
     /// Revision of the pod template.
     pub revision: String,
-    /// Connections it may hold.
+    /// Most connections.
     pub capacity: u32,
     /// How messages reach clients.
     pub delivery: Delivery,
-    /// Where messages come from, and how much of the past is kept.
+    /// Topics, brokers, and how much history the window keeps.
     pub source: Kafka,
-    /// How it empties on a signal.
+    /// The drain on a signal.
     pub drain: Drain,
-    /// `Origin` values that may connect; empty: any.
+    /// `Origin` values that may connect; an empty list allows every origin.
     pub allowed_origins: Vec<String>,
-    /// Size limits of a handshake, as a gateway sends it.
+    /// Size limits of the head of a handshake, with room for what a gateway adds.
     pub head: HeadLimits,
     /// Time limit of a handshake.
     pub head_timeout: Duration,
-    /// Event loops; absent: one per CPU.
+    /// Number of event loops; `None`: one for each CPU.
     pub workers: Option<u32>,
     /// Whether `/echo` is served.
     pub echo: bool,
-    /// Log every handshake, not only failed ones.
+    /// Whether successful handshakes are logged too.
     pub log_handshakes: bool,
 }
 
-/// Largest message `/echo` takes: that of the Autobahn test suite.
+/// Largest message on `/echo`: that of the Autobahn test suite.
 pub(super) const ECHO_MAX_MESSAGE: u32 = 16 << 20;
 
-/// How long a connection that is being closed may take to answer and to read what is left.
+/// Time limit for a closing connection to answer and to read the remaining frames.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// How long a join waits for this shard to reach a position that the client saw elsewhere.
+/// How long a `subscribe` waits for this shard to reach the client's positions.
 pub(super) const AHEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Settings {
-    /// Settings of shard `name` of the cluster with this `spec`.
+    /// Settings of the shard `name` of a cluster with this `spec`.
     pub fn new(name: &str, spec: &WsClusterSpec) -> Self {
         let limits = &spec.gateway.limits;
         Self {
@@ -68,12 +68,12 @@ impl Settings {
         }
     }
 
-    /// Bytes that may wait for one client.
+    /// Limit of the queue of a client, bytes.
     pub(super) fn max_queue(&self) -> usize {
         usize::try_from(self.delivery.max_queue_bytes.0).unwrap_or(usize::MAX)
     }
 
-    /// Bytes a message of a client may have.
+    /// Limit of a message of a client, bytes.
     pub(super) fn max_message(&self) -> u32 {
         u32::try_from(self.delivery.max_message_bytes.0).unwrap_or(u32::MAX)
     }

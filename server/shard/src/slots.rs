@@ -1,7 +1,7 @@
-//! Slots: how many connections this shard holds, and the only way to hold one more.
+//! Slots: the number of connections of this shard, and the only way to add one.
 //!
-//! All workers share one [`Slots`]. A [`Slot`] is granted atomically and released exactly once, when it is dropped,
-//! whatever path led there: so the count can neither exceed the capacity nor leak (invariants A1 and A2).
+//! All workers share one [`Slots`]. A [`Slot`] is granted atomically and released exactly once, when it is dropped, so the
+//! count can neither exceed the capacity nor leak (invariants A1 and A2).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
@@ -11,52 +11,52 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
 use wscluster_runtime::fds::{Budget, Permit};
 
-/// Slots of one shard.
+/// The slots of a shard.
 #[derive(Debug)]
-pub struct Slots {
+pub(crate) struct Slots {
     capacity: u32,
     used: AtomicU32,
     fds: Arc<Budget>,
 }
 
-/// The right to hold one connection; returns when dropped.
+/// The right to hold one connection. Dropping it returns it.
 #[derive(Debug)]
-pub struct Slot(Arc<Slots>);
+pub(crate) struct Slot(Arc<Slots>);
 
 impl Slots {
-    /// `capacity` free slots, whose connections take their descriptors from `fds`.
-    pub fn new(capacity: u32, fds: Arc<Budget>) -> Arc<Self> {
+    /// `capacity` free slots. Their connections take file descriptors from `fds`.
+    pub(crate) fn new(capacity: u32, fds: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self { capacity, used: AtomicU32::new(0), fds })
     }
 
-    /// A slot, unless all are taken. It takes over the `permit`, one [`Permit::CONNECTION`] of [`Self::fds`], which stays
-    /// where there is none.
-    pub fn grant(self: &Arc<Self>, permit: &mut Option<Permit>) -> Option<Slot> {
+    /// Grants a slot, unless all are taken. It consumes the `permit`, one [`Permit::CONNECTION`] of [`Self::fds`]; without a slot
+    /// the permit stays.
+    pub(crate) fn grant(self: &Arc<Self>, permit: &mut Option<Permit>) -> Option<Slot> {
         let free = |used: u32| (used < self.capacity).then_some(used + 1);
         permit.as_ref()?;
-        // In one order with the begin of a drain, which waits for the last slot: see `Shared::admit`.
+        // Sequentially consistent with the begin of a drain, which waits for the last slot: see `Shared::take_slot`.
         self.used.fetch_update(SeqCst, Relaxed, free).ok()?;
         permit.take()?.keep();
         Some(Slot(Arc::clone(self)))
     }
 
     /// File descriptors.
-    pub fn fds(&self) -> &Arc<Budget> {
+    pub(crate) fn fds(&self) -> &Arc<Budget> {
         &self.fds
     }
 
-    /// Slots taken.
-    pub fn used(&self) -> u32 {
+    /// Number of slots taken.
+    pub(crate) fn used(&self) -> u32 {
         self.used.load(SeqCst)
     }
 
-    /// All slots.
-    pub fn capacity(&self) -> u32 {
+    /// Number of all slots.
+    pub(crate) fn capacity(&self) -> u32 {
         self.capacity
     }
 }
 
-/// Slots as metrics, read when they are asked for.
+/// Slots as metrics, read on each scrape.
 #[derive(Debug)]
 pub(super) struct SlotMetrics(pub(super) Arc<Slots>);
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_until_one_returns() {
+    fn refuses_until_a_slot_returns() {
         let slots = slots(1);
         let slot = grant(&slots).unwrap();
         assert!(grant(&slots).is_none());

@@ -1,4 +1,4 @@
-//! Where a shard's records come from: Kafka; or nowhere, for a shard that is up for `/echo` only.
+//! The source of a shard's records: Kafka, or none for a shard that serves only `/echo`.
 
 use std::sync::OnceLock;
 
@@ -6,13 +6,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use wscluster_admin::health::KafkaCheck;
 use wscluster_api::spec::Kafka;
-use wscluster_kafka::backfill::Past;
+use wscluster_kafka::backfill::Backfill;
 use wscluster_kafka::feed::Update;
 use wscluster_kafka::{self, Options, SourceError};
 
 use super::admin::SourceStatus;
 
-/// Why there is nothing to read from.
+/// There is no source.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoSource {
     /// Neither the manifest nor the command line names a broker.
@@ -21,32 +21,32 @@ pub(super) enum NoSource {
          (`wscluster local` starts an embedded broker; with --echo alone a shard runs without any)"
     )]
     NoBrokers,
-    /// Kafka.
+    /// The Kafka source cannot be started.
     #[error(transparent)]
     Kafka(#[from] SourceError),
 }
 
 impl NoSource {
-    /// Whether the manifest or the command line has to change.
+    /// Whether the manifest or the command line is wrong.
     pub(super) fn is_usage(&self) -> bool {
         !matches!(self, Self::Kafka(SourceError::Thread(_)))
     }
 }
 
-/// Starts to feed `workers`. Returns how to ask for the source's state; dropping that ends the source.
+/// Starts to feed `workers`. Returns the function that reports the state of the source; dropping it ends the source.
 pub(super) fn start(
     spec: &Kafka,
     options: &Options,
     echo: bool,
     workers: Vec<mpsc::Sender<Update>>,
     registry: &mut Registry,
-    past: &OnceLock<Past>,
+    backfill: &OnceLock<Backfill>,
 ) -> Result<SourceStatus, NoSource> {
     if !spec.brokers.is_empty() || !options.brokers.is_empty() {
         let source = wscluster_kafka::start(spec, options, workers)?;
         source.register(registry);
-        // Set once: a shard has one source.
-        let _ = past.set(source.past());
+        // Unset until now: a shard has one source.
+        let _ = backfill.set(source.backfill());
         return Ok(Box::new(move || source.status()));
     }
     if !echo {
@@ -54,11 +54,11 @@ pub(super) fn start(
     }
     tracing::warn!("no Kafka brokers: nothing will be published");
     for worker in &workers {
-        // A new feed has room.
+        // A new feed is empty.
         let _ = worker.try_send(Update::Filled);
     }
     Ok(Box::new(move || {
-        // Kept open: a source that ends is something else.
+        // Keeps the feeds open: their end would mean that the source has ended.
         let _ = &workers;
         KafkaCheck::default()
     }))

@@ -1,5 +1,5 @@
-//! A whole shard in this process, with real sockets: tungstenite as an independent client, plain TCP for what no proper
-//! client sends, and a feed in place of Kafka.
+//! Tests of a whole shard in this process over real sockets. Clients are tungstenite, an independent implementation, or plain
+//! TCP for invalid input. A feed replaces Kafka.
 
 #![allow(clippy::float_cmp)] // counters are whole numbers
 
@@ -30,7 +30,7 @@ use wscluster_protocol::{Draft, Epoch, Partition, Position, Record};
 use super::server::Server;
 use super::settings::Settings;
 
-/// Nothing here takes that long unless it hangs.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -55,13 +55,13 @@ struct Rig {
     next: i64,
 }
 
-/// A message that makes a debug build of the tests panic where it is read.
+/// A message that makes the shard panic when it is read.
 pub(super) const PANIC: &str = "panic";
 
 const PARTITION: Partition = Partition { epoch: Epoch(0xab), number: 0 };
 
 impl Rig {
-    /// A ready shard with the settings that `change` makes of the defaults.
+    /// A ready shard with default settings after `change`.
     async fn start(workers: usize, change: impl FnOnce(&mut Settings)) -> Self {
         let mut rig = Self::start_unfilled(workers, change);
         rig.feed(Update::Begin { partition: PARTITION, topic: "odin.trades".into(), from: 0, lost: false }).await;
@@ -89,7 +89,7 @@ impl Rig {
         }
     }
 
-    /// Publishes a record with `data`, and says where it stands.
+    /// Publishes a record with `data` and returns its position.
     async fn publish(&mut self, channel: &str, data: Value) -> Position {
         let record = self.record(channel, &data);
         let position = record.position;
@@ -134,7 +134,7 @@ impl Rig {
         until(&format!("{slots} slots in use"), || self.used() == slots).await;
     }
 
-    /// The value of a metric: `name{labels}` as it is written in `/metrics`.
+    /// The value of a metric by its `name{labels}` in `/metrics`.
     fn metric(&self, name: &str) -> f64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
@@ -154,7 +154,7 @@ impl Rig {
     }
 }
 
-/// A proper upgrade, as text.
+/// A valid upgrade request.
 fn upgrade(addr: SocketAddr, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -162,7 +162,7 @@ fn upgrade(addr: SocketAddr, path: &str) -> String {
     )
 }
 
-/// Everything up to the empty line, and nothing behind it.
+/// Reads up to the empty line, and no further.
 async fn read_head(raw: &mut TcpStream) -> String {
     let mut head = Vec::new();
     soon("an answer", async {
@@ -177,7 +177,7 @@ async fn read_head(raw: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Everything up to the peer's end; a reset ends it too.
+/// Reads up to the peer's end or a reset.
 async fn read_all(raw: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     soon("the end of the connection", async {
@@ -187,7 +187,7 @@ async fn read_all(raw: &mut TcpStream) -> Vec<u8> {
     all
 }
 
-/// The next message of a plain socket, which must be a whole text.
+/// The next message of a plain socket, which must be an unfragmented text.
 async fn read_message(raw: &mut TcpStream) -> Value {
     soon("a message", async {
         let head = [raw.read_u8().await.unwrap(), raw.read_u8().await.unwrap()];
@@ -212,7 +212,7 @@ impl Client {
         self.0.send(Message::text(message.to_string())).await.unwrap();
     }
 
-    /// The next message that is no ping.
+    /// The next message that is not a ping.
     async fn message(&mut self) -> Message {
         loop {
             let message = soon("a message", self.0.next()).await.expect("not ended").unwrap();
@@ -229,7 +229,7 @@ impl Client {
         }
     }
 
-    /// The code and reason of the Close frame that comes next.
+    /// The code and reason of the next frame, which must be a Close frame.
     async fn closed(&mut self) -> (u16, String) {
         match self.message().await {
             Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),

@@ -1,26 +1,26 @@
-//! One timer wheel for all connections of a worker: a deadline costs eight bytes and no timer of the runtime.
+//! The timer wheel of a worker: a deadline costs eight bytes, and no timer of the runtime.
 //!
-//! Deadlines are coarse, in [`TICK`]s. An entry is only a hint to look at a connection: whoever looks compares with the
-//! connection's own deadline, so moving a deadline means adding an entry, and an old one is passed over.
+//! Deadlines are multiples of [`TICK`]. An entry is only a hint to check a connection, which stores its own deadline. To move a
+//! deadline, add an entry; the old one is ignored when it comes up.
 
 use std::time::Duration;
 
 /// Time between two steps of the wheel.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// A moment, in ticks since the worker started.
+/// A time, in ticks since the worker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(pub(super) u32);
 
 impl Tick {
-    /// The first tick at or after `span` from here, at least one away.
+    /// The first tick at or after `span` from this one, and at least one tick later.
     pub(super) fn after(self, span: Duration) -> Self {
         let ticks = span.as_millis().div_ceil(TICK.as_millis()).max(1);
         Self(self.0.saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)))
     }
 }
 
-/// Slots of the wheel; what lies beyond a turn goes round again.
+/// Slots of the wheel. An entry beyond one turn stays for another turn.
 const SLOTS: usize = 512;
 
 /// The wheel.
@@ -36,18 +36,18 @@ impl Wheel {
         Self { now: Tick(0), slots: (0..SLOTS).map(|_| Vec::new()).collect() }
     }
 
-    /// The tick the wheel stands at.
+    /// The current tick.
     pub(super) fn now(&self) -> Tick {
         self.now
     }
 
-    /// Has `key` looked at when `at` comes, which must be ahead.
+    /// Adds a check of `key` at the tick `at`, which must be in the future.
     pub(super) fn add(&mut self, key: u32, at: Tick) {
-        debug_assert!(at > self.now, "a deadline in the past is never looked at");
+        debug_assert!(at > self.now, "a deadline in the past never comes up");
         self.slots[at.0 as usize % SLOTS].push((key, at));
     }
 
-    /// Steps once and moves the keys to look at now to `keys`.
+    /// Advances by one tick and moves the keys to check to `keys`.
     pub(super) fn step(&mut self, keys: &mut Vec<u32>) {
         self.now.0 += 1;
         let now = self.now;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_each_key_at_its_tick() {
+    fn each_key_comes_up_at_its_tick() {
         let mut wheel = Wheel::new();
         for ticks in [1, 2, 300, 511, 512, 513, 5_000] {
             wheel.add(ticks, Tick(ticks));

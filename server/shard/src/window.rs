@@ -1,9 +1,9 @@
-//! The recent past of one worker: exactly the records it has applied, until they are too old or too many.
+//! The window of a worker: the records that it has applied, until they are too old or too many.
 //!
-//! Pure: no clock, no socket, no Kafka. It answers what a client missed since the positions it names, and promises that
-//! such an answer has no hole and nothing twice; where it cannot promise, it says so. Eviction is O(1) a record, an answer
-//! costs what it holds. A channel that fell silent stays known by its last position (bounded), so that a client of a
-//! quiet channel is told that it missed nothing although the record it saw last is gone.
+//! Pure: no clock, no socket, no Kafka. [`Window::recover`] returns what a client missed after its positions, without a hole
+//! and without a repeat, or reports that it cannot. Eviction is O(1) for each record; the cost of an answer is proportional to
+//! its size. The last position of a silent channel is remembered (up to a bound), so that its clients recover although the
+//! last record has left the window.
 
 mod evict;
 mod hold;
@@ -19,32 +19,32 @@ use wscluster_api::spec::History;
 use wscluster_kafka::feed::Update;
 use wscluster_protocol::{Epoch, Partition, Record};
 
-pub use self::hold::Hold;
-pub use self::lane::Seq;
+pub(crate) use self::hold::Hold;
+pub(crate) use self::lane::Seq;
 use self::lane::{Evicted, Lanes};
-pub use self::recover::Recovery;
+pub(crate) use self::recover::Recovery;
 
-/// The records a worker can replay. See the module's documentation.
+/// The records that a worker can replay. See the module's documentation.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     limits: Limits,
-    /// In the order of applying; the first one has number `base`.
+    /// In the order in which they were applied; the first one has number `base`.
     entries: VecDeque<Entry>,
     base: Seq,
     /// Bytes of the records in `entries`.
     bytes: u64,
     partitions: HashMap<Partition, Reading>,
     topics: HashMap<Arc<str>, Epoch>,
-    /// Topics that were recreated, whose clients were told of it.
-    reborn: HashSet<Arc<str>>,
+    /// Topics that were recreated and whose clients got a `gap`.
+    recreated: HashSet<Arc<str>>,
     channels: HashMap<Arc<str>, Lanes>,
-    /// Lanes that hold no record any more, the longest silent first; may hold stale items.
+    /// Lanes without a record in the window, the longest silent first; may contain stale items.
     quiet: VecDeque<Quiet>,
-    /// In the order of making; may hold dead items.
+    /// In the order of creation; may contain dropped items.
     holds: VecDeque<Weak<Hold>>,
-    /// Highest number of a record whose lane was forgotten.
+    /// The highest number of a record whose lane was forgotten.
     forgotten: Seq,
-    /// Whether what is applied is live (rather than the past, read at start).
+    /// Whether records are live, rather than history that is read at start.
     filled: bool,
 }
 
@@ -57,24 +57,24 @@ struct Limits {
 
 #[derive(Debug)]
 struct Entry {
-    /// Absent when the thread of its partition was lost.
+    /// `None` after a loss in its partition.
     record: Option<Arc<Record>>,
-    /// Unix milliseconds from which its age counts; never falls from one entry to the next.
+    /// Unix milliseconds from which its age counts; never decreases from one entry to the next.
     since_ms: i64,
-    /// The entry before it in its lane.
+    /// The previous entry of its lane.
     before: Seq,
 }
 
-/// How far a partition is read.
+/// The state of a partition.
 #[derive(Debug)]
 struct Reading {
-    /// Where reading began, or began anew after a loss.
+    /// Offset at which reading began, or began anew after a loss.
     begun: i64,
-    /// Number of the last entry before that.
+    /// Number of the last entry before it.
     begun_at: Seq,
-    /// Every record at or after it that was applied is here.
+    /// Every applied record at or after this offset is in the window.
     floor: i64,
-    /// Offset of the last record applied; one below where reading began before there was one.
+    /// Offset of the last applied record; before the first one, one below `begun`.
     applied: i64,
     topic: Arc<str>,
 }
@@ -86,18 +86,18 @@ struct Quiet {
     seq: Seq,
 }
 
-/// The thread of a partition, or of a topic, was lost: some clients must be told. See [`Window::touches`].
+/// Records of a partition or topic were lost: clients of some channels must get a `gap`. See [`Window::touches`].
 #[derive(Debug)]
-pub struct Loss {
+pub(crate) struct Loss {
     channels: HashSet<Arc<str>>,
 }
 
 impl Window {
-    /// Silent lanes remembered: about 10 MB at most.
+    /// Silent lanes that are remembered: about 10 MB at most.
     const QUIET_LANES: usize = 65_536;
 
     /// An empty window within the limits of `history`.
-    pub fn new(history: &History) -> Self {
+    pub(crate) fn new(history: &History) -> Self {
         let age_ms = i64::try_from(history.window.0.as_millis()).unwrap_or(i64::MAX);
         Self::with_limits(Limits { age_ms, bytes: history.max_bytes.0, quiet: Self::QUIET_LANES })
     }
@@ -110,7 +110,7 @@ impl Window {
             bytes: 0,
             partitions: HashMap::new(),
             topics: HashMap::new(),
-            reborn: HashSet::new(),
+            recreated: HashSet::new(),
             channels: HashMap::new(),
             quiet: VecDeque::new(),
             holds: VecDeque::new(),
@@ -119,8 +119,8 @@ impl Window {
         }
     }
 
-    /// Takes in what the source said, at `now_ms` (Unix milliseconds). Answers with what was lost, if anything was.
-    pub fn apply(&mut self, update: &Update, now_ms: i64) -> Option<Loss> {
+    /// Applies an update at `now_ms` (Unix milliseconds). Returns the loss, if records were lost.
+    pub(crate) fn apply(&mut self, update: &Update, now_ms: i64) -> Option<Loss> {
         match update {
             Update::Records(records) => {
                 for record in records {
@@ -137,55 +137,58 @@ impl Window {
         }
     }
 
-    /// Whether clients of `channel` may have missed something by `loss`: the channel was seen where the loss was, or
-    /// nowhere yet.
-    pub fn touches(&self, loss: &Loss, channel: &str) -> bool {
+    /// Whether clients of `channel` may have missed records in `loss`: the channel occurred where the loss was, or has not
+    /// occurred anywhere yet.
+    pub(crate) fn touches(&self, loss: &Loss, channel: &str) -> bool {
         loss.channels.contains(channel) || !self.channels.contains_key(channel)
     }
 
-    /// Bytes it holds, bookkeeping included; records are shared with the other workers.
-    pub fn bytes(&self) -> u64 {
+    /// Bytes of the window, including bookkeeping. Records are shared with the other workers.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes + ((self.channels.len() + self.quiet.len()) * 120) as u64
     }
 
-    /// Records it holds.
-    pub fn len(&self) -> usize {
+    /// Number of entries.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The number of the record that is applied next.
-    pub fn next(&self) -> Seq {
+    /// The number of the next record to be applied.
+    pub(crate) fn next(&self) -> Seq {
         self.base.plus(self.entries.len())
     }
 
-    /// Whether it holds no record.
-    pub fn is_empty(&self) -> bool {
+    /// Whether it has no entry.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Offset up to which the past of `partition` is best read back: far enough into the window that it is still here when
-    /// that is done.
-    pub fn rejoin(&self, partition: Partition) -> Option<i64> {
+    /// The offset up to which a backfill of `partition` should read: the middle of the window, so that the window still has the
+    /// following records when the backfill is done.
+    pub(crate) fn rejoin(&self, partition: Partition) -> Option<i64> {
         self.partitions.get(&partition).map(|reading| reading.floor + (reading.applied + 1 - reading.floor) / 2)
     }
 
     fn push(&mut self, record: &Arc<Record>, now_ms: i64) {
         let position = record.position;
         let Some(reading) = self.partitions.get_mut(&position.partition) else {
-            debug_assert!(false, "a source begins a partition before its records");
+            debug_assert!(false, "Begin precedes the records of a partition");
             return;
         };
         reading.applied = position.offset;
         let seq = self.base.plus(self.entries.len());
         let newest_ms = self.entries.back().map_or(i64::MIN, |entry| entry.since_ms);
-        // The past is as old as it says; what comes live counts from now, since a client's absence does too.
+        // History has the age of its timestamps. Live records age from now on, because a client's absence does too.
         let since_ms = if self.filled { now_ms } else { record.timestamp_ms.min(now_ms) }.max(newest_ms);
 
         let lanes = match self.channels.get_mut(&record.channel) {
             Some(lanes) => lanes,
             None => self.channels.entry(Arc::clone(&record.channel)).or_default(),
         };
-        // A forgotten lane comes back with what its first record says about the one before.
+        // A forgotten lane resumes with the `prev` of its next record.
         let evicted = record.prev.map(|prev| Evicted { offset: prev.offset, seq: self.forgotten });
         let lane = lanes.get_or_insert(position.partition, evicted);
         let before = std::mem::replace(&mut lane.tail, seq);
@@ -194,27 +197,27 @@ impl Window {
     }
 
     fn begin(&mut self, partition: Partition, topic: &Arc<str>, from: i64, lost: bool) -> Option<Loss> {
-        let mut told = Loss { channels: HashSet::new() };
+        let mut loss = Loss { channels: HashSet::new() };
         let mut missed = lost;
         if self.topics.insert(Arc::clone(topic), partition.epoch).is_some_and(|epoch| epoch != partition.epoch) {
             missed = true;
-            self.end_other_lives(topic, partition.epoch, &mut told);
-            self.reborn.insert(Arc::clone(topic));
-        } else if self.reborn.contains(topic) && !self.partitions.contains_key(&partition) {
-            // The first partition of the new life told everybody.
+            self.end_other_incarnations(topic, partition.epoch, &mut loss);
+            self.recreated.insert(Arc::clone(topic));
+        } else if self.recreated.contains(topic) && !self.partitions.contains_key(&partition) {
+            // The first partition of the new topic has reported the loss.
             missed = false;
         }
         match self.partitions.get_mut(&partition) {
-            Some(reading) if from <= reading.applied + 1 && !lost => return missed.then_some(told),
+            Some(reading) if from <= reading.applied + 1 && !lost => return missed.then_some(loss),
             Some(_) => {
                 missed = true;
-                self.lose(partition, from, &mut told);
+                self.lose(partition, from, &mut loss);
             }
-            // Nobody knows which channels it feeds: any that its topic does.
+            // It is unknown which channels this partition feeds: assume every channel of its topic.
             None if missed => {
                 let of_topic = |at: &Partition| self.partitions.get(at).is_some_and(|reading| reading.topic == *topic);
                 let fed = |lanes: &Lanes| lanes.iter().any(|lane| of_topic(&lane.partition));
-                told.channels
+                loss.channels
                     .extend(self.channels.iter().filter(|(_, lanes)| fed(lanes)).map(|(name, _)| Arc::clone(name)));
             }
             None => {}
@@ -222,11 +225,11 @@ impl Window {
         let begun_at = self.base.plus(self.entries.len()).before();
         let reading = Reading { begun: from, begun_at, floor: from, applied: from - 1, topic: Arc::clone(topic) };
         self.partitions.insert(partition, reading);
-        missed.then_some(told)
+        missed.then_some(loss)
     }
 }
 
-/// What a record costs: its frame and what is kept beside it.
+/// Bytes of a record: its frame and the bookkeeping.
 fn weight(record: &Record) -> u64 {
     (record.frame().len() + size_of::<Record>() + size_of::<Entry>() + 16) as u64
 }

@@ -1,7 +1,7 @@
-//! One worker: an event loop on a thread of its own, with its own listener, connections, channels and window.
+//! A worker: an event loop on its own thread, with its own listener, connections, channels and window.
 //!
-//! No socket crosses threads and nothing here is locked. State is borrowed for one synchronous step at a time, never
-//! across an `await`; each concern adds its methods to [`Worker`] in its own file.
+//! No socket crosses threads and nothing is locked. State is borrowed for one synchronous step, never across an `await`. Each
+//! concern adds its methods to [`Worker`] in its own file.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,18 +20,19 @@ use wscluster_kafka::feed::Update;
 use wscluster_protocol::close::metric_label;
 
 use super::channels::Channels;
-use super::connection::{Connection, Phase, Reading, Writing};
-use super::drain::Order;
+use super::connection::{Connection, ConnectionPhase, Reading, Writing};
+use super::drain::WorkerCommand;
+use super::handshake::Principal;
 use super::metrics::{CloseLabel, Tally};
 use super::outbox::{Due, Outbox};
-use super::pending_subscribes::HeldRequests;
+use super::pending_subscribes::PendingSubscribes;
 use super::shared::Shared;
 use super::slots::Slot;
 use super::wheel::{TICK, Wheel};
 use super::window::Window;
 use super::{accept, fanout};
 
-/// Bytes one read takes at most; the buffer is shared by all connections of a worker.
+/// Size of the read buffer, which all connections of a worker share.
 const SCRATCH: usize = 64 << 10;
 
 /// State of a worker.
@@ -45,58 +46,66 @@ pub(super) struct Worker {
     pub(super) outbox: Outbox,
     pub(super) window: Window,
     pub(super) wheel: Wheel,
-    /// Requests that are served later.
-    pub(super) held: HeldRequests,
-    /// Connections with something due: of small channels, and of big ones.
+    pub(super) pending: PendingSubscribes,
+    /// Connections with frames due from small channels, and from big channels only.
     pub(super) small: VecDeque<u32>,
     pub(super) bulk: VecDeque<u32>,
-    /// Bytes due to connections that wait for their turn, and to those that are blocked.
+    /// Bytes due to connections that wait for their turn, and to blocked connections.
     pub(super) due_bytes: usize,
     pub(super) blocked_bytes: usize,
     pub(super) subscriptions: usize,
     pub(super) open: u32,
     pub(super) tally: Tally,
-    /// Shared, so that a panic over what was read gives it back.
+    /// The read buffer. Shared, so that a panic while its bytes are handled releases it.
     pub(super) scratch: Rc<RefCell<Vec<u8>>>,
-    /// Where frames for one connection alone are put together.
+    /// Buffer that joins the frames of one connection for one write.
     pub(super) gathered: Vec<u8>,
 }
 
+/// A socket whose handshake has succeeded.
+pub(super) struct Upgraded {
+    pub(super) stream: TcpStream,
+    pub(super) slot: Slot,
+    pub(super) principal: Principal,
+    /// Whether it is a connection to `/echo`.
+    pub(super) echo: bool,
+}
+
 /// What a worker runs on.
-pub(super) struct Start {
+pub(super) struct WorkerStart {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) listener: TcpListener,
     pub(super) feed: mpsc::Receiver<Update>,
-    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) commands: mpsc::UnboundedReceiver<WorkerCommand>,
 }
 
-/// Runs a worker until its `orders` end.
-pub(super) fn run(start: Start) -> std::io::Result<()> {
+/// Runs a worker until its `commands` end.
+pub(super) fn run(start: WorkerStart) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let Start { index, shared, listener, feed, mut orders } = start;
+    let WorkerStart { index, shared, listener, feed, mut commands } = start;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let worker = Worker::new(index, shared);
-        let mut vital = tokio::task::JoinSet::new();
-        vital.spawn_local(accept::run(Rc::clone(&worker), listener));
-        vital.spawn_local(ticks(Rc::clone(&worker)));
-        vital.spawn_local(fanout::run(Rc::clone(&worker), feed));
+        let mut critical = tokio::task::JoinSet::new();
+        critical.spawn_local(accept::run(Rc::clone(&worker), listener));
+        critical.spawn_local(ticks(Rc::clone(&worker)));
+        critical.spawn_local(fanout::run(Rc::clone(&worker), feed));
         loop {
             tokio::select! {
-                order = orders.recv() => match order {
-                    Some(order) => worker.borrow_mut().obey(order),
+                command = commands.recv() => match command {
+                    Some(command) => worker.borrow_mut().execute(command),
                     None => return Ok(()),
                 },
-                // A worker that only seems to work is worse than none: its clients find another shard.
-                Some(Err(panic)) = vital.join_next() => return Err(std::io::Error::other(panic)),
+                // A worker without one of its tasks only looks alive. Its end lets clients find another shard.
+                Some(Err(panic)) = critical.join_next() => return Err(std::io::Error::other(panic)),
             }
         }
     })
 }
 
-/// Turns the wheel, one step a tick of the clock. Time in which this task could not run does not count: a client is not
-/// silent because nobody listened, and a shard that was stopped for a while pings before it judges.
+/// Advances the timer wheel by one step each [`TICK`]. Time in which this task did not run is not made up for: clients must
+/// not time out because the process was stopped, so it pings them first.
 async fn ticks(worker: Rc<RefCell<Worker>>) {
     let mut at = Instant::now();
     loop {
@@ -124,7 +133,7 @@ impl Worker {
                 channels: Channels::default(),
                 outbox: Outbox::default(),
                 wheel: Wheel::new(),
-                held: HeldRequests::default(),
+                pending: PendingSubscribes::default(),
                 small: VecDeque::new(),
                 bulk: VecDeque::new(),
                 due_bytes: 0,
@@ -138,12 +147,13 @@ impl Worker {
         })
     }
 
-    /// Takes over an upgraded socket, with the bytes that came behind its head, and greets it where it asked for that.
-    pub(super) fn add(&mut self, stream: TcpStream, slot: Slot, echo: bool, first: &[u8], hello: Option<bytes::Bytes>) {
+    /// Adds an upgraded connection. `first` are the bytes that followed its head; `hello` is its first message, where its
+    /// subprotocol has one.
+    pub(super) fn add(&mut self, upgraded: Upgraded, first: &[u8], hello: Option<bytes::Bytes>) {
         let now = self.wheel.now();
-        let key = self.connections.insert(Connection::new(stream, slot, echo, now)) as u32;
+        let key = self.connections.insert(Connection::new(upgraded, now)) as u32;
         self.open += 1;
-        // Before anything of the client's is looked at: whatever comes of that, there is a task to end the connection.
+        // Before the client's bytes are handled, so that the task that ends the connection exists whatever they contain.
         if let Some(me) = self.me.upgrade() {
             tokio::task::spawn_local(Reading::new(me, key));
         }
@@ -151,7 +161,7 @@ impl Worker {
         if let Some(hello) = hello {
             self.send(key, hello);
         }
-        // The head may have been collected from several reads: more than the buffer takes at once.
+        // The head may have been read in several steps, so the bytes after it may exceed the buffer.
         for piece in first.chunks(SCRATCH) {
             self.scratch.borrow_mut()[..piece.len()].copy_from_slice(piece);
             self.input(key, piece.len());
@@ -159,7 +169,7 @@ impl Worker {
         self.flush(key);
     }
 
-    /// Ends the connection of a task that ends.
+    /// Removes a connection whose reading task ends.
     pub(super) fn remove(&mut self, key: u32) {
         self.leave_all(key);
         let Some(mut connection) = self.connections.try_remove(key as usize) else { return };
@@ -174,15 +184,15 @@ impl Worker {
             None => self.due_bytes -= bytes,
         }
         self.outbox.release(std::mem::replace(&mut connection.due, Due::NONE));
-        if connection.phase == Phase::Open {
+        if connection.phase == ConnectionPhase::Open {
             self.open -= 1;
         }
-        self.held.remove(key);
+        self.pending.remove(key);
         let code = metric_label(connection.close_code).into();
         self.shared.metrics.closes.get_or_create(&CloseLabel { code }).inc();
     }
 
-    /// Starts the task that waits for room in the socket of `key`.
+    /// Starts the task that waits until the socket of `key` accepts more bytes.
     pub(super) fn await_room(&mut self, key: u32) {
         let Some(worker) = self.me.upgrade() else { return };
         let writer = tokio::task::spawn_local(Writing { worker, key }).abort_handle();
@@ -191,7 +201,7 @@ impl Worker {
         }
     }
 
-    /// Makes what was counted visible to others.
+    /// Publishes the counts of this worker to the shared metrics.
     pub(super) fn publish(&mut self) {
         let Self { tally, shared, .. } = self;
         tally.publish(&shared.metrics, self.subscriptions, self.channels.len(), self.due_bytes, self.blocked_bytes);

@@ -1,12 +1,12 @@
-//! Where frames end in a stream that is only passed on (RFC 6455 §5.2): for whoever wants to put a frame in between, or to know
-//! whether more may follow.
+//! Boundaries of frames in a stream that is only relayed (RFC 6455 §5.2), for a relay that inserts a frame or needs to know
+//! whether more frames may follow.
 //!
-//! Payload is skipped by its length, never looked at. 16 bytes of memory, and a few instructions for a frame.
+//! Payload is skipped by its length and never read. The state has 16 bytes, and a frame costs a few instructions.
 
-/// The bytes seen so far, as far as they matter for what comes next.
+/// The state after the bytes seen so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frames {
-    /// Payload that is still to come. While the length is being read: what is known of it.
+    /// Remaining payload. While a length is read: its bytes so far.
     left: u64,
     at: At,
     begun: bool,
@@ -15,14 +15,14 @@ pub struct Frames {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// Between two frames.
+    /// Between frames.
     #[default]
     Start,
-    /// Before the byte with the length.
+    /// Before the byte with the short length.
     Length,
-    /// Before the rest of a longer length.
+    /// In a longer length.
     Extended { bytes: u8, key: u8 },
-    /// In what the header has announced: payload, and a masking key before it.
+    /// In the masking key or the payload.
     Payload,
 }
 
@@ -31,27 +31,27 @@ const MASKING_KEY: u8 = 4;
 const CLOSE: u8 = 8;
 
 impl Frames {
-    /// Whether a frame may come next: the last one is complete, and it was no Close (RFC 6455 §5.5.1).
+    /// Whether a frame may be inserted: the last frame is complete and was not a Close frame (RFC 6455 §5.5.1).
     pub fn at_boundary(&self) -> bool {
         self.at == At::Start && !self.closing
     }
 
-    /// Whether a Close has begun: nothing may follow it.
+    /// Whether a Close frame has begun. No frame may follow it.
     pub fn is_closing(&self) -> bool {
         self.closing
     }
 
-    /// Whether a Close has passed, to its end.
+    /// Whether a Close frame is complete.
     pub fn is_closed(&self) -> bool {
         self.closing && self.at == At::Start
     }
 
-    /// Whether no frame has begun.
+    /// Whether no frame is incomplete.
     pub fn is_empty(&self) -> bool {
         !self.begun
     }
 
-    /// Takes note of `bytes`.
+    /// Advances by `bytes`.
     #[inline]
     pub fn pass(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
@@ -60,7 +60,7 @@ impl Frames {
         }
     }
 
-    /// Takes note of `bytes` up to the first end of a frame in them. `Some(n)`: it ends after `n` of them.
+    /// Advances up to the first end of a frame in `bytes`. Returns the number of bytes up to it; `None` where no frame ends.
     pub fn pass_one(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -72,7 +72,7 @@ impl Frames {
         None
     }
 
-    /// Takes at least one byte, and returns those behind.
+    /// Advances by at least one byte and returns the rest.
     #[inline]
     fn step<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         match (self.at, bytes) {
@@ -84,7 +84,7 @@ impl Frames {
                 }
                 &bytes[n..]
             }
-            // Nearly every frame: its header is here in one piece.
+            // The common case: the whole header is in `bytes`.
             (At::Start, [first, length @ (0..126 | 128..254), rest @ ..]) => {
                 self.begin(*first);
                 self.announced(u64::from((*length & !MASK_BIT) + key(*length)));
@@ -113,7 +113,7 @@ impl Frames {
         self.at = if left == 0 { At::Start } else { At::Payload };
     }
 
-    /// One byte of a header.
+    /// Advances by one byte of a header.
     #[cold]
     fn header(&mut self, byte: u8) {
         match self.at {
@@ -132,7 +132,7 @@ impl Frames {
             At::Extended { bytes, key } => {
                 self.left = self.left << 8 | u64::from(byte);
                 match bytes {
-                    // A length beyond what is allowed never ends, as it should.
+                    // A frame with a forbidden length never ends: the receiver must fail it.
                     1 => self.announced(self.left.saturating_add(key.into())),
                     _ => self.at = At::Extended { bytes: bytes - 1, key },
                 }
@@ -142,7 +142,7 @@ impl Frames {
     }
 }
 
-/// Bytes of the masking key, by the byte that announces it.
+/// Length of the masking key, from the second byte of the header.
 const fn key(length: u8) -> u8 {
     if length & MASK_BIT == 0 { 0 } else { MASKING_KEY }
 }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::frame::{Opcode, client_frame, server_frame};
 
-    /// Frames of every kind of length, masked or not, and where each ends.
+    /// Frames with every kind of length, masked or not, and the end of each.
     fn stream(frames: &[(usize, bool)]) -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for (len, masked) in frames {

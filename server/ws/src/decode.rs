@@ -1,41 +1,41 @@
 //! A strict, incremental decoder of frames (RFC 6455 §5 and §8.1), for both roles.
 //!
-//! It takes bytes as they come, unmasks them in place, checks UTF-8 as it arrives, and hands each whole message or
-//! control frame to a sink. It keeps a buffer only while a message is incomplete: an idle connection owns none.
+//! It accepts any pieces of input, unmasks them in place, checks UTF-8 incrementally, and passes each message or control frame
+//! to a sink. It has a buffer only while a message is incomplete, so an idle connection owns none.
 
 use super::close::{INVALID_PAYLOAD, MESSAGE_TOO_BIG, PROTOCOL_ERROR, is_sendable};
 use super::frame::{Opcode, mask};
 
-/// Which side decodes.
+/// The role of the decoding side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Peers must mask.
+    /// The peer must mask its frames.
     Server,
-    /// Peers must not mask.
+    /// The peer must not mask its frames.
     Client,
 }
 
-/// A whole message or control frame; bytes are borrowed for the call.
+/// A complete message or control frame. Its bytes are borrowed for the call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A text message.
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// Answer it with a pong of the same bytes.
+    /// A ping. The answer is a pong with the same bytes.
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
-    /// The peer closes; `None` when it gave no code.
+    /// A Close frame; `None`: without a code.
     Close(Option<u16>, &'a str),
 }
 
-/// What a sink wants next.
+/// Whether a sink wants more events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Further events.
+    /// Continue with the next event.
     Continue,
-    /// No further event of this input: the connection is done.
+    /// Stop decoding: the connection is done.
     Stop,
 }
 
@@ -45,7 +45,7 @@ pub enum Flow {
 pub struct Violation {
     /// Code to close with, one of [`super::close`].
     pub code: u16,
-    /// What was wrong.
+    /// The rule that was violated.
     pub reason: &'static str,
 }
 
@@ -55,7 +55,7 @@ const fn protocol(reason: &'static str) -> Violation {
 const NOT_UTF8: Violation = Violation { code: INVALID_PAYLOAD, reason: "text is not UTF-8" };
 const TOO_BIG: Violation = Violation { code: MESSAGE_TOO_BIG, reason: "message exceeds the size limit" };
 
-/// Bytes of the longest header: two, an eight-byte length, a four-byte key.
+/// Longest header, bytes: two, a length of eight, a key of four.
 const MAX_HEADER: usize = 14;
 
 /// A parsed frame header.
@@ -67,19 +67,19 @@ struct Header {
     key: Option<[u8; 4]>,
 }
 
-/// The state between two reads.
+/// The decoder and its state between two reads.
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,
     max_message: u32,
-    /// The frame whose payload is being read, and how much of it has been.
+    /// The current frame, and the number of payload bytes read.
     frame: Option<(Header, u64)>,
-    /// Type of the message under way, while fragments are still to come.
+    /// Type of the current fragmented message.
     message: Option<Opcode>,
     /// Bytes of an incomplete header.
     head: [u8; MAX_HEADER],
     head_len: u8,
-    /// Whatever of a message or control frame came before the current input.
+    /// The parts of an incomplete message or control frame before the current input.
     partial: Option<Box<Partial>>,
 }
 
@@ -93,18 +93,18 @@ struct Partial {
 }
 
 impl Decoder {
-    /// A decoder that fails messages above `max_message` bytes with 1009.
+    /// A decoder that fails messages above `max_message` bytes with close code 1009.
     pub fn new(role: Role, max_message: u32) -> Self {
         Self { role, max_message, frame: None, message: None, head: [0; MAX_HEADER], head_len: 0, partial: None }
     }
 
-    /// Whether it stands between two messages, where it is as good as a new one.
+    /// Whether no message is incomplete: then it is equal to a new decoder.
     pub fn is_idle(&self) -> bool {
         self.frame.is_none() && self.message.is_none() && self.head_len == 0 && self.partial.is_none()
     }
 
-    /// Decodes `input`, unmasking it in place, and gives each event to `sink`. After `Err` or `Stop` the decoder
-    /// must not be used again.
+    /// Decodes `input`, unmasking it in place, and passes each event to `sink`. After `Err` or `Stop` the decoder must not be
+    /// used again.
     pub fn decode(
         &mut self,
         mut input: &mut [u8],
@@ -138,7 +138,7 @@ impl Decoder {
         }
     }
 
-    /// The next header, or `None` when `input` ends before it does.
+    /// Reads the next header; `None` if `input` ends before the header does.
     #[allow(clippy::mut_mut)] // it moves the caller's cursor
     fn take_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
         loop {
@@ -156,7 +156,7 @@ impl Decoder {
                 }
             };
             if have == 2 {
-                // Refuse as early as the two bytes allow, before the peer has sent anything else.
+                // Fails as early as the first two bytes allow.
                 self.check_start(self.head[0], self.head[1])?;
             }
             if have >= 2 && have == need {
@@ -239,7 +239,7 @@ impl Decoder {
         complete: bool,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<Flow, Violation> {
-        // An empty buffer too: one that was made for an empty piece must go again.
+        // Also drops an empty buffer, which an empty fragment may have made.
         if !complete || self.partial.is_some() {
             let partial = self.partial.get_or_insert_default();
             partial.control.extend_from_slice(chunk);
@@ -271,7 +271,7 @@ impl Decoder {
                 _ => Ok(sink(Event::Binary(chunk))),
             };
         }
-        // Also between the frames of one message, so that a following start is refused.
+        // The type is kept between the frames of one message, so that a new start in between fails.
         self.message = Some(kind);
         let partial = self.partial.get_or_insert_default();
         partial.message.extend_from_slice(chunk);

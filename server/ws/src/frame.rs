@@ -1,4 +1,4 @@
-//! Frame headers (RFC 6455 §5.2), written by both roles.
+//! Writes frames (RFC 6455 §5.2) for both roles, and masks payload.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
-    /// Goes on with a fragmented message.
+    /// Continues a fragmented message.
     Continuation = 0,
     /// UTF-8 text.
     Text = 1,
@@ -14,7 +14,7 @@ pub enum Opcode {
     Binary = 2,
     /// The last frame of a connection.
     Close = 8,
-    /// Asks for a pong.
+    /// Requests a pong.
     Ping = 9,
     /// Answers a ping.
     Pong = 10,

@@ -5,24 +5,24 @@ use wscluster_api::spec::RecordOptions;
 
 use super::*;
 
-fn mold(channel: &str, record: RecordOptions) -> Mold {
+fn mapping(channel: &str, record: RecordOptions) -> TopicMapping {
     let entry = Topic { record, ..Topic::named("odin.trades", channel) };
-    Mold::new("odin.trades".into(), &entry, 1_000).unwrap()
+    TopicMapping::new("odin.trades".into(), &entry, 1_000).unwrap()
 }
 
 fn raw<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>, headers: Option<&'a OwnedHeaders>) -> Raw<'a, OwnedHeaders> {
     Raw { key, value, headers, timestamp_ms: 7 }
 }
 
-fn channel(mold: &Mold, raw: Raw<'_, OwnedHeaders>) -> Result<String, Skip> {
+fn channel(mapping: &TopicMapping, raw: Raw<'_, OwnedHeaders>) -> Result<String, Skip> {
     let mut channel = String::new();
-    mold.channel(raw, &mut channel).map(|()| channel)
+    mapping.channel(raw, &mut channel).map(|()| channel)
 }
 
 fn data(format: ValueFormat, value: Option<&[u8]>) -> Result<serde_json::Value, Skip> {
-    let mold = mold("x", RecordOptions { value: format, ..RecordOptions::default() });
+    let mapping = mapping("x", RecordOptions { value: format, ..RecordOptions::default() });
     let mut data = Vec::new();
-    mold.data(raw(None, value, None), &mut data)?;
+    mapping.data(raw(None, value, None), &mut data)?;
     Ok(serde_json::from_slice(&[b"{", &data[..], b"}"].concat()).unwrap())
 }
 
@@ -31,17 +31,17 @@ fn makes_a_channel_from_key_topic_and_header() {
     let headers = OwnedHeaders::new()
         .insert(Header { key: "venue", value: Some("old") })
         .insert(Header { key: "venue", value: Some("nyse") });
-    let all = mold("{topic}/{key}.{header:venue}", RecordOptions::default());
+    let all = mapping("{topic}/{key}.{header:venue}", RecordOptions::default());
     assert_eq!(channel(&all, raw(Some(b"BTC"), None, Some(&headers))).unwrap(), "odin.trades/BTC.nyse");
     assert_eq!(channel(&all, raw(Some(b"BTC"), None, None)), Err(Skip::NoHeader));
     assert_eq!(channel(&all, raw(None, None, Some(&headers))), Err(Skip::NoKey));
-    let lenient = mold("{key}.trade", RecordOptions { missing: Some("none".into()), ..RecordOptions::default() });
+    let lenient = mapping("{key}.trade", RecordOptions { missing: Some("none".into()), ..RecordOptions::default() });
     assert_eq!(channel(&lenient, raw(None, None, None)).unwrap(), "none.trade");
 }
 
 #[test]
 fn refuses_poisonous_channel_names() {
-    let key = mold("{key}", RecordOptions::default());
+    let key = mapping("{key}", RecordOptions::default());
     for (bytes, skip) in [
         (&vec![b'x'; 65_536][..], Skip::ChannelTooLong),
         (&[b'x'; 257], Skip::ChannelTooLong),
@@ -54,7 +54,7 @@ fn refuses_poisonous_channel_names() {
     let mut headers = OwnedHeaders::new();
     headers = headers.insert(Header { key: "h", value: Some(&[0xff_u8][..]) });
     assert_eq!(
-        channel(&mold("{header:h}", RecordOptions::default()), raw(None, None, Some(&headers))),
+        channel(&mapping("{header:h}", RecordOptions::default()), raw(None, None, Some(&headers))),
         Err(Skip::HeaderNotText)
     );
 }
@@ -83,8 +83,8 @@ fn carries_each_kind_of_value() {
 
 #[test]
 fn keeps_json_as_it_was_written() {
-    let (mold, mut data) = (mold("x", RecordOptions::default()), Vec::new());
-    mold.data(raw(None, Some(br#"{"price": 1.10, "id": 12345678901234567890123}"#), None), &mut data).unwrap();
+    let (mapping, mut data) = (mapping("x", RecordOptions::default()), Vec::new());
+    mapping.data(raw(None, Some(br#"{"price": 1.10, "id": 12345678901234567890123}"#), None), &mut data).unwrap();
     assert_eq!(data, br#""data":{"price": 1.10, "id": 12345678901234567890123}"#);
 }
 
@@ -96,14 +96,14 @@ fn takes_type_and_time_from_headers_when_they_hold_them() {
         tombstones: Tombstones::Skip,
         ..RecordOptions::default()
     };
-    let mold = mold("x", options);
+    let mapping = mapping("x", options);
     let headers = OwnedHeaders::new()
         .insert(Header { key: "t", value: Some("price:tick") })
         .insert(Header { key: "ts", value: Some("42") });
     assert_eq!(
-        (mold.kind(raw(None, None, Some(&headers))), mold.ts(raw(None, None, Some(&headers)))),
+        (mapping.kind(raw(None, None, Some(&headers))), mapping.ts(raw(None, None, Some(&headers)))),
         ("price:tick", 42)
     );
-    assert_eq!((mold.kind(raw(None, None, None)), mold.ts(raw(None, None, None))), ("price:update", 7));
-    assert_eq!(mold.data(raw(None, None, None), &mut Vec::new()), Err(Skip::Tombstone));
+    assert_eq!((mapping.kind(raw(None, None, None)), mapping.ts(raw(None, None, None))), ("price:update", 7));
+    assert_eq!(mapping.data(raw(None, None, None), &mut Vec::new()), Err(Skip::Tombstone));
 }

@@ -1,4 +1,4 @@
-//! The source against a real Kafka: what the embedded broker cannot do. Needs brokers and says so:
+//! Tests of the source with a real Kafka, for features that the embedded broker lacks. They need brokers:
 //! `tests/kafka/run --secure cargo test -p wscluster-kafka --lib broker -- --ignored`.
 
 mod login;
@@ -28,10 +28,10 @@ fn var(name: &str) -> String {
 
 /// Partition, offset and value of a record.
 type Read = (Partition, i64, String);
-/// Partition, first offset, and whether something was lost.
+/// Partition, first offset, and whether records were lost.
 type Begun = (Partition, i64, bool);
 
-/// A topic of its own on the real brokers, and a source that reads it.
+/// A topic on the real brokers for one test, and a source that reads it.
 struct Rig {
     topic: String,
     runtime: tokio::runtime::Runtime,
@@ -120,7 +120,7 @@ impl Rig {
         next.unwrap_or_else(|_| panic!("nothing came: {:?}", self.status())).unwrap()
     }
 
-    /// Offsets and values of the next records, by partition, until `count` came; `Begin`s meanwhile.
+    /// Offsets and values of the next `count` records, by partition, and the `Begin`s among them.
     fn read(&mut self, count: usize) -> (Vec<Read>, Vec<Begun>) {
         let (mut records, mut begun) = (Vec::new(), Vec::new());
         while records.len() < count {

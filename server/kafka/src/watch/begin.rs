@@ -1,5 +1,5 @@
-//! Where reading of a partition begins: with the window's oldest record at start, and where it could not be read until now;
-//! with the first record of what is new; and with the oldest that is left after a loss.
+//! The offset at which reading of a partition begins: at start and for a late partition, the window's oldest record; for a new
+//! partition, its first record; after a loss, the oldest record that is left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,16 +7,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use wscluster_protocol::Partition;
 
-use super::super::assignment::{Start, epoch};
-use super::super::backfill::Life;
-use super::super::encode::Mold;
+use super::super::assignment::{PartitionStart, epoch};
+use super::super::backfill::Incarnation;
+use super::super::encode::TopicMapping;
 use super::super::identity::Described;
 use super::super::offsets::{Ask, OffsetsError, ask};
 use super::{Known, Watch};
 
 impl Watch {
-    /// What is new about a topic: all of it, more partitions, or another life.
-    pub(super) fn examine(&mut self, name: &str, entry: usize, found: &Described) -> Result<Vec<Start>, OffsetsError> {
+    /// The partitions of a topic that are new: all of them, added ones, or those of a recreated topic.
+    pub(super) fn examine(
+        &mut self,
+        name: &str,
+        entry: usize,
+        found: &Described,
+    ) -> Result<Vec<PartitionStart>, OffsetsError> {
         let recreated = self.known.get(name).is_some_and(|known| known.id != found.id);
         let mut known = self.known.get_mut(name).filter(|_| !recreated);
         if let Some(known) = &mut known {
@@ -31,33 +36,34 @@ impl Watch {
             return Ok(Vec::new());
         }
         if recreated {
-            // What was to be read of the life before.
+            // Partitions of the deleted incarnation.
             self.history.retain(|start| *start.topic != *name);
             self.late.remove(name);
         }
-        // It was there all the time: clients may have missed some of it, and are told so.
+        // The topic existed before, so clients may have missed records and get a `gap`.
         let late = self.began && self.late.contains(name);
         let until = ask(&*self.consumer, &new, Ask::End, Self::TIMEOUT)?;
         let from = if recreated || (self.began && !late) {
-            // All of it is new to the clients.
+            // Every record is new to the clients.
             ask(&*self.consumer, &new, Ask::Beginning, Self::TIMEOUT)?
         } else {
             self.recent(&new, &until)?
         };
         let known = if is_known {
-            self.known.get_mut(name).expect("nothing has taken it away")
+            self.known.get_mut(name).expect("found above")
         } else {
             let epoch = epoch(name, found.id.as_deref());
             if self.known.iter().any(|(other, known)| other != name && known.epoch == epoch) {
                 return Err(OffsetsError::Epoch { topic: name.to_owned() });
             }
-            let mold = Mold::new(name.into(), &self.entries[entry].topic, self.max_value_bytes)
+            let mapping = TopicMapping::new(name.into(), &self.entries[entry].topic, self.max_value_bytes)
                 .map_err(|error| OffsetsError::Topic { topic: name.to_owned(), reason: error.to_string() })?;
             let leaderless = found.leaderless.clone();
-            let known = Known { id: found.id.clone(), epoch, mold: Arc::new(mold), next: Vec::new(), leaderless };
+            let known = Known { id: found.id.clone(), epoch, mapping: Arc::new(mapping), next: Vec::new(), leaderless };
             tracing::info!(topic = name, partitions = found.partitions, recreated, "reading topic");
-            let life = Life { topic: name.into(), id: known.id.clone(), mold: Arc::clone(&known.mold) };
-            self.shared.lives.begin(epoch, life);
+            let incarnation =
+                Incarnation { topic: name.into(), id: known.id.clone(), mapping: Arc::clone(&known.mapping) };
+            self.shared.incarnations.begin(epoch, incarnation);
             self.known.insert(name.to_owned(), known);
             self.known.get_mut(name).expect("was inserted just now")
         };
@@ -69,10 +75,10 @@ impl Watch {
         let starts = new.iter().zip(from.into_iter().zip(until)).map(|(&(_, number), (from, until))| {
             let next = Arc::new(AtomicI64::new(from));
             known.next[number as usize] = Some(Arc::clone(&next));
-            Start {
+            PartitionStart {
                 topic: Arc::clone(&topic),
                 id: known.id.clone(),
-                mold: Arc::clone(&known.mold),
+                mapping: Arc::clone(&known.mapping),
                 partition: Partition { epoch: known.epoch, number },
                 from,
                 until,
@@ -85,7 +91,7 @@ impl Watch {
 
     /// Offsets from which the window is filled.
     fn recent(&self, new: &[(&str, i32)], ends: &[i64]) -> Result<Vec<i64>, OffsetsError> {
-        /// Records a partition to read again from a broker that does not know offsets by time.
+        /// Records of each partition to read from a broker without offsets by time.
         const COUNTED_BACK: i64 = 20_000;
         if self.window.is_zero() {
             return Ok(ends.to_vec());
@@ -94,7 +100,7 @@ impl Watch {
         let at_ms = i64::try_from(now.saturating_sub(self.window).as_millis()).unwrap_or(0);
         let by_time = ask(&*self.consumer, new, Ask::Time(at_ms), Self::TIMEOUT)?;
         let from: Vec<i64> = by_time.iter().zip(ends).map(|(at, end)| if *at < 0 { *end } else { *at }).collect();
-        // The embedded broker says "none" whatever the time is; what is read too far back, the window itself leaves out.
+        // The embedded broker has no offsets by time. The window drops records that are too old.
         if by_time.iter().all(|at| *at < 0) {
             let beginning = ask(&*self.consumer, new, Ask::Beginning, Self::TIMEOUT)?;
             let since_ever = ask(&*self.consumer, new, Ask::Time(0), Self::TIMEOUT)?;
@@ -106,8 +112,8 @@ impl Watch {
         Ok(from)
     }
 
-    /// Partitions whose next record is no longer there, or not yet: begun anew, with a loss.
-    pub(super) fn overtaken(&self) -> Result<Vec<Start>, OffsetsError> {
+    /// Partitions whose next offset is outside the log: they begin anew, with a loss.
+    pub(super) fn overtaken(&self) -> Result<Vec<PartitionStart>, OffsetsError> {
         let all = self.partitions();
         let beginning = ask(&*self.consumer, &all, Ask::Beginning, Self::TIMEOUT)?;
         let end = ask(&*self.consumer, &all, Ask::End, Self::TIMEOUT)?;
@@ -127,10 +133,10 @@ impl Watch {
                 from,
                 "records were missed: the log no longer holds them"
             );
-            starts.push(Start {
+            starts.push(PartitionStart {
                 topic: topic.into(),
                 id: known.id.clone(),
-                mold: Arc::clone(&known.mold),
+                mapping: Arc::clone(&known.mapping),
                 partition: Partition { epoch: known.epoch, number },
                 from,
                 until: end,

@@ -1,4 +1,4 @@
-//! Who is written to first: a worker without its loop, so that every step is the test's own.
+//! The order of writes, tested on a worker without its event loop, so that the test controls every step.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ struct Rig {
     next: i64,
 }
 
-/// Runs `test` where a worker would run.
+/// Runs `test` in the runtime of a worker.
 fn with_worker(test: impl AsyncFnOnce(Rig)) {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
@@ -37,7 +37,7 @@ fn with_worker(test: impl AsyncFnOnce(Rig)) {
 }
 
 impl Rig {
-    /// Adds `count` connections that listen to `channel`; their keys follow each other.
+    /// Adds `count` members to `channel`; their keys are consecutive.
     async fn join(&mut self, channel: &str, count: usize) -> Vec<u32> {
         let mut keys = Vec::new();
         for _ in 0..count {
@@ -50,7 +50,13 @@ impl Rig {
             let slots = &worker.shared.slots;
             let slot = slots.grant(&mut slots.fds().take(Permit::CONNECTION)).unwrap();
             let key = worker.connections.vacant_key() as u32;
-            worker.add(stream, slot, false, &[], None);
+            let upgraded = crate::worker::Upgraded {
+                stream,
+                slot,
+                principal: crate::handshake::Principal::default(),
+                echo: false,
+            };
+            worker.add(upgraded, &[], None);
             let membership = worker.channels.join(channel, key, crate::window::Seq::default());
             worker.connections[key as usize].subscriptions.push(membership);
             worker.subscriptions += 1;
@@ -70,7 +76,7 @@ impl Rig {
         self.worker.borrow_mut().apply(&Update::Records(records));
     }
 
-    /// How many frames wait for a connection.
+    /// Number of due frames of a connection.
     fn due(&self, key: u32) -> u32 {
         let worker = self.worker.borrow();
         worker.outbox.len(worker.connections[key as usize].due)
@@ -86,7 +92,7 @@ fn a_big_channel_does_not_delay_a_small_one() {
         assert!(rig.worker.borrow_mut().flush_slice(), "more than a slice is due");
         assert!(small.iter().all(|key| rig.due(*key) == 0), "small goes first, though it came later");
         assert_eq!(big.iter().filter(|key| rig.due(**key) == 0).count(), SLICE);
-        // Nor does the rest of the big one delay what comes for the small one now.
+        // The rest of the big channel does not delay a new record of the small one either.
         rig.publish(&["small"]);
         rig.worker.borrow_mut().flush_slice();
         assert!(small.iter().all(|key| rig.due(*key) == 0));
@@ -116,12 +122,12 @@ fn a_member_of_both_moves_up_and_is_written_to_once() {
 }
 
 #[test]
-fn an_ended_connection_in_the_queue_is_passed_over() {
+fn a_removed_connection_in_the_queue_is_skipped() {
     with_worker(async |mut rig| {
         let keys = rig.join("a", 3).await;
         rig.publish(&["a"]);
         rig.worker.borrow_mut().remove(keys[1]);
-        // The key is taken again, by a connection to which nothing is due.
+        // The key is reused by a connection without due frames.
         let new = rig.join("b", 1).await;
         assert_eq!(new[0], keys[1]);
         while rig.worker.borrow_mut().flush_slice() {}
@@ -131,7 +137,7 @@ fn an_ended_connection_in_the_queue_is_passed_over() {
 }
 
 #[test]
-fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
+fn a_gap_that_exceeds_a_queue_disconnects_that_client_only() {
     with_worker(async |mut rig| {
         let slow = rig.join("a", 1).await[0];
         let other = rig.join("c", 1).await[0];
@@ -139,13 +145,13 @@ fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
         let membership = worker.channels.join("b", slow, crate::window::Seq::default());
         worker.connections[slow as usize].subscriptions.push(membership);
         worker.subscriptions += 1;
-        // Its socket takes no more, and a few bytes more than what waits are too much.
+        // Its socket is full, and its queue is a few bytes below the limit.
         let filler = vec![0; 1 << 20];
         while worker.connections[slow as usize].stream.try_write(&filler).is_ok() {}
         let nearly_full = vec![0; worker.shared.settings.max_queue() - 8];
         worker.send(slow, nearly_full.into());
         worker.flush(slow);
-        // Every channel is told, also the one that only the slow client listened to.
+        // Every channel gets the gap, also the one whose only member is the slow client.
         let partition = Partition { epoch: Epoch(1), number: 0 };
         worker.apply(&Update::Begin { partition, topic: "t".into(), from: 100, lost: true });
         assert_eq!(worker.connections[slow as usize].close_code, 4100);
@@ -156,7 +162,7 @@ fn a_gap_that_is_too_much_for_a_client_ends_that_client_only() {
 }
 
 #[test]
-fn waits_no_longer_for_more_once_as_much_is_due_as_may_be() {
+fn stops_waiting_for_more_when_many_bytes_are_due() {
     with_worker(async |mut rig| {
         let key = rig.join("a", 1).await[0];
         let partition = Partition { epoch: Epoch(1), number: 0 };
@@ -167,7 +173,7 @@ fn waits_no_longer_for_more_once_as_much_is_due_as_may_be() {
             shared.settings.delivery.coalesce.0 = std::time::Duration::from_hours(1);
             shared.settings.delivery.max_queue_bytes.0 = 1 << 30;
         }
-        // One record more than may be due before anything is written: the hour is cut short.
+        // One record more than may be due ends the wait of an hour.
         let (feed_in, feed) = mpsc::channel(64);
         for offset in 0..=i64::try_from(MAX_DUE >> 20).unwrap() {
             let position = Position { partition, offset };
@@ -188,7 +194,7 @@ fn waits_no_longer_for_more_once_as_much_is_due_as_may_be() {
 }
 
 #[test]
-fn a_client_that_pings_and_reads_nothing_is_not_read_any_further() {
+fn a_client_that_pings_and_reads_nothing_is_not_read_further() {
     with_worker(async |mut rig| {
         let key = rig.join("a", 1).await[0];
         let mut worker = rig.worker.borrow_mut();

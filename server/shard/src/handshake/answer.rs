@@ -1,10 +1,10 @@
-//! The answers that depend on this shard: the 101 and the 503, both with its live load.
+//! The 101 and the 503, both with the current load of this shard.
 
 use wscluster_api::spec::RetryAfter;
 use wscluster_runtime::drain::hint_ms;
 use wscluster_ws::upgrade::Unavailable;
 
-use crate::shared::FD_LIMIT;
+use crate::shared::NoSlot;
 use crate::slots::Slots;
 
 /// `101 Switching Protocols` (RFC 6455 §4.2.2).
@@ -18,12 +18,13 @@ pub(super) fn switching(accept: &str, protocol: Option<&str>, slots: &Slots) -> 
     .into_bytes()
 }
 
-/// `503 Service Unavailable`: the gateway tries elsewhere, a direct client comes back after the hint.
-pub(super) fn unavailable(reason: &'static str, slots: &Slots, retry_after: &RetryAfter) -> Vec<u8> {
-    let why = if reason == FD_LIMIT { slots.fds().shortage() } else { reason.to_owned() };
+/// `503 Service Unavailable`: the gateway tries another shard, and a direct client retries after the hint.
+pub(super) fn unavailable(reason: NoSlot, slots: &Slots, retry_after: &RetryAfter) -> Vec<u8> {
+    let why = if reason == NoSlot::FdLimit { slots.fds().shortage() } else { reason.as_str().to_owned() };
     let (message, load) = (format!("this shard takes no connection: {why}"), load(slots));
     let fields = &[("X-Wscluster-Load", &*load)];
-    Unavailable { reason, message: Some(&message), retry_after_ms: hint_ms(retry_after), fields }.answer()
+    Unavailable { reason: reason.as_str(), message: Some(&message), retry_after_ms: hint_ms(retry_after), fields }
+        .answer()
 }
 
 fn load(slots: &Slots) -> String {

@@ -1,4 +1,4 @@
-//! One handshake as it is counted, timed and logged.
+//! Counts, times and logs one handshake.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use wscluster_runtime::log_limit::LogLimit;
 
+use super::outcome::HandshakeOutcome;
 use crate::metrics::Label;
 use crate::shared::Shared;
 
-/// A handshake under way. Dropping it without [`Attempt::end`] counts as `aborted`: the worker itself went away.
+/// A running handshake. Dropping it without [`Attempt::end`] counts as `aborted`: the worker has ended.
 pub(super) struct Attempt {
     shared: Arc<Shared>,
     peer: SocketAddr,
     accepted: Instant,
     head: Option<Instant>,
-    outcome: &'static str,
+    outcome: HandshakeOutcome,
 }
 
 thread_local! {
@@ -26,16 +27,22 @@ thread_local! {
 impl Attempt {
     pub(super) fn begin(shared: &Arc<Shared>, peer: SocketAddr) -> Self {
         shared.metrics.attempts.inc();
-        Self { shared: Arc::clone(shared), peer, accepted: Instant::now(), head: None, outcome: "aborted" }
+        Self {
+            shared: Arc::clone(shared),
+            peer,
+            accepted: Instant::now(),
+            head: None,
+            outcome: HandshakeOutcome::Aborted,
+        }
     }
 
-    /// The head is whole, or known to be bad.
-    pub(super) fn head_is_there(&mut self) {
+    /// The head is complete or known to be invalid.
+    pub(super) fn head_complete(&mut self) {
         self.head = Some(Instant::now());
     }
 
-    /// The one outcome.
-    pub(super) fn end(mut self, outcome: &'static str) {
+    /// Ends the handshake with its outcome.
+    pub(super) fn end(mut self, outcome: HandshakeOutcome) {
         self.outcome = outcome;
     }
 }
@@ -43,6 +50,8 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         let Self { shared, peer, accepted, head, outcome } = self;
+        let is_accepted = *outcome == HandshakeOutcome::Accepted;
+        let outcome = outcome.as_str();
         shared.metrics.outcomes.get_or_create(&Label("outcome", outcome)).inc();
         let head_time = head.map(|head| head - *accepted);
         let answer_time = head.map(|head| head.elapsed());
@@ -51,8 +60,7 @@ impl Drop for Attempt {
                 shared.metrics.phases.get_or_create(&Label("phase", phase)).observe(time.as_secs_f64());
             }
         }
-        let accepted = *outcome == "accepted";
-        if accepted && !shared.settings.log_handshakes {
+        if is_accepted && !shared.settings.log_handshakes {
             return;
         }
         let micros = |time: Option<Duration>| time.map(|time| time.as_micros() as u64);

@@ -1,4 +1,4 @@
-//! The outbox against its model: a plain queue of frames a connection.
+//! Compares the outbox with a model: a plain queue of frames for each connection.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A record to the connections whose bit is set.
+    /// A record for the connections whose bit is set.
     Record {
         channel: u32,
         to: u8,
@@ -51,7 +51,7 @@ fn total(queue: &Queue) -> usize {
 
 proptest! {
     #[test]
-    fn behaves_like_one_queue_a_connection(steps in prop::collection::vec(step(), 0..200)) {
+    fn behaves_like_a_queue_for_each_connection(steps in prop::collection::vec(step(), 0..200)) {
         let mut outbox = Outbox::default();
         let mut dues = [Due::NONE; 8];
         let mut model: [Queue; 8] = Default::default();
@@ -145,7 +145,7 @@ fn connections_with_the_same_frames_share_one_buffer() {
 }
 
 #[test]
-fn knows_what_is_left_of_a_replay() {
+fn counts_the_remaining_bytes_of_a_replay() {
     let mut outbox = Outbox::default();
     let frame = |len| Bytes::from(vec![0; len]);
     let live = outbox.push(Due::NONE, frame(1), Some(ChannelId(1)));
@@ -172,7 +172,7 @@ fn releases_a_long_list_without_recursion() {
     }
     outbox.release(due);
     assert_eq!(outbox.nodes(), 0);
-    // And their space is given back.
+    // Their memory is freed.
     outbox.begin(Bytes::new(), None);
     outbox.end();
     assert_eq!(outbox.capacity(), 0);

@@ -1,5 +1,5 @@
-//! Tries to break the invariants of admission: A1 never above capacity, A2 every slot returns once, A3 slots alone decide,
-//! A4 one counted outcome a handshake.
+//! Invariants of admission under load: A1 never above capacity, A2 every slot returns once, A3 slots alone decide, A4 one
+//! counted outcome for each handshake.
 
 use super::*;
 use crate::settings::Settings;
@@ -9,7 +9,7 @@ fn capacity(capacity: u32) -> impl FnOnce(&mut Settings) {
 }
 
 #[tokio::test]
-async fn grants_100_slots_to_500_that_come_at_once() {
+async fn grants_100_slots_to_500_simultaneous_clients() {
     let rig = Rig::start(3, capacity(100)).await;
     let addr = rig.server.addr;
     let mut tasks = tokio::task::JoinSet::new();
@@ -43,13 +43,13 @@ async fn grants_100_slots_to_500_that_come_at_once() {
 }
 
 #[tokio::test]
-async fn slot_returns_whatever_byte_the_client_leaves_at() {
+async fn slot_returns_wherever_in_the_handshake_the_client_leaves() {
     let rig = Rig::start(1, capacity(1)).await;
     let text = upgrade(rig.server.addr, "/ws");
     for (attempt, end) in (0..=text.len()).enumerate() {
         let mut raw = rig.raw().await;
         raw.write_all(&text.as_bytes()[..end]).await.unwrap();
-        // Half of them by a reset, the others by a plain end.
+        // Half of them end with a reset, the others normally.
         if attempt % 2 == 0 {
             socket2::SockRef::from(&raw).set_linger(Some(Duration::ZERO)).unwrap();
         }
@@ -60,7 +60,7 @@ async fn slot_returns_whatever_byte_the_client_leaves_at() {
     rig.until_used(0).await;
     assert_eq!(rig.metric_sum("wscluster_shard_handshakes_total"), all);
     assert_eq!(rig.metric("wscluster_shard_handshake_attempts_total"), all);
-    // The one slot works still.
+    // The only slot still works.
     let mut client = rig.connect().await;
     assert_eq!(client.subscribe(&["a"]).await["count"], 1);
 }
@@ -137,7 +137,7 @@ async fn an_overloaded_shard_with_free_slots_still_admits() {
         client.subscribe(&["busy"]).await;
         clients.push(client);
     }
-    // More than can be written in any time that this test takes.
+    // More than can be written during this test.
     let feed = rig.feeds[0].clone();
     let records: Vec<_> = (0..200).map(|number| rig.record("busy", &json!(number))).collect();
     let load = tokio::spawn(async move { while feed.send(Update::Records(records.clone())).await.is_ok() {} });

@@ -1,4 +1,4 @@
-//! What no proper client sends: each is refused by name, costs no slot, and hurts nobody else.
+//! Invalid input: each kind is refused with its own code, takes no slot, and affects no other client.
 
 use wscluster_ws::frame::{Opcode, client_frame};
 
@@ -54,7 +54,7 @@ async fn ends_a_handshake_that_is_too_slow() {
 }
 
 #[tokio::test]
-async fn takes_a_head_byte_by_byte_and_frames_right_behind_it() {
+async fn accepts_a_head_byte_by_byte_and_frames_right_after_it() {
     let mut rig = Rig::start(1, |_| {}).await;
     let mut raw = rig.raw().await;
     let text = upgrade(rig.server.addr, "/ws");
@@ -94,7 +94,7 @@ async fn fails_connections_that_break_the_frame_rules() {
         let mut raw = rig.upgraded("/ws").await;
         raw.write_all(&bytes).await.unwrap();
         if code == 1003 {
-            // A peer that keeps the rules is waited for.
+            // The shard waits for the end of a peer that keeps the rules.
             raw.write_all(&client_frame(Opcode::Close, &code.to_be_bytes(), [0; 4])).await.unwrap();
         }
         let answer = read_all(&mut raw).await;
@@ -146,13 +146,13 @@ async fn refuses_more_channels_than_allowed_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_and_never_reads_is_held_back() {
+async fn a_client_that_never_reads_its_answers_is_not_read() {
     let rig = Rig::start(1, |settings| settings.delivery.max_queue_bytes.0 = 64 << 10).await;
     let raw = rig.upgraded("/ws").await;
     socket2::SockRef::from(&raw).set_recv_buffer_size(4 << 10).unwrap();
     let (_reader, mut writer) = raw.into_split();
     let ask = client_frame(Opcode::Text, br#"{"type":"heartbeat"}"#, [1; 4]).repeat(1_000);
-    // Its own socket fills up in the end, since nobody reads it.
+    // The client's socket fills up, because the shard stops reading.
     let sent = tokio::time::timeout(Duration::from_secs(2), async {
         for _ in 0..20_000 {
             writer.write_all(&ask).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_client_that_asks_and_never_reads_is_held_back() {
     .await;
     assert!(sent.is_err(), "500 MB were taken");
     let queued = rig.metric("wscluster_shard_queue_bytes");
-    // One read's worth of answers beyond the limit at most.
+    // At most the answers to one read exceed the limit.
     assert!(queued < f64::from(1 << 20), "{queued} bytes wait");
     rig.connect().await;
 }

@@ -1,4 +1,4 @@
-//! Drains: who is closed how, how fast, and how it ends.
+//! Drains: which connections are closed, with which code, at which rate, and how the drain ends.
 
 use wscluster_admin::client::post_json;
 use wscluster_admin::drain::evict_route;
@@ -16,7 +16,7 @@ fn drain(evict_rate: u32, deadline: Span) -> Drain {
 }
 
 #[tokio::test]
-async fn closes_everybody_with_a_hint_of_their_own() {
+async fn closes_each_client_with_a_hint_of_its_own() {
     let rig = Rig::start(2, |_| {}).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -41,7 +41,7 @@ async fn closes_everybody_with_a_hint_of_their_own() {
 }
 
 #[tokio::test]
-async fn keeps_to_its_rate_and_can_be_taken_back() {
+async fn keeps_its_rate_and_can_be_cancelled() {
     let rig = Rig::start(1, |_| {}).await;
     let mut clients = Vec::new();
     for _ in 0..10 {
@@ -53,14 +53,14 @@ async fn keeps_to_its_rate_and_can_be_taken_back() {
     let refused = tokio_tungstenite::connect_async(rig.url("/ws")).await.unwrap_err();
     assert!(refused.to_string().contains("503"), "{refused}");
     for client in &mut clients[..] {
-        // Not in order: wait for the first five, whoever they are.
+        // The order is random: wait for any five.
         if rig.metric("wscluster_shard_evictions_total") >= 5.0 {
             break;
         }
         let _ = tokio::time::timeout(Duration::from_millis(30), client.0.next()).await;
     }
     until("five evictions", || rig.metric("wscluster_shard_evictions_total") >= 5.0).await;
-    // Half the mean distance is the shortest: five cannot be gone sooner.
+    // Evictions are at least half the mean interval apart, so five take at least this long.
     assert!(start.elapsed() >= Duration::from_millis(5 * 10), "{:?}", start.elapsed());
     rig.server.drains.cancel().unwrap();
     assert_eq!(rig.server.shared.state(), State::Ready);
@@ -104,7 +104,7 @@ async fn the_last_drain_of_a_process_is_final() {
 }
 
 #[tokio::test]
-async fn evicts_as_many_as_it_is_asked_to_and_goes_on_taking_upgrades() {
+async fn evicts_the_requested_number_and_still_accepts_upgrades() {
     let rig = Rig::start(2, |_| {}).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -121,7 +121,7 @@ async fn evicts_as_many_as_it_is_asked_to_and_goes_on_taking_upgrades() {
     clients.push(rig.connect().await);
     let mut closed = 0;
     for client in &mut clients {
-        // Who stays hears nothing until it asks.
+        // Clients that stay receive nothing unasked.
         client.0.send(Message::text(json!({ "type": "heartbeat" }).to_string())).await.ok();
         match soon("an answer", client.0.next()).await {
             Some(Ok(Message::Close(Some(frame)))) => {
@@ -141,13 +141,13 @@ async fn evicts_as_many_as_it_is_asked_to_and_goes_on_taking_upgrades() {
 }
 
 #[tokio::test]
-async fn does_not_evict_who_has_just_come_while_there_are_others() {
+async fn evicts_new_connections_last() {
     let rig = Rig::start(1, |_| {}).await;
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(rig.connect().await);
     }
-    // The shard counts time in these.
+    // The shard measures time in these ticks.
     let ticks = || rig.metric("wscluster_shard_loop_lag_seconds_count");
     let came = ticks();
     let settled = (Drain::SETTLE.as_millis() / 100) as f64 + 1.0;
@@ -161,7 +161,7 @@ async fn does_not_evict_who_has_just_come_while_there_are_others() {
         assert_eq!(client.closed().await.0, 1012);
     }
     rig.until_used(30).await;
-    // Where nobody else is left, they go all the same.
+    // When no other connections are left, these are evicted too.
     rig.server.drains.evict(some(30)).unwrap();
     for client in &mut clients[10..] {
         assert_eq!(client.closed().await.0, 1012);

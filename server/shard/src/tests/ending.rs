@@ -1,4 +1,4 @@
-//! How connections end when one side is silent, stubborn or gone.
+//! The end of connections whose peer is silent, does not close, or is gone.
 
 use wscluster_api::units::Span;
 use wscluster_ws::frame::{Opcode, client_frame};
@@ -14,7 +14,7 @@ async fn a_panic_over_one_client_ends_that_client_only() {
     rig.until_used(2).await;
     cause.0.send(Message::text(PANIC)).await.unwrap();
     rig.until_used(1).await;
-    // Also where it came right behind the head.
+    // Also when the message arrives with the head.
     let mut raw = rig.raw().await;
     let mut bytes = upgrade(rig.server.addr, "/ws").into_bytes();
     bytes.extend_from_slice(&client_frame(Opcode::Text, PANIC.as_bytes(), [5; 4]));
@@ -29,7 +29,7 @@ async fn a_panic_over_one_client_ends_that_client_only() {
 }
 
 #[tokio::test]
-async fn pings_and_lets_the_silent_go() {
+async fn pings_clients_and_disconnects_silent_ones() {
     let rig = Rig::start(1, |settings| {
         settings.delivery.ping_interval = Span::millis(200);
         settings.delivery.pong_timeout = Span::millis(700);
@@ -38,7 +38,7 @@ async fn pings_and_lets_the_silent_go() {
     let mut answering = rig.connect().await;
     let mut silent = rig.upgraded("/ws").await;
     rig.until_used(2).await;
-    // It answers by being polled.
+    // Polling the client makes it answer pings.
     let poll = tokio::spawn(async move { while answering.0.next().await.is_some() {} });
     let received = read_all(&mut silent).await;
     assert!(received.chunks(2).all(|frame| frame == [0x89, 0]), "pings only: {received:?}");
@@ -49,7 +49,7 @@ async fn pings_and_lets_the_silent_go() {
 }
 
 #[tokio::test]
-async fn any_frame_is_a_sign_of_life() {
+async fn any_frame_proves_that_a_client_is_alive() {
     let rig = Rig::start(1, |settings| {
         settings.delivery.ping_interval = Span::millis(300);
         settings.delivery.pong_timeout = Span::millis(600);
@@ -57,7 +57,7 @@ async fn any_frame_is_a_sign_of_life() {
     .await;
     let mut raw = rig.upgraded("/ws").await;
     let start = tokio::time::Instant::now();
-    // Never a pong, but something else every 100 ms, for several times the limit.
+    // No pong, but another frame every 100 ms, for several times the limit.
     let mut beat = tokio::time::interval(Duration::from_millis(100));
     while start.elapsed() < Duration::from_secs(3) {
         beat.tick().await;
@@ -69,7 +69,7 @@ async fn any_frame_is_a_sign_of_life() {
 #[tokio::test]
 async fn waits_for_the_peers_close_but_not_for_ever() {
     let rig = Rig::start(1, |_| {}).await;
-    // It never answers the Close, and never ends.
+    // This client neither answers the Close nor closes its socket.
     let mut raw = rig.upgraded("/ws").await;
     raw.write_all(&client_frame(Opcode::Binary, b"x", [0; 4])).await.unwrap();
     let answer = read_all(&mut raw).await;
@@ -79,7 +79,7 @@ async fn waits_for_the_peers_close_but_not_for_ever() {
 }
 
 #[tokio::test]
-async fn frees_the_slot_once_both_closes_are_there() {
+async fn frees_the_slot_after_both_close_frames() {
     let rig = Rig::start(1, |_| {}).await;
     let mut raw = rig.upgraded("/ws").await;
     raw.write_all(&client_frame(Opcode::Close, b"", [0; 4])).await.unwrap();
@@ -90,7 +90,7 @@ async fn frees_the_slot_once_both_closes_are_there() {
 }
 
 #[tokio::test]
-async fn answers_what_is_held_when_the_client_has_ended_its_side() {
+async fn answers_pending_requests_when_the_client_has_ended_its_side() {
     let rig = Rig::start(1, |_| {}).await;
     let mut raw = rig.upgraded("/ws").await;
     for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
@@ -109,7 +109,7 @@ async fn answers_what_is_held_when_the_client_has_ended_its_side() {
 }
 
 #[tokio::test]
-async fn ignores_requests_behind_its_close() {
+async fn ignores_requests_after_its_close() {
     let mut rig = Rig::start(1, |settings| settings.delivery.max_subscriptions = 1).await;
     let mut client = rig.connect().await;
     client.send(json!({ "type": "subscribe", "data": { "channels": ["a", "b"] } })).await;

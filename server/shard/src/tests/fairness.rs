@@ -1,11 +1,11 @@
-//! Nobody delays anybody: big channels, many records, and what leaves together.
+//! Coalescing: records that are due together leave in one write.
 
 use wscluster_api::units::Span;
 
 use super::*;
 
 #[tokio::test]
-async fn what_arrives_together_leaves_in_one_write() {
+async fn records_that_arrive_together_leave_in_one_write() {
     let mut rig = Rig::start(1, |_| {}).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -27,7 +27,7 @@ async fn what_arrives_together_leaves_in_one_write() {
 }
 
 #[tokio::test]
-async fn waits_for_more_where_the_manifest_says_so() {
+async fn waits_for_more_records_with_coalesce() {
     let mut rig = Rig::start(1, |settings| settings.delivery.coalesce = Span::millis(500)).await;
     let mut client = rig.connect().await;
     client.subscribe(&["a"]).await;

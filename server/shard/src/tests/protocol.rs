@@ -1,4 +1,4 @@
-//! What clients are promised, message by message.
+//! The guarantees of `docs/protocol.md` to clients.
 
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
@@ -30,7 +30,7 @@ async fn sends_each_record_to_its_subscribers_only() {
 }
 
 #[tokio::test]
-async fn speaks_with_old_clients() {
+async fn serves_clients_of_the_replaced_service() {
     let mut rig = Rig::start(1, |_| {}).await;
     let mut client = rig.connect().await;
     let ack = client.subscribe(&["BTC.trade", "ETH.trade"]).await;
@@ -48,12 +48,12 @@ async fn speaks_with_old_clients() {
 }
 
 #[tokio::test]
-async fn each_client_hears_what_it_listens_to_while_others_come_and_go() {
+async fn each_client_gets_its_channels_while_others_join_and_leave() {
     let mut rig = Rig::start(1, |_| {}).await;
     let names: Vec<String> = (0..12).map(|number| number.to_string()).collect();
     let channels = |step: usize| -> Vec<&str> { (0..12).map(|at| &*names[(at * step + step) % 12]).collect() };
     let mut clients = Vec::new();
-    // One after the other, each in an order of its own, by one request or by many.
+    // The clients act in turn, each in its own order, with one request or several.
     for (step, size) in [(1, 12), (5, 12), (7, 1), (11, 5)] {
         let mut client = rig.connect().await;
         for some in channels(step).chunks(size) {
@@ -81,7 +81,7 @@ async fn each_client_hears_what_it_listens_to_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn joins_and_leaves_very_many_channels_that_others_listen_to() {
+async fn joins_and_leaves_very_many_shared_channels() {
     const CHANNELS: usize = 200_000;
     let rig = Rig::start(1, |settings| {
         settings.delivery.max_subscriptions = 1_000_000;
@@ -126,7 +126,7 @@ async fn recovers_what_was_missed_without_hole_or_repeat() {
 }
 
 #[tokio::test]
-async fn says_why_a_channel_was_not_recovered() {
+async fn reports_why_a_channel_was_not_recovered() {
     let mut rig = Rig::start(1, |_| {}).await;
     rig.publish("BTC.trade", json!(0)).await;
     let mut client = rig.connect().await;
@@ -144,7 +144,7 @@ async fn says_why_a_channel_was_not_recovered() {
 }
 
 #[tokio::test]
-async fn gives_the_latest_message_for_a_first_paint() {
+async fn latest_returns_the_last_message() {
     let mut rig = Rig::start(1, |_| {}).await;
     for number in 0..5 {
         rig.publish("BTC.trade", json!(number)).await;
@@ -158,7 +158,7 @@ async fn gives_the_latest_message_for_a_first_paint() {
 }
 
 #[tokio::test]
-async fn tells_who_keeps_positions_where_a_channel_stands() {
+async fn clients_that_keep_positions_get_the_first_ones() {
     let mut rig = Rig::start(1, |_| {}).await;
     let last = rig.publish("BTC.trade", json!(0)).await.to_string();
     let mut client = rig.connect().await;
@@ -172,7 +172,7 @@ async fn tells_who_keeps_positions_where_a_channel_stands() {
     assert_eq!(client.json().await.get("positions"), None, "it was told, and messages may have come since");
     drop(client);
 
-    // Nothing came while it was here; what came while it was away is not lost.
+    // No message was published while the client was connected; those published afterwards are recovered.
     let missed = rig.publish("BTC.trade", json!(1)).await;
     let data = json!({ "channels": ["BTC.trade"], "since": { "BTC.trade": last } });
     let mut client = rig.connect().await;
@@ -184,7 +184,7 @@ async fn tells_who_keeps_positions_where_a_channel_stands() {
         assert_eq!(client.json().await["data"], number);
     }
 
-    // Also where it cannot be sent what it missed.
+    // Also when the channel cannot be recovered.
     let mut client = rig.connect().await;
     let data = json!({ "channels": ["BTC.trade"], "since": { "BTC.trade": "cd-0-0" } });
     client.send(json!({ "type": "subscribe", "data": data })).await;
@@ -194,7 +194,7 @@ async fn tells_who_keeps_positions_where_a_channel_stands() {
 }
 
 #[tokio::test]
-async fn holds_a_join_until_this_shard_has_what_the_client_saw() {
+async fn a_subscribe_waits_until_the_shard_reaches_the_clients_position() {
     let mut rig = Rig::start(1, |_| {}).await;
     rig.publish("BTC.trade", json!(0)).await;
     let mut client = rig.connect().await;
@@ -212,7 +212,7 @@ async fn holds_a_join_until_this_shard_has_what_the_client_saw() {
 }
 
 #[tokio::test]
-async fn ends_a_held_join_honestly() {
+async fn a_waiting_subscribe_reports_a_loss_at_its_deadline() {
     let rig = Rig::start(1, |_| {}).await;
     let mut client = rig.connect().await;
     let data = json!({ "channels": ["BTC.trade"], "since": { "BTC.trade": "ab-0-1000" } });
@@ -246,7 +246,7 @@ async fn serves_the_old_reconnect() {
 }
 
 #[tokio::test]
-async fn the_old_reconnect_does_not_repeat_what_came_live() {
+async fn the_old_reconnect_does_not_repeat_live_messages() {
     let mut rig = Rig::start(1, |_| {}).await;
     for number in 0..5 {
         rig.publish("BTC.trade", json!(number)).await;
@@ -264,7 +264,7 @@ async fn the_old_reconnect_does_not_repeat_what_came_live() {
 }
 
 #[tokio::test]
-async fn tells_subscribers_of_a_gap() {
+async fn subscribers_get_a_gap_after_a_loss() {
     let mut rig = Rig::start(1, |_| {}).await;
     rig.publish("BTC.trade", json!(1)).await;
     let mut client = rig.connect().await;
@@ -277,7 +277,7 @@ async fn tells_subscribers_of_a_gap() {
 }
 
 #[tokio::test]
-async fn greets_clients_that_ask_for_it() {
+async fn clients_of_the_subprotocol_get_a_hello() {
     let rig = Rig::start(1, |_| {}).await;
     let mut request = rig.url("/ws").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "other, wscluster.v1".parse().unwrap());
@@ -306,7 +306,7 @@ async fn answers_pings_and_echoes_a_close() {
 }
 
 #[tokio::test]
-async fn echoes_where_that_was_asked_for() {
+async fn serves_echo_only_when_enabled() {
     let rig = Rig::start(1, |settings| settings.echo = true).await;
     let mut client = Client::connect(&rig.url("/echo")).await;
     let big = "ä".repeat(500_000);

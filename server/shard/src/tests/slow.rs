@@ -1,4 +1,4 @@
-//! Clients whose sockets are really full, under each policy.
+//! Clients with full sockets, under each policy.
 
 use wscluster_api::spec::SlowClient;
 use wscluster_ws::decode::{Decoder, Event, Flow, Role};
@@ -15,7 +15,7 @@ async fn rig(policy: SlowClient) -> Rig {
     .await
 }
 
-/// A client that subscribed to `channels`, read the answer, and stopped reading.
+/// A client that subscribes to `channels`, reads the answer, and stops reading.
 async fn stalled(rig: &Rig, channels: &[&str]) -> TcpStream {
     let raw = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     raw.set_recv_buffer_size(4 << 10).unwrap();
@@ -31,7 +31,7 @@ async fn stalled(rig: &Rig, channels: &[&str]) -> TcpStream {
     raw
 }
 
-/// Adds the messages in `bytes`, and returns the code of a Close behind them.
+/// Adds the messages in `bytes` and returns the code of a Close frame after them.
 fn take(decoder: &mut Decoder, bytes: &mut [u8], messages: &mut Vec<Value>) -> Option<u16> {
     let mut code = None;
     let flow = decoder.decode(bytes, &mut |event| {
@@ -47,7 +47,7 @@ fn take(decoder: &mut Decoder, bytes: &mut [u8], messages: &mut Vec<Value>) -> O
     code
 }
 
-/// The messages in `bytes` and the code of the Close at their end. Panics where a frame is cut.
+/// The messages in `bytes` and the code of the Close frame at the end. Panics if a frame is cut.
 fn messages(mut bytes: Vec<u8>) -> (Vec<Value>, Option<u16>) {
     let (mut messages, mut decoder) = (Vec::new(), Decoder::new(Role::Client, 1 << 30));
     let code = take(&mut decoder, &mut bytes, &mut messages);
@@ -55,7 +55,8 @@ fn messages(mut bytes: Vec<u8>) -> (Vec<Value>, Option<u16>) {
     (messages, code)
 }
 
-/// Publishes to `channels` in turn until the stalled client was dealt with and as much again; a healthy one gets it all.
+/// Publishes to `channels` in turn until the policy has been applied to the stalled client, then as much again. A healthy
+/// client gets all messages.
 async fn overwhelm(rig: &mut Rig, channels: &[&str], healthy: &mut Client) -> usize {
     let (mut sent, mut more) = (0, None);
     loop {
@@ -75,7 +76,7 @@ async fn overwhelm(rig: &mut Rig, channels: &[&str], healthy: &mut Client) -> us
 }
 
 #[tokio::test]
-async fn disconnect_tells_the_slow_client_to_come_back() {
+async fn a_disconnected_slow_client_recovers_everything() {
     let mut rig = rig(SlowClient::Disconnect).await;
     let mut slow = stalled(&rig, &["a"]).await;
     let mut healthy = rig.connect().await;
@@ -90,7 +91,7 @@ async fn disconnect_tells_the_slow_client_to_come_back() {
     rig.until_used(1).await;
     assert_eq!(rig.metric("wscluster_shard_slow_clients_total{policy=\"disconnect\"}"), 1.0);
 
-    // It comes back with the last position, and has lost nothing.
+    // It reconnects with the last position and has missed nothing.
     let last = messages.last().unwrap();
     let mut client = rig.connect().await;
     let data = json!({ "channels": ["a"], "since": { "a": last["pos"] } });
@@ -144,7 +145,7 @@ async fn conflate_keeps_the_latest_of_each_channel() {
 }
 
 #[tokio::test]
-async fn conflate_lets_a_client_go_for_whom_one_message_a_channel_is_too_much() {
+async fn conflate_disconnects_when_one_message_of_each_channel_is_too_much() {
     let mut rig = rig(SlowClient::Conflate).await;
     let channels: Vec<String> = (0..40).map(|number| number.to_string()).collect();
     let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
@@ -176,7 +177,7 @@ async fn a_replay_larger_than_the_queue_reaches_a_slow_reader() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_sent_one_replay_at_a_time() {
+async fn a_client_that_reads_nothing_gets_one_replay_at_a_time() {
     let mut rig = rig(SlowClient::Disconnect).await;
     let records: Vec<_> =
         (0..1_000).map(|number| rig.record("a", &json!({ "n": number, "pad": "x".repeat(1_000) }))).collect();
@@ -186,7 +187,7 @@ async fn a_client_that_reads_nothing_is_sent_one_replay_at_a_time() {
     let text = json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 499 } } }).to_string();
     let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
     slow.write_all(&frame.repeat(20)).await.unwrap();
-    // It is served again once it has read.
+    // It is served again after it has read.
     let mut received = Vec::new();
     while received.len() < 500 + 20 {
         received.push(read_message(&mut slow).await);
@@ -201,7 +202,7 @@ async fn a_client_that_reads_nothing_is_sent_one_replay_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_recovery_behind_another_one_waits_until_that_is_read() {
+async fn a_second_recovery_waits_until_the_first_is_read() {
     let mut rig = rig(SlowClient::Disconnect).await;
     let records: Vec<_> = (0..2_000)
         .map(|number| rig.record(["a", "b"][number % 2], &json!({ "n": number, "pad": "x".repeat(1_000) })))
@@ -222,7 +223,7 @@ async fn a_recovery_behind_another_one_waits_until_that_is_read() {
 }
 
 #[tokio::test]
-async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
+async fn a_dropped_replay_leaves_no_allowance_for_live_messages() {
     for policy in [SlowClient::DropOldest, SlowClient::Conflate] {
         let mut rig = rig(policy).await;
         let records: Vec<_> =
@@ -244,7 +245,7 @@ async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
         })
         .await;
         assert!(rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0);
-        // Nothing of the replay waits any more: another one is no too much.
+        // The replay is written, so another one is allowed.
         let text = json!({ "type": "reconnect", "data": { "last_offset": { "odin.trades": 4_490 } } }).to_string();
         let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
         slow.write_all(&frame).await.unwrap();
@@ -260,7 +261,7 @@ async fn a_replay_that_was_dropped_leaves_no_room_for_more_live_messages() {
 }
 
 #[tokio::test]
-async fn a_client_whose_socket_takes_nothing_is_silent_however_much_is_dropped_for_it() {
+async fn a_client_whose_socket_accepts_nothing_counts_as_silent() {
     let mut rig = Rig::start(1, |settings| {
         settings.delivery.slow_client = SlowClient::DropOldest;
         settings.delivery.max_queue_bytes.0 = QUEUE as u64;
@@ -268,7 +269,7 @@ async fn a_client_whose_socket_takes_nothing_is_silent_however_much_is_dropped_f
     })
     .await;
     let slow = stalled(&rig, &["a"]).await;
-    // Sooner than its kernel would give up.
+    // Sooner than the timeout of its kernel.
     soon("the end of the silent client", async {
         while rig.used() > 0 {
             rig.publish("a", json!("x".repeat(2_000))).await;
@@ -280,7 +281,7 @@ async fn a_client_whose_socket_takes_nothing_is_silent_however_much_is_dropped_f
     drop(slow);
 }
 
-/// Reads until the message number `end - 1` is there.
+/// Reads up to message number `end - 1`.
 async fn read_until_last(raw: &mut TcpStream, end: usize) -> Vec<Value> {
     let mut received: Vec<Value> = Vec::new();
     let mut decoder = Decoder::new(Role::Client, 1 << 30);

@@ -1,4 +1,4 @@
-//! Several topics, from a broker: what the shard knows of their channels.
+//! Several topics from a broker: which topics can feed a channel.
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -9,14 +9,14 @@ use wscluster_kafka::{self, Options};
 use super::*;
 
 #[tokio::test]
-async fn a_position_of_another_topic_tells_nothing() {
+async fn a_position_of_a_topic_that_never_feeds_the_channel_is_rejected() {
     let topics = ["a", "b"].map(|name| Topic { partitions: 1, ..Topic::named(name, format!("{{key}}.{name}")) });
     let broker = Embedded::start(&topics).unwrap();
     let rig = Rig::start_unfilled(1, |_| {});
     let options = Options { brokers: vec![broker.bootstrap().to_owned()], ..Options::default() };
     let spec = Kafka { topics: topics.into(), ..Kafka::default() };
     let source = wscluster_kafka::start(&spec, &options, rig.feeds.clone()).unwrap();
-    rig.server.shared.past.set(source.past()).unwrap();
+    rig.server.shared.backfill.set(source.backfill()).unwrap();
     until("ready", || rig.server.shared.state() != wscluster_admin::health::State::Starting).await;
 
     let mut client = rig.connect().await;

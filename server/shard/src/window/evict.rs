@@ -1,4 +1,4 @@
-//! How records leave the window: by age, by bytes, or because the thread of their partition was lost.
+//! Eviction: records leave the window by age, by bytes, or after a loss in their partition.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Window {
             }
             self.pop();
         }
-        // Queues keep their peak otherwise: a burst would hold its memory for ever.
+        // Otherwise the queue would keep the memory of its peak for ever.
         if self.entries.capacity() > 1_024 && self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to(self.entries.len() * 2);
         }
@@ -44,7 +44,7 @@ impl Window {
         }
     }
 
-    /// Remembers a lane that holds no record any more, and forgets the one that is silent for longest.
+    /// Remembers a lane without a record in the window, and forgets the one that was silent for longest.
     fn hush(&mut self, quiet: Quiet) {
         self.quiet.push_back(quiet);
         if self.quiet.len() <= self.limits.quiet {
@@ -52,7 +52,7 @@ impl Window {
         }
         let Some(Quiet { channel, partition, seq }) = self.quiet.pop_front() else { return };
         let Some(lanes) = self.channels.get_mut(&channel) else { return };
-        // The lane may have woken up since.
+        // The lane may have got a record since.
         let still = |lane: &super::lane::Lane| lane.tail <= seq && lane.evicted.is_some_and(|gone| gone.seq == seq);
         if lanes.get(partition).is_some_and(still) {
             lanes.remove_if(|lane| lane.partition == partition);
@@ -63,10 +63,10 @@ impl Window {
         }
     }
 
-    /// Drops what the window holds of `partition`, of which nothing before `from` will come.
+    /// Drops the records of `partition`, which begins anew at `from` after a loss.
     pub(super) fn lose(&mut self, partition: Partition, from: i64, loss: &mut Loss) {
         self.drop_records(|at| at == partition);
-        // A number of its own, after everything applied so far: who was here before may have missed something.
+        // An empty entry after every applied record: positions before it may have missed records.
         let seq = self.base.plus(self.entries.len());
         self.entries.push_back(super::Entry {
             record: None,
@@ -87,8 +87,8 @@ impl Window {
         }
     }
 
-    /// Forgets the partitions of `topic` that belong to another life than `epoch`.
-    pub(super) fn end_other_lives(&mut self, topic: &str, epoch: Epoch, loss: &mut Loss) {
+    /// Forgets the partitions of `topic` that have another epoch than `epoch`.
+    pub(super) fn end_other_incarnations(&mut self, topic: &str, epoch: Epoch, loss: &mut Loss) {
         let ended = |at: &Partition, of: &str| of == topic && at.epoch != epoch;
         let gone: Vec<_> =
             self.partitions.iter().filter(|(at, reading)| ended(at, &reading.topic)).map(|(at, _)| *at).collect();

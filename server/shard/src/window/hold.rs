@@ -1,22 +1,22 @@
-//! What stays in the window although it is too old: somebody is about to go on from there.
+//! Holds: keep records in the window beyond their age while a backfill is about to continue from there.
 
 use std::sync::{Arc, Weak};
 
 use super::Window;
 use super::lane::Seq;
 
-/// While it lives, no age drives out what the window had when it was made, nor what came since.
+/// While it exists, records that the window had at its creation, and later ones, are not evicted by age.
 #[derive(Debug)]
-pub struct Hold {
+pub(crate) struct Hold {
     from: Seq,
 }
 
 impl Window {
-    /// Bytes that holds may keep beyond the limit.
+    /// Bytes that holds may keep beyond the limit of the window.
     pub(super) const HELD_BYTES: u64 = 4 << 20;
 
-    /// Holds what is here and what comes.
-    pub fn hold(&mut self) -> Arc<Hold> {
+    /// Holds the current records and later ones.
+    pub(crate) fn hold(&mut self) -> Arc<Hold> {
         let hold = Arc::new(Hold { from: self.base });
         self.holds.retain(|hold| hold.strong_count() > 0);
         self.holds.push_back(Arc::downgrade(&hold));
@@ -25,7 +25,7 @@ impl Window {
 
     /// Whether the oldest entry is held.
     pub(super) fn is_held(&mut self) -> bool {
-        // The oldest hold begins first.
+        // The oldest hold has the lowest start.
         while let Some(oldest) = self.holds.front() {
             match Weak::upgrade(oldest) {
                 Some(hold) => return self.base >= hold.from,

@@ -1,13 +1,13 @@
-//! Lanes: the records of one channel in one partition, linked from the newest back to the oldest.
+//! Lanes: the records of one channel in one partition, linked from the newest to the oldest.
 //!
-//! Nearly every channel has one lane, since Kafka puts equal keys into one partition; a channel that is fed by several
-//! partitions has one for each.
+//! Nearly every channel has one lane, because Kafka puts equal keys into one partition. A channel that several partitions feed
+//! has one for each.
 
 use wscluster_protocol::Partition;
 
-/// Number of an entry in the order of applying.
+/// Number of an entry, in the order in which entries were applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seq(u64);
+pub(crate) struct Seq(u64);
 
 impl Seq {
     /// Before every entry.
@@ -25,7 +25,7 @@ impl Seq {
         Self(self.0.saturating_sub(1))
     }
 
-    /// Index in a queue whose first entry is `base`; none when evicted.
+    /// Index in a queue whose first entry is `base`; `None` for an evicted entry.
     pub(super) fn index(self, base: Self) -> Option<usize> {
         self.0.checked_sub(base.0).and_then(|index| usize::try_from(index).ok())
     }
@@ -35,20 +35,20 @@ impl Seq {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evicted {
     pub(super) offset: i64,
-    /// When it was applied; at most that, when the lane had been forgotten since.
+    /// Its number; an upper bound if the lane was forgotten since.
     pub(super) seq: Seq,
 }
 
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) partition: Partition,
-    /// Its newest entry, perhaps evicted.
+    /// The newest entry, which may be evicted.
     pub(super) tail: Seq,
-    /// Every record of the lane after this one is in the window. None: not known, only the partition's floor tells.
+    /// Every record of the lane after this one is in the window. `None`: unknown, only the floor of the partition applies.
     pub(super) evicted: Option<Evicted>,
 }
 
-/// The lanes of a channel, by partition.
+/// The lanes of a channel, sorted by partition.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(Vec<Lane>);
 

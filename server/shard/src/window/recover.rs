@@ -1,34 +1,34 @@
-//! What a client missed: the answer to `since`, and to the offsets of the old `reconnect`.
+//! Which records a client missed: recovery by `since`, and by the offsets of the old `reconnect`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wscluster_protocol::{Partition, Position, Record};
+use wscluster_protocol::{LostReason, Partition, Position, Record};
 
 use super::Window;
 use super::lane::{Lane, Lanes, Seq};
 
-/// The answer to a client that comes back.
+/// What a reconnecting client missed.
 #[derive(Clone, Debug)]
-pub enum Recovery {
-    /// Everything the client missed, in order; what the worker applies next follows without a hole.
+pub(crate) enum Recovery {
+    /// Every record that the client missed, in order; the record that the worker applies next follows without a hole.
     Complete(Vec<Arc<Record>>),
-    /// The client saw this position elsewhere, and this worker is not there yet: ask again when it has applied more.
-    Ahead(Position),
-    /// Something may be missing; why: `too_old`, `epoch`, `unknown_position`, `several_partitions` or `recreated`.
-    Lost(&'static str),
+    /// The client has seen this position on another shard and this worker has not reached it: ask again later.
+    Ahead(#[cfg_attr(not(test), expect(dead_code, reason = "tests compare it"))] Position),
+    /// Records may be missing: [`LostReason::TooOld`], `Epoch`, `UnknownPosition`, `SeveralPartitions` or `Recreated`.
+    Lost(LostReason),
 }
 
 impl Window {
     /// The records of `channel` after `since`: the last position that the client saw in each partition.
     ///
-    /// A partition without a position is one in which the client saw nothing: it gets all that is here from there.
-    pub fn recover(&self, channel: &str, since: &[Position]) -> Recovery {
+    /// For a partition without a position, the client gets every record of the window.
+    pub(crate) fn recover(&self, channel: &str, since: &[Position]) -> Recovery {
         self.recover_until(channel, since, Seq::END)
     }
 
     fn recover_until(&self, channel: &str, since: &[Position], until: Seq) -> Recovery {
-        let Some(seen) = newest_by_partition(since) else { return Recovery::Lost("unknown_position") };
+        let Some(seen) = newest_by_partition(since) else { return Recovery::Lost(LostReason::UnknownPosition) };
         let none = Lanes::default();
         let lanes = self.channels.get(channel).unwrap_or(&none);
         let mut ahead = None;
@@ -37,11 +37,11 @@ impl Window {
                 None if self.is_ahead(Position { partition, offset }) => {
                     ahead = Some((partition, offset));
                 }
-                None => return Recovery::Lost("epoch"),
+                None => return Recovery::Lost(LostReason::Epoch),
                 Some(reading) => {
                     let evicted = lanes.get(partition).and_then(|lane| lane.evicted);
                     if offset < reading.floor - 1 && evicted.is_none_or(|gone| offset < gone.offset) {
-                        return Recovery::Lost("too_old");
+                        return Recovery::Lost(LostReason::TooOld);
                     }
                     if offset > reading.applied {
                         ahead = Some((partition, offset));
@@ -62,13 +62,13 @@ impl Window {
         }
         for lane in lanes.iter().filter(|lane| !seen.contains_key(&lane.partition)) {
             let may_be_owed = match lane.evicted {
-                // What was applied before the client's newest record is older than the client's absence.
+                // Records applied before the client's newest record are older than the client's absence.
                 Some(gone) => gone.seq >= newest,
-                // The lane may have held records before this worker began to read, or where it lost the thread.
+                // There may be records from before this worker began to read, or from a loss.
                 None => self.partitions.get(&lane.partition).is_none_or(|at| at.begun > 0 && at.begun_at >= newest),
             };
             if may_be_owed {
-                return Recovery::Lost("unknown_position");
+                return Recovery::Lost(LostReason::UnknownPosition);
             }
             self.collect(lane, -1, &mut missed);
         }
@@ -77,39 +77,40 @@ impl Window {
         Recovery::Complete(missed.into_iter().map(|(_, record)| Arc::clone(record)).collect())
     }
 
-    /// Whether `position` is one that this worker has still to reach.
-    pub fn is_ahead(&self, position: Position) -> bool {
+    /// Whether this worker has yet to reach `position`.
+    pub(crate) fn is_ahead(&self, position: Position) -> bool {
         match self.partitions.get(&position.partition) {
             Some(reading) => position.offset > reading.applied,
             None => self.topics.values().any(|epoch| *epoch == position.partition.epoch),
         }
     }
 
-    /// [`Window::recover`] for clients of the old protocol, who know one offset a topic, without what came from `live` on.
-    pub fn recover_offsets(&self, channel: &str, last_offset: &HashMap<String, i64>, live: Option<Seq>) -> Recovery {
+    /// [`Window::recover`] for clients of the old protocol, which know one offset for each topic. Records that were applied from
+    /// `live` on are left out.
+    pub(crate) fn recover_offsets(&self, channel: &str, last_offset: &HashMap<String, i64>, live: Option<Seq>) -> Recovery {
         let lanes = self.channels.get(channel);
         let feeds = |partition: &Partition| lanes.is_none_or(|lanes| lanes.get(*partition).is_some());
         let mut since = Vec::new();
         for (topic, &offset) in last_offset {
-            // An offset does not say of which life it is.
-            if self.reborn.contains(topic.as_str()) {
-                return Recovery::Lost("recreated");
+            // An offset does not tell whether it is from before or after the topic was recreated.
+            if self.recreated.contains(topic.as_str()) {
+                return Recovery::Lost(LostReason::Recreated);
             }
             let mut of_topic = self.partitions.iter().filter(|(_, reading)| *reading.topic == **topic);
             let partitions: Vec<_> = of_topic.by_ref().map(|(partition, _)| *partition).collect();
             match partitions[..] {
                 [partition] if feeds(&partition) => since.push(Position { partition, offset }),
-                // One number cannot say where a client stands in several logs.
-                [_, _, ..] if partitions.iter().any(feeds) => return Recovery::Lost("several_partitions"),
+                // One number is no position in several partitions.
+                [_, _, ..] if partitions.iter().any(feeds) => return Recovery::Lost(LostReason::SeveralPartitions),
                 _ => {}
             }
         }
         self.recover_until(channel, &since, live.unwrap_or(Seq::END))
     }
 
-    /// Whether records of `channel` may be gone from partitions of which `seen` says nothing. Stricter than
-    /// [`Window::recover`], for a client whose absence is longer than the window's memory.
-    pub fn may_owe_elsewhere(&self, channel: &str, seen: &[Position]) -> bool {
+    /// Whether records of `channel` may have left the window in partitions without a position in `seen`. Stricter than
+    /// [`Window::recover`]: for clients whose absence is longer than the window.
+    pub(crate) fn may_owe_elsewhere(&self, channel: &str, seen: &[Position]) -> bool {
         let is_whole = |lane: &Lane| {
             lane.evicted.is_none() && self.partitions.get(&lane.partition).is_some_and(|reading| reading.begun == 0)
         };
@@ -117,24 +118,24 @@ impl Window {
         lanes.any(|lane| !is_whole(lane) && seen.iter().all(|position| position.partition != lane.partition))
     }
 
-    /// The last record of `channel`, when it is still here.
-    pub fn latest(&self, channel: &str) -> Option<Arc<Record>> {
+    /// The last record of `channel`, while it is in the window.
+    pub(crate) fn latest(&self, channel: &str) -> Option<Arc<Record>> {
         let tail = self.channels.get(channel)?.iter().map(|lane| lane.tail).max()?;
         self.entries.get(tail.index(self.base)?)?.record.clone()
     }
 
-    /// Behind which positions all of `channel` is still to come: its last one in each partition that fed it, as far as
-    /// this worker knows, also when that record is no longer here.
-    pub fn latest_positions(&self, channel: &str) -> Vec<Position> {
+    /// The last position of `channel` in each partition that fed it, as far as this worker knows, whether or not that record is
+    /// still in the window. Every later record of the channel is still to be applied.
+    pub(crate) fn latest_positions(&self, channel: &str) -> Vec<Position> {
         let in_window = |lane: &Lane| Some(self.entries.get(lane.tail.index(self.base)?)?.record.as_ref()?.position);
         let gone = |lane: &Lane| Some(Position { partition: lane.partition, offset: lane.evicted?.offset });
         let lanes = self.channels.get(channel).into_iter().flat_map(Lanes::iter);
         let positions = lanes.filter_map(|lane| in_window(lane).or_else(|| gone(lane)));
-        // Before the first offset of a partition nothing can be seen.
+        // No client can have seen an offset below zero.
         positions.filter(|position| position.offset >= 0).collect()
     }
 
-    /// Adds the records of `lane` after `after`, and tells when the client's own record there was applied (`NONE`: not known).
+    /// Adds the records of `lane` after the offset `after`. Returns when the client's own record was applied; `NONE`: unknown.
     fn collect<'w>(&'w self, lane: &Lane, after: i64, missed: &mut Vec<(Seq, &'w Arc<Record>)>) -> Seq {
         let mut seq = lane.tail;
         while let Some(entry) = seq.index(self.base).and_then(|at| self.entries.get(at)) {
@@ -152,7 +153,7 @@ impl Window {
     }
 }
 
-/// The newest offset a partition; none for no position at all.
+/// The highest offset of each partition; `None` for an empty list.
 fn newest_by_partition(since: &[Position]) -> Option<HashMap<Partition, i64>> {
     let mut seen = HashMap::with_capacity(since.len());
     for Position { partition, offset } in since {

@@ -1,5 +1,4 @@
-//! The decoder against tungstenite, which reads the same bytes in its own way, and against itself under any cutting of
-//! its input.
+//! Compares the decoder with tungstenite, an independent implementation, and with itself for any splitting of the input.
 
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::{Role as TheirRole, WebSocket, WebSocketConfig};
@@ -10,7 +9,7 @@ use crate::frame::{client_frame, server_frame};
 
 const MAX: u32 = 300;
 
-/// What a decoder made of some input, in a form that two can be compared in.
+/// An event of either decoder, in a common form.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(String),
@@ -21,7 +20,7 @@ enum Seen {
     Violation(u16),
 }
 
-/// All events, with the input cut at `cuts` (shares of what is left, in 255ths).
+/// All events of our decoder, with the input split at `cuts` (shares of the rest, in 255ths).
 fn ours(role: Role, input: &[u8], cuts: &[u8]) -> Vec<Seen> {
     let mut decoder = Decoder::new(role, MAX);
     let (mut seen, mut rest, mut cuts) = (Vec::new(), input.to_vec(), cuts.iter());
@@ -50,7 +49,7 @@ fn ours(role: Role, input: &[u8], cuts: &[u8]) -> Vec<Seen> {
     seen
 }
 
-/// The same by tungstenite.
+/// All events of tungstenite.
 fn theirs(role: Role, input: &[u8]) -> Vec<Seen> {
     let config = WebSocketConfig::default().max_message_size(Some(MAX as usize)).max_frame_size(Some(MAX as usize));
     let role = if role == Role::Server { TheirRole::Server } else { TheirRole::Client };
@@ -77,7 +76,7 @@ fn theirs(role: Role, input: &[u8]) -> Vec<Seen> {
     seen
 }
 
-/// Reads from memory, and forgets what is written.
+/// Reads from memory and discards writes.
 struct Io(std::io::Cursor<Vec<u8>>);
 
 impl std::io::Read for Io {
@@ -105,7 +104,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Frames that keep the rules, one message each but cut into fragments with pings in between.
+/// Valid frames: messages, some in fragments with pings in between.
 fn proper(role: Role) -> impl Strategy<Value = Vec<u8>> {
     let message = (payload(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..4), any::<[u8; 4]>());
     prop::collection::vec(message, 0..6).prop_map(move |messages| {
@@ -144,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn cutting_the_input_changes_nothing(
+    fn splitting_the_input_changes_nothing(
         (role, mut input) in role().prop_flat_map(|role| (Just(role), proper(role))),
         cuts in prop::collection::vec(any::<u8>(), 0..20),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
@@ -162,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn sees_what_tungstenite_sees(
+    fn agrees_with_tungstenite(
         (role, mut input) in role().prop_flat_map(|role| (Just(role), proper(role))),
         flip in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
         close in prop::option::of((any::<u16>(), "[a-zß]{0,20}")),
@@ -190,7 +189,7 @@ proptest! {
 }
 
 fn ours_bytewise(role: Role, input: &[u8]) -> Vec<Seen> {
-    // A cut of the share 1/len each time.
+    // Each cut takes the share 1/len.
     let mut seen = Vec::new();
     let mut decoder = Decoder::new(role, MAX);
     for byte in input {
@@ -216,8 +215,8 @@ fn ours_bytewise(role: Role, input: &[u8]) -> Vec<Seen> {
     seen
 }
 
-/// Whether both saw the same up to the first violation, and either both found one there or we alone did: we are the
-/// stricter, and earlier where a frame is not complete.
+/// Whether both return the same events up to the first violation, and both find it or only we do: our decoder is stricter, and
+/// earlier in incomplete frames.
 fn agree(ours: &[Seen], theirs: &[Seen]) -> bool {
     let is_violation = |seen: &&Seen| matches!(seen, Seen::Violation(_));
     let same = ours.iter().zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();
@@ -256,7 +255,7 @@ fn refuses_a_bad_start_after_two_bytes() {
 }
 
 #[test]
-fn refuses_lengths_that_are_too_long_for_what_they_say_or_for_us() {
+fn refuses_overlong_encodings_of_a_length_and_lengths_above_the_limit() {
     let decode = |bytes: &[u8]| Decoder::new(Role::Server, 1_000).decode(&mut bytes.to_vec(), &mut |_| Flow::Continue);
     let key = [0; 4];
     let shortest = Err(protocol("length is not in its shortest form"));

@@ -68,6 +68,12 @@ pub enum Refusal {
     /// RFC 9110 §15.5.9.
     #[error("the request head did not arrive in time")]
     HeadTimeout,
+    /// The client has not identified itself (RFC 9110 §15.5.2).
+    #[error("this request needs valid credentials")]
+    Unauthorized,
+    /// The client is known and may not connect (RFC 9110 §15.5.4).
+    #[error("this client may not connect")]
+    Forbidden,
     /// `allowedOrigins` (RFC 6455 §10.2).
     #[error("this Origin may not connect")]
     ForbiddenOrigin,
@@ -85,7 +91,8 @@ impl Refusal {
             Self::NoUpgrade | Self::WsVersion => 426,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => 431,
             Self::HeadTimeout => 408,
-            Self::ForbiddenOrigin => 403,
+            Self::Unauthorized => 401,
+            Self::Forbidden | Self::ForbiddenOrigin => 403,
             Self::NotFound => 404,
             _ => 400,
         }
@@ -110,6 +117,8 @@ impl Refusal {
             Self::HeadTooLarge { .. } => "head_too_large",
             Self::TooManyHeaders { .. } => "too_many_headers",
             Self::HeadTimeout => "head_timeout",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::ForbiddenOrigin => "forbidden_origin",
             Self::NotFound => "not_found",
         }
@@ -119,6 +128,8 @@ impl Refusal {
     pub fn answer(self) -> Vec<u8> {
         let fields: &[(&str, &str)] = match self {
             Self::Method | Self::Head => &[("Allow", "GET")],
+            // Required in a 401 (RFC 9110 §11.6.1).
+            Self::Unauthorized => &[("WWW-Authenticate", "Bearer")],
             Self::NoUpgrade | Self::WsVersion => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
             _ => &[],
         };
@@ -186,6 +197,7 @@ fn write_answer(out: &mut Vec<u8>, status: u16, fields: &[(&str, &str)], body: &
 const fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

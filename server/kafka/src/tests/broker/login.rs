@@ -1,4 +1,4 @@
-//! Logins that are granted and logins that are refused.
+//! Logins that the brokers accept and refuse.
 
 use wscluster_admin::health::KafkaStatus;
 use wscluster_api::spec::{Credential, Kafka, Sasl, SaslMechanism, Security, Tls, Topic};
@@ -18,7 +18,7 @@ fn tls() -> Tls {
     Tls { ca: Some(file(var("KAFKA_CA"))), ..Tls::default() }
 }
 
-/// Login with a password that stands in a file of its own.
+/// Login with a password from a file.
 fn sasl(dir: &tempfile::TempDir, mechanism: SaslMechanism, user: &str, password: &str) -> Sasl {
     let path = dir.path().join("password");
     std::fs::write(&path, password).unwrap();
@@ -46,7 +46,7 @@ fn logs_in_by_every_mechanism_and_by_certificate() {
     assert_eq!(rig.until_filled().len(), 1);
 }
 
-/// Lets the user "blind" do `operation` on `topic`, or no more.
+/// Adds or removes the right of the user "blind" to do `operation` on `topic`.
 fn acl(change: &str, operation: &str, topic: &str) {
     let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/kafka/tool");
     let mut args = vec!["acls", change, "--allow-principal", "User:blind", "--operation", operation, "--topic", topic];

@@ -1,4 +1,4 @@
-//! What users of the window rely on, by example; [`super::model`] has the rest.
+//! Guarantees of the window, by example. [`super::model`] tests the general case.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,12 +39,12 @@ fn offsets(recovery: Recovery) -> Result<Vec<i64>, String> {
     match recovery {
         Recovery::Complete(records) => Ok(records.iter().map(|record| record.position.offset).collect()),
         Recovery::Ahead(position) => Err(format!("ahead {position}")),
-        Recovery::Lost(reason) => Err(reason.to_owned()),
+        Recovery::Lost(reason) => Err(reason.as_str().to_owned()),
     }
 }
 
 #[test]
-fn replays_only_the_channel_asked_for() {
+fn replays_only_the_requested_channel() {
     let mut window = window(1, 1_000);
     for (channel, offset) in [("a", 0), ("b", 1), ("a", 2), ("b", 3), ("a", 4)] {
         push(&mut window, channel, at(0, offset), 0);
@@ -54,7 +54,7 @@ fn replays_only_the_channel_asked_for() {
 }
 
 #[test]
-fn keeps_what_is_held_however_old_it_gets() {
+fn keeps_held_records_at_any_age() {
     let mut window = window(1, 0);
     push(&mut window, "a", at(0, 0), 0);
     push(&mut window, "a", at(0, 1), 10);
@@ -82,7 +82,7 @@ fn holds_a_bounded_number_of_bytes() {
 }
 
 #[test]
-fn tells_a_client_of_a_quiet_channel_that_it_missed_nothing() {
+fn a_client_of_a_quiet_channel_has_missed_nothing() {
     let mut window = window(1, 1_000);
     push(&mut window, "quiet", at(0, 0), 0);
     push(&mut window, "busy", at(0, 1), 60_000);
@@ -93,7 +93,7 @@ fn tells_a_client_of_a_quiet_channel_that_it_missed_nothing() {
 }
 
 #[test]
-fn says_too_old_when_a_missed_record_left() {
+fn reports_too_old_when_a_missed_record_was_evicted() {
     let mut window = window(1, 1_000);
     for offset in 0..3 {
         push(&mut window, "a", at(0, offset), offset * 900);
@@ -114,7 +114,7 @@ fn waits_for_a_position_that_another_shard_has_reached() {
 }
 
 #[test]
-fn never_answers_for_another_life_of_the_topic() {
+fn rejects_positions_of_a_recreated_topic() {
     let mut window = window(1, 1_000);
     push(&mut window, "a", at(0, 5), 0);
     let again = Position { partition: Partition { epoch: Epoch(8), number: 0 }, offset: 0 };
@@ -126,7 +126,7 @@ fn never_answers_for_another_life_of_the_topic() {
 }
 
 #[test]
-fn tells_only_the_channels_of_a_lost_partition() {
+fn a_loss_touches_only_the_channels_of_its_partition() {
     let mut window = window(2, 1_000);
     push(&mut window, "a", at(0, 0), 0);
     push(&mut window, "b", at(1, 0), 0);
@@ -139,7 +139,7 @@ fn tells_only_the_channels_of_a_lost_partition() {
 }
 
 #[test]
-fn tells_every_channel_of_a_topic_of_which_a_partition_begins_late() {
+fn a_late_partition_touches_every_channel_of_its_topic() {
     let mut window = window(1, 1_000);
     begin(&mut window, Position { partition: Partition { epoch: Epoch(9), number: 0 }, offset: 0 }, "news", false);
     push(&mut window, "a", at(0, 0), 0);
@@ -150,7 +150,7 @@ fn tells_every_channel_of_a_topic_of_which_a_partition_begins_late() {
 }
 
 #[test]
-fn gives_the_last_message_for_the_first_paint() {
+fn latest_returns_the_last_message() {
     let mut window = window(2, 1_000);
     push(&mut window, "a", at(0, 0), 0);
     push(&mut window, "a", at(1, 0), 0);
@@ -159,7 +159,7 @@ fn gives_the_last_message_for_the_first_paint() {
 }
 
 #[test]
-fn knows_behind_which_positions_a_channel_goes_on() {
+fn knows_the_last_positions_of_a_channel() {
     let mut window = window(3, 1_000);
     assert!(window.latest_positions("a").is_empty(), "nothing came yet");
     for (number, offset, now_ms) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (2, 0, 60_000), (1, 1, 60_000)] {
@@ -169,19 +169,19 @@ fn knows_behind_which_positions_a_channel_goes_on() {
     assert_eq!(positions, [at(0, 1), at(1, 1)]);
     push(&mut window, "a", at(0, 2), 60_000);
     assert_eq!(offsets(window.recover("a", &positions)), Ok(vec![2]));
-    // Whoever is told of a loss goes on behind it.
+    // After a loss, the channel continues after it.
     begin(&mut window, at(1, 9), "trades", true);
     assert_eq!(window.latest_positions("a"), [at(0, 2), at(1, 8)]);
     push(&mut window, "a", at(1, 9), 60_000);
     assert_eq!(offsets(window.recover("a", &[at(0, 2), at(1, 8)])), Ok(vec![9]));
-    // In another life of the topic these are of no use, and of the new one nothing is known yet.
+    // After the topic was recreated, old positions are invalid and no new ones are known.
     let again = Position { partition: Partition { epoch: Epoch(8), number: 0 }, offset: 0 };
     begin(&mut window, again, "trades", true);
     assert!(window.latest_positions("a").is_empty());
 }
 
 #[test]
-fn serves_offsets_of_the_old_protocol_where_they_say_enough() {
+fn serves_offsets_of_the_old_protocol_where_they_are_unambiguous() {
     let mut single = window(1, 1_000);
     for offset in 0..3 {
         push(&mut single, "a", at(0, offset), 0);
@@ -196,7 +196,7 @@ fn serves_offsets_of_the_old_protocol_where_they_say_enough() {
 }
 
 #[test]
-fn does_not_take_an_offset_of_the_old_protocol_for_one_of_the_topics_present_life() {
+fn rejects_offsets_of_the_old_protocol_after_a_topic_was_recreated() {
     let mut window = window(1, 1_000);
     begin(&mut window, at(1, 0), "others", false);
     push(&mut window, "a", at(0, 100), 0);
@@ -214,7 +214,7 @@ fn does_not_take_an_offset_of_the_old_protocol_for_one_of_the_topics_present_lif
 }
 
 #[test]
-fn keeps_within_its_bytes() {
+fn stays_within_its_limit_of_bytes() {
     let one = weight(&record("a", at(0, 0)));
     let mut window = Window::with_limits(Limits { age_ms: i64::MAX, bytes: 10 * one, quiet: 4 });
     begin(&mut window, at(0, 0), "trades", false);
@@ -228,18 +228,18 @@ fn keeps_within_its_bytes() {
 }
 
 #[test]
-fn takes_the_past_as_old_as_it_says_and_the_present_as_now() {
+fn history_has_the_age_of_its_timestamps_and_live_records_age_from_now() {
     let mut window = Window::new(&History { window: Span::secs(60), max_bytes: Size(1 << 20) });
     begin(&mut window, at(0, 0), "trades", false);
     push(&mut window, "a", at(0, 0), 100_000); // Its timestamp is 0: too old to keep.
     assert!(window.is_empty());
     window.apply(&Update::Filled, 100_000);
-    push(&mut window, "a", at(0, 1), 100_000); // As late as it is, a client that leaves now can get it for a minute.
+    push(&mut window, "a", at(0, 1), 100_000); // Live, so it is kept from now on, whatever its timestamp is.
     assert_eq!(window.len(), 1);
 }
 
 #[test]
-fn tells_of_a_recreated_topic_once_not_once_a_partition() {
+fn reports_a_recreated_topic_once_for_all_partitions() {
     let mut window = window(3, 1_000);
     push(&mut window, "a", at(0, 0), 0);
     push(&mut window, "b", at(2, 0), 0);
@@ -247,7 +247,7 @@ fn tells_of_a_recreated_topic_once_not_once_a_partition() {
     let loss = begin(&mut window, again(0), "trades", true).expect("a loss");
     assert!(["a", "b", "unknown"].iter().all(|channel| window.touches(&loss, channel)));
     assert!((1..3).all(|number| begin(&mut window, again(number), "trades", true).is_none()));
-    // What is lost in the new life is told as ever.
+    // Losses in the new topic are reported again.
     push(&mut window, "a", again(1), 0);
     let overtaken = Position { offset: 9, ..again(1) };
     let loss = begin(&mut window, overtaken, "trades", true).expect("a loss");

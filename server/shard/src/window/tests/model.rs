@@ -1,7 +1,7 @@
-//! The window against a plain list: random logs, losses, recreated topics and clients that were anywhere before.
+//! Compares the window with a plain list, for random logs, losses, recreated topics and clients at random positions.
 //!
-//! The model keeps the whole log and the index up to which the shard has applied it. A client is a place in that log; what
-//! it is owed follows from the list alone. A hole, a repeat, a wrong order, or a `Lost` without cause fails.
+//! The model keeps the whole log and the index up to which the shard has applied it. A client is a position in that log, so
+//! the records that it missed follow from the list. A hole, a repeat, a wrong order, or a `Lost` without cause fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::window::{Limits, Recovery, Window, weight};
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// Channel 0 is fed by every partition, each other one by its own. `known_prev`: the source still knows the last one.
+    /// Every partition feeds channel 0; each other channel has one partition. `known_prev`: the source knows the previous one.
     Record {
         channel: u8,
         partition: u8,
@@ -40,7 +40,7 @@ struct Client {
     joined: usize,
     left: usize,
     back: usize,
-    /// Where its shard began to read, of what was there when it joined; none: it did not ask where the channel stood.
+    /// Percentage of the log before the join at which its shard began to read; `None`: the client got no first positions.
     place: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ struct Case {
     partitions: u8,
     ops: Vec<Op>,
     clients: Vec<Client>,
-    /// Percentage of the log that is past when the shard starts.
+    /// Percentage of the log that is history when the shard starts.
     start: usize,
     kept: u64,
     age_ms: i64,
@@ -89,7 +89,7 @@ struct Logged {
     now_ms: i64,
     /// False: lost by the shard.
     applied: bool,
-    /// The shard lost the thread of this partition just before this record.
+    /// Whether the shard has a loss in this partition just before this record.
     lost_before: bool,
 }
 
@@ -102,7 +102,7 @@ fn record(channel: u8, at: Position, prev: Option<Position>) -> Arc<Record> {
     Arc::new(Record::encode(name(channel).into(), at, prev, 0, draft))
 }
 
-/// The log of the world. Links of `prev` are set as the source of a shard that starts at record `start` would set them.
+/// The whole log. `prev` links are those of a source that starts at record `start`.
 fn log(case: &Case) -> Vec<Logged> {
     let mut log: Vec<Logged> = Vec::new();
     let (mut epoch, mut next, mut now_ms) = (1, BTreeMap::<u8, i64>::new(), 0);
@@ -147,7 +147,7 @@ fn log(case: &Case) -> Vec<Logged> {
     log
 }
 
-/// The shard: the log applied from `start` up to `at`, and beside it the plain list of what its window must hold.
+/// The shard: the log applied from `start` up to `at`, and the plain list that its window must equal.
 struct Shard<'l> {
     log: &'l [Logged],
     window: Window,
@@ -179,8 +179,8 @@ impl<'l> Shard<'l> {
         }
     }
 
-    /// All partitions of a new life of the topic, from where the shard finds them.
-    fn begin_life(&mut self, epoch: Epoch, now_ms: i64) {
+    /// Begins all partitions of a recreated topic.
+    fn begin_recreated(&mut self, epoch: Epoch, now_ms: i64) {
         let recreated = !self.begun.is_empty();
         self.begun.clear();
         self.held.clear();
@@ -218,7 +218,7 @@ impl<'l> Shard<'l> {
         }
         let Position { partition, offset } = record.position;
         if !self.begun.contains_key(&partition) {
-            self.begin_life(partition.epoch, *now_ms);
+            self.begin_recreated(partition.epoch, *now_ms);
         }
         if *lost_before {
             self.held.retain(|(held, _)| held.position.partition != partition);
@@ -234,7 +234,7 @@ impl<'l> Shard<'l> {
     }
 }
 
-/// What the shard where a client joined told it: behind which positions its messages begin.
+/// The first positions that a client got from the shard where it joined.
 fn place(case: &Case, log: &[Logged], joined: usize, start: usize, channel: &str) -> BTreeMap<Partition, i64> {
     let mut shard = Shard::new(case, log, start);
     while shard.at < joined {
@@ -259,14 +259,14 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     };
     let received = log[joined..left].iter().filter(of_channel);
     seen.extend(received.map(|l| (l.record.position.partition, l.record.position.offset)));
-    // All that a client can tell is its newest position: what the shard lost since may have been meant for it.
+    // A client knows only its newest position, so any later loss of the shard may concern it.
     let is_seen = |l: &Logged| seen.get(&l.record.position.partition) == Some(&l.record.position.offset);
     let told = log[..left].iter().rposition(is_seen).unwrap_or(0);
     let since: Vec<_> = seen.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
     let missed_at = |shard: &Shard<'_>| -> Vec<Position> {
         let owed = |(index, logged): &(usize, &Logged)| {
             let Position { partition, offset } = logged.record.position;
-            // What is lost and not yet noticed is told as a gap when it is.
+            // A loss that is not noticed yet will be reported as a gap.
             of_channel(logged)
                 && (logged.applied || shard.noticed(*index))
                 && seen.get(&partition).map_or(*index >= left, |seen| offset > *seen)
@@ -277,7 +277,9 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     let mut replay = loop {
         match shard.window.recover(&channel, &since) {
             Recovery::Complete(records) => break records,
-            Recovery::Lost(reason) => return justified(&shard, case, client, reason, &since, &missed_at(&shard), told),
+            Recovery::Lost(reason) => {
+                return justified(&shard, case, client, reason.as_str(), &since, &missed_at(&shard), told);
+            }
             Recovery::Ahead(position) => {
                 let reached = log[shard.start..shard.at].iter().any(|l| {
                     l.applied
@@ -294,7 +296,7 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     };
     let owed = missed_at(&shard);
     let blind = |at: &Position| !seen.contains_key(&at.partition);
-    // Stated in the documentation: a partition that neither the client names nor the shard knows to feed the channel.
+    // A documented limit: a partition that the client does not name and that the shard does not know to feed the channel.
     let fed = |at: &Position| {
         log[shard.start..shard.at]
             .iter()
@@ -311,7 +313,7 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
         prop_assert_eq!(&*record.channel, &*channel);
         prop_assert!(owed.contains(&record.position) || blind(&record.position), "repeat of {}", record.position);
     }
-    // The live join: whatever is applied from here on follows.
+    // The client joins: records that are applied from here on are delivered live.
     while shard.at < log.len() {
         replay.extend(shard.step().filter(|record| *record.channel == *channel));
     }
@@ -325,7 +327,7 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Whether something may be missing, by the list.
+/// Whether a record may be missing, according to the list.
 fn justified(
     shard: &Shard<'_>,
     case: &Case,
@@ -338,7 +340,7 @@ fn justified(
     let held = |at: &Position| shard.held.iter().any(|(record, _)| record.position == *at);
     let missing = owed.iter().any(|at| !held(at));
     let stranger = since.is_empty() || since.iter().any(|at| !shard.begun.contains_key(&at.partition));
-    // Records that this shard applied itself, and whose thread it has not lost since, prove what joined after them.
+    // A record that this shard applied, without a loss since, proves that every later record is known.
     let witnessed =
         |at: &Position| shard.begun.get(&at.partition).is_some_and(|begun| at.offset >= *begun) && applied(shard, at);
     let unproven = since.iter().any(|at| !witnessed(at));
