@@ -87,7 +87,12 @@ impl Window {
 
     /// [`Window::recover`] for clients of the old protocol, which know one offset for each topic. Records that were applied from
     /// `live` on are left out.
-    pub(crate) fn recover_offsets(&self, channel: &str, last_offset: &HashMap<String, i64>, live: Option<Seq>) -> Recovery {
+    pub(crate) fn recover_offsets(
+        &self,
+        channel: &str,
+        last_offset: &HashMap<String, i64>,
+        live: Option<Seq>,
+    ) -> Recovery {
         let lanes = self.channels.get(channel);
         let feeds = |partition: &Partition| lanes.is_none_or(|lanes| lanes.get(*partition).is_some());
         let mut since = Vec::new();
