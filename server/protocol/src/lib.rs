@@ -4,8 +4,8 @@
 //! that reconnects sends its last positions and receives what it missed, or learns that something may be missing
 //! ([`LostReason`]).
 //!
-//! - [`request`]: requests of clients, parsed by shards and written by clients.
-//! - [`reply`]: messages of shards besides records, and [`reply::Incoming`], which reads any message in a client.
+//! - [`request`]: requests of clients.
+//! - [`reply`]: messages of shards besides records.
 //! - [`Record`]: a Kafka record, encoded into the frame that all subscribers share.
 //! - [`Position`], [`Positions`]: the tokens that clients keep to resume.
 //! - [`close`]: the table of close codes, with the advice when to reconnect.

@@ -1,4 +1,4 @@
-//! What a shard sends to clients besides records. Shards serialize [`Reply`]; clients read every message as [`Incoming`].
+//! What a shard sends to clients besides records.
 
 use std::collections::BTreeMap;
 
@@ -129,67 +129,6 @@ impl Reply {
     }
 }
 
-/// A text message of a shard, as clients read it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Incoming {
-    /// A record.
-    Record(RecordHead),
-    /// Any other message of this protocol.
-    Reply(Reply),
-    /// A message of a newer service, which a client ignores.
-    Unknown,
-}
-
-/// The members of a record that a client needs to resume. `data` is not read: it may be large, and may hold numbers that
-/// no type can represent.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct RecordHead {
-    /// Message type, e.g. `price:update`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Channel.
-    pub channel: String,
-    /// Position of this record.
-    pub pos: Position,
-    /// Position of the previous record of the channel in the same partition, where the shard knows it.
-    #[serde(default)]
-    pub prev: Option<Position>,
-    /// Whether the record is sent again after a reconnect.
-    #[serde(default)]
-    pub replayed: bool,
-}
-
-impl Incoming {
-    /// Reads the text of a message; fails for text that is not JSON or lacks what its type needs.
-    pub fn parse(text: &str) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Kind<'t> {
-            #[serde(borrow, rename = "type", default)]
-            kind: std::borrow::Cow<'t, str>,
-            pos: Option<serde::de::IgnoredAny>,
-        }
-        const REPLIES: [&str; 8] = [
-            "hello",
-            "subscription_ack",
-            "unsubscription_ack",
-            "pong",
-            "gap",
-            "error",
-            "reconnect_ack",
-            "reconnect_error",
-        ];
-        let Kind { kind, pos } = serde_json::from_str(text)?;
-        // The manifest names the types of records freely: only a record has a position of its own.
-        if pos.is_some() {
-            Ok(Self::Record(serde_json::from_str(text)?))
-        } else if REPLIES.contains(&&*kind) {
-            Ok(Self::Reply(serde_json::from_str(text)?))
-        } else {
-            Ok(Self::Unknown)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -257,8 +196,7 @@ mod tests {
     fn every_reply_is_read_back_as_it_was_written() {
         for (reply, expected) in all() {
             assert_eq!(serde_json::to_value(&reply).unwrap(), expected);
-            let text = expected.to_string();
-            assert_eq!(Incoming::parse(&text).unwrap(), Incoming::Reply(reply), "{text}");
+            assert_eq!(serde_json::from_value::<Reply>(expected).unwrap(), reply);
         }
     }
 
@@ -269,25 +207,5 @@ mod tests {
             serde_json::from_slice::<Value>(&frame[2..]).unwrap(),
             json!({ "type": "pong", "ts": 7, "ref": "a" })
         );
-    }
-
-    #[test]
-    fn reads_a_record_whatever_its_type_and_data_are() {
-        let text =
-            r#"{"type":"gap","seq":7,"ts":1,"priority":0,"channel":"a","pos":"ab-0-7","prev":"ab-0-5","data":1e999}"#;
-        let head = RecordHead {
-            kind: "gap".to_owned(),
-            channel: "a".to_owned(),
-            pos: at("ab-0-7"),
-            prev: Some(at("ab-0-5")),
-            replayed: false,
-        };
-        assert_eq!(Incoming::parse(text).unwrap(), Incoming::Record(head));
-    }
-
-    #[test]
-    fn ignores_messages_it_does_not_know() {
-        assert_eq!(Incoming::parse(r#"{"type":"news","data":1e999}"#).unwrap(), Incoming::Unknown);
-        assert!(Incoming::parse("[").is_err());
     }
 }

@@ -1,8 +1,8 @@
-//! Requests of clients: shards parse the text of a message, clients write it.
+//! Requests of clients, parsed from the text of a message.
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{Position, Positions};
 
@@ -93,45 +93,6 @@ impl Command {
             Self::Unsubscribe(_) => "unsubscribe",
             Self::Heartbeat => "heartbeat",
             Self::Reconnect(_) => "reconnect",
-        }
-    }
-}
-
-impl Request {
-    /// The text of the message.
-    pub fn to_text(&self) -> String {
-        let data = match &self.command {
-            Command::Subscribe(channels) => {
-                let named = channels.iter().filter(|(_, since)| *since != Since::Now);
-                let since: Map<String, Value> = named.map(|(name, since)| (name.clone(), since.to_json())).collect();
-                let names: Vec<&str> = channels.iter().map(|(name, _)| name.as_str()).collect();
-                if since.is_empty() {
-                    json!({ "channels": names })
-                } else {
-                    json!({ "channels": names, "since": since })
-                }
-            }
-            Command::Unsubscribe(channels) => json!({ "channels": channels }),
-            Command::Heartbeat => Value::Null,
-            Command::Reconnect(offsets) => json!({ "last_offset": offsets }),
-        };
-        let mut message = json!({ "type": self.command.as_str() });
-        if !data.is_null() {
-            message["data"] = data;
-        }
-        if let Some(id) = &self.id {
-            message["id"] = id.clone();
-        }
-        message.to_string()
-    }
-}
-
-impl Since {
-    fn to_json(&self) -> Value {
-        match self {
-            Self::At(positions) => Positions(positions.clone()).into(),
-            Self::Latest => "latest".into(),
-            Self::Now | Self::Nothing | Self::Unreadable => Value::Null,
         }
     }
 }
@@ -316,39 +277,6 @@ mod tests {
         assert_eq!(parse(r#"{"id":{},"type":"buy"}"#).unwrap_err().id, None);
         let exact = parse(r#"{"id":18446744073709551615,"type":"heartbeat"}"#).unwrap();
         assert_eq!(exact.id, Some(u64::MAX.into()));
-    }
-
-    #[test]
-    fn every_request_is_read_back_as_it_was_written() {
-        let at = |token: &str| token.parse::<Position>().unwrap();
-        let since = [
-            Since::Now,
-            Since::Nothing,
-            Since::Latest,
-            Since::At(vec![at("ab-0-7")]),
-            Since::At(vec![at("ab-0-7"), at("ab-1-9")]),
-        ];
-        let channels = (0..).zip(since).map(|(number, since): (u32, _)| (number.to_string(), since)).collect();
-        // Where one channel has a `since`, the client keeps positions: the others are as new to it.
-        let Command::Subscribe(mut expected) = Command::Subscribe(channels) else { unreachable!() };
-        let sent = Command::Subscribe(expected.clone());
-        expected[0].1 = Since::Nothing;
-        let offsets = HashMap::from([("t".to_owned(), 7)]);
-        for (sent, expected) in [
-            (sent, Command::Subscribe(expected)),
-            (
-                Command::Subscribe(vec![("a".to_owned(), Since::Now)]),
-                Command::Subscribe(vec![("a".to_owned(), Since::Now)]),
-            ),
-            (Command::Unsubscribe(vec!["a".to_owned()]), Command::Unsubscribe(vec!["a".to_owned()])),
-            (Command::Heartbeat, Command::Heartbeat),
-            (Command::Reconnect(offsets.clone()), Command::Reconnect(offsets)),
-        ] {
-            for id in [None, Some(Value::from(7))] {
-                let text = Request { id: id.clone(), command: sent.clone() }.to_text();
-                assert_eq!(parse(&text), Ok(Request { id, command: expected.clone() }), "{text}");
-            }
-        }
     }
 
     #[test]
