@@ -8,7 +8,7 @@ use serde_json::Value;
 use wscluster_ws::frame::{Opcode, server_frame};
 
 use crate::request::Rejection;
-use crate::{LostReason, Position, Positions};
+use crate::{LostReason, Positions};
 
 /// A message of a shard that is not a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +132,8 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use crate::Position;
 
     use super::*;
 
