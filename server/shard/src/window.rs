@@ -143,12 +143,6 @@ impl Window {
         loss.channels.contains(channel) || !self.channels.contains_key(channel)
     }
 
-    /// Bytes of the window, including bookkeeping. Records are shared with the other workers.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes + ((self.channels.len() + self.quiet.len()) * 120) as u64
-    }
-
     /// Number of entries.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
