@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -19,6 +18,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use wscluster_admin::metrics::reference::{self, Note, note};
+use wscluster_admin::metrics::register_process;
 
 use crate::metrics::{Metrics, WatchName};
 
@@ -55,10 +56,8 @@ pub(crate) async fn serve(
 
 fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {
     let mut registry = Registry::default();
-    let prefixed = registry.sub_registry_with_prefix("wscluster_operator");
-    metrics.register(prefixed);
-    prefixed.register_collector(Box::new(WatchAges(Arc::clone(&metrics))));
-    registry.register_collector(Box::new(ProcessMemory));
+    register_process(&mut registry, env!("CARGO_PKG_VERSION"), "");
+    register(&metrics, &mut registry);
     let registry = Arc::new(registry);
     Router::new()
         .route("/livez", get(move || async move { alive(&metrics) }))
@@ -74,17 +73,45 @@ fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {
         )
         .route(
             "/metrics",
-            get(move || async move {
-                let mut text = String::new();
-                match prometheus_client::encoding::text::encode(&mut text, &registry) {
-                    Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-                    Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                }
-            }),
+            get(move |headers: HeaderMap| async move { wscluster_admin::metrics::respond(&headers, &registry) }),
         )
 }
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+fn register(metrics: &Arc<Metrics>, registry: &mut Registry) {
+    let prefixed = registry.sub_registry_with_prefix("wscluster_operator");
+    metrics.register(prefixed);
+    prefixed.register_collector(Box::new(WatchAges(Arc::clone(metrics))));
+}
+
+/// The rows of `docs/metrics.md` for the operator, or which of them do not fit the code.
+pub(crate) fn metrics_reference() -> Result<String, String> {
+    let mut registry = Registry::default();
+    register(&Arc::new(Metrics::new()), &mut registry);
+    reference::table(&registry, NOTES)
+}
+
+const fn labelled(name: &'static str, labels: &'static [&'static str], question: &'static str) -> Note {
+    Note { name, question, labels }
+}
+
+const NOTES: &[Note] = &[
+    note("wscluster_operator_leader", "Which replica acts?"),
+    labelled("wscluster_operator_clusters", &["namespace"], "How many clusters does the operator see?"),
+    note("wscluster_operator_reconciles_total", "Does the operator work, and how often?"),
+    note("wscluster_operator_reconcile_duration_seconds", "How long does a cluster wait for its turn to end?"),
+    note("wscluster_operator_errors_total", "What fails? The categories are reasons of the Degraded condition."),
+    labelled(
+        "wscluster_operator_api_requests_total",
+        &["verb", "kind", "answer"],
+        "How much does the operator ask of the API server, and what is refused?",
+    ),
+    note("wscluster_operator_health_requests_total", "Can the operator reach the shards?"),
+    note("wscluster_operator_drain_requests_total", "Do shards accept drains?"),
+    note("wscluster_operator_evict_requests_total", "Do shards accept rebalancing?"),
+    note("wscluster_operator_status_writes_total", "How often does the state of clusters change?"),
+    note("wscluster_operator_events_total", "How many Events are written?"),
+    labelled("wscluster_operator_watch_age_seconds", &["kind", "namespace"], "Is a cache out of date?"),
+];
 
 fn alive(metrics: &Metrics) -> (StatusCode, String) {
     let stuck = metrics.stuck(STUCK_AFTER);
@@ -112,25 +139,6 @@ impl Collector for WatchAges {
         }
         Ok(())
     }
-}
-
-#[derive(Debug)]
-struct ProcessMemory;
-
-impl Collector for ProcessMemory {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(bytes) = resident_bytes() else { return Ok(()) };
-        let help = "Resident memory of the process";
-        encoder
-            .encode_descriptor("process_resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?
-            .encode_gauge(&bytes)
-    }
-}
-
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?.trim();
-    Some(kib.parse::<i64>().ok()? << 10)
 }
 
 #[cfg(test)]
@@ -206,7 +214,7 @@ mod tests {
     async fn series_exist_before_the_first_event() {
         let (_, text) = ask(&watched(), true, "/metrics").await;
         for line in [
-            concat!("wscluster_operator_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            concat!("wscluster_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",revision=\"\"} 1"),
             "wscluster_operator_errors_total{category=\"NameTaken\"} 0",
             "wscluster_operator_drain_requests_total{outcome=\"failed\"} 0",
             "wscluster_operator_health_requests_total{outcome=\"answered\"} 0",

@@ -28,6 +28,9 @@ enum Command {
     /// Print the reference of all fields of a `WsCluster` as Markdown.
     #[command(after_help = "Examples:\n  wscluster-operator fields > docs/fields.md")]
     Fields,
+    /// Print the reference of the operator's metrics as Markdown.
+    #[command(after_help = "Examples:\n  wscluster-operator metrics | less")]
+    Metrics,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,13 @@ fn main() -> ExitCode {
         }
         Command::Crd => wscluster_operator::crd(),
         Command::Fields => wscluster_operator::fields(),
+        Command::Metrics => match wscluster_operator::metrics_reference() {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         // The reader has closed the pipe, as `head` does.

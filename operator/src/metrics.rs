@@ -10,7 +10,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
@@ -107,11 +107,6 @@ struct NamespaceLabel {
     namespace: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BuildLabel {
-    version: &'static str,
-}
-
 /// A watch: its kind, and its namespace unless it covers all.
 pub(crate) type WatchName = (&'static str, Option<String>);
 
@@ -174,9 +169,6 @@ impl Metrics {
 
     /// Adds the metrics to a registry with the prefix `wscluster_operator`.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let build = Family::<BuildLabel, ConstGauge<i64>>::new_with_constructor(|| ConstGauge::new(1));
-        drop(build.get_or_create(&BuildLabel { version: env!("CARGO_PKG_VERSION") }));
-        registry.register("build_info", "Version of the operator; the value is always 1", build);
         registry.register("reconciles", "Completed reconciles, including failed ones", self.reconciles.clone());
         registry.register("errors", "Errors, by category", self.errors.clone());
         let help = "Duration of reconciles";

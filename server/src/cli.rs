@@ -55,6 +55,9 @@ enum Part {
         /// Shell to complete for.
         shell: Shell,
     },
+    /// Print the reference of all metrics as Markdown.
+    #[command(after_help = METRICS)]
+    Metrics,
     /// Print the manual page, or write the pages of all subcommands to a directory.
     #[command(after_help = MAN)]
     Man {
@@ -84,6 +87,10 @@ Examples:
   wscluster completions bash > ~/.local/share/bash-completion/completions/wscluster
   wscluster completions fish > ~/.config/fish/completions/wscluster.fish
   wscluster completions zsh > ~/.zfunc/_wscluster";
+
+const METRICS: &str = "\
+Examples:
+  wscluster metrics | less";
 
 const MAN: &str = "\
 Examples:
@@ -119,6 +126,7 @@ pub(crate) fn run() -> ExitCode {
         Part::Verify(args) => verify::run(&args),
         Part::Load(args) => load::run(*args),
         Part::Completions { shell } => completions(shell),
+        Part::Metrics => metrics(),
         Part::Man { dir } => man(dir),
     }
 }
@@ -127,6 +135,21 @@ fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "wscluster", &mut script);
     print(&script)
+}
+
+fn metrics() -> ExitCode {
+    let sections = || {
+        Ok::<_, String>([
+            ("Every process", wscluster_admin::metrics::process_reference()?),
+            ("Shard", shard::metrics_reference()?),
+            ("Kafka source of a shard", wscluster_kafka::metrics_reference()?),
+            ("Gateway", gateway::metrics_reference(&local::quickstart()?.spec)?),
+        ])
+    };
+    match sections() {
+        Ok(sections) => print(sections.map(|(title, table)| format!("## {title}\n\n{table}")).join("\n").as_bytes()),
+        Err(error) => fail(FAILED, error),
+    }
 }
 
 fn man(dir: Option<PathBuf>) -> ExitCode {

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-pub use self::process::register_process;
+pub use self::process::{process_reference, register_process};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -138,7 +138,7 @@ impl Backfill {
         let job = Job { request, answer, requested: std::time::Instant::now() };
         if let Err(mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job)) = self.requests.try_send(job)
         {
-            self.shared.metrics.past(LostReason::Busy.as_str());
+            self.shared.metrics.backfill(LostReason::Busy.as_str());
             let _ = job.answer.send(Err(LostReason::Busy));
         }
         receiver

@@ -35,6 +35,20 @@ pub(super) enum Skip {
 }
 
 impl Skip {
+    pub(super) const ALL: [Self; 11] = [
+        Self::NoKey,
+        Self::KeyNotText,
+        Self::NoHeader,
+        Self::HeaderNotText,
+        Self::ChannelEmpty,
+        Self::ChannelTooLong,
+        Self::ChannelControl,
+        Self::NotJson,
+        Self::NotText,
+        Self::TooLarge,
+        Self::Tombstone,
+    ];
+
     /// The word in metrics.
     pub(super) const fn as_str(self) -> &'static str {
         match self {

@@ -53,6 +53,7 @@ pub use self::context::Context;
 use self::metrics::Metrics;
 use self::trouble::Troubles;
 use crate::feed::Update;
+pub use metrics::reference as metrics_reference;
 
 /// Options of a source that are not in the manifest.
 #[derive(Clone, Debug)]

@@ -21,7 +21,6 @@ use wscluster_protocol::{Draft, Partition, Position, Record};
 use self::filling::Filling;
 use super::assignment::{Assignment, PartitionStart};
 use super::encode::{Raw, Skip, TopicMapping};
-use super::metrics::Reason;
 use super::names::Names;
 use super::trouble::Kind;
 use super::{Context, Shared};
@@ -355,7 +354,7 @@ impl Reader {
             Err(TrySendError::Full(update)) => {
                 let since = Instant::now();
                 let sent = worker.blocking_send(update).is_ok();
-                metrics.blocked_ms.inc_by(since.elapsed().as_millis() as u64);
+                metrics.blocked_seconds.inc_by(since.elapsed().as_secs_f64());
                 sent
             }
         });
@@ -373,7 +372,7 @@ impl Reader {
 
 /// Counts and reports a skipped record.
 fn skipped(shared: &Shared, skip: Skip, message: &BorrowedMessage<'_>) {
-    shared.metrics.skipped.get_or_create(&Reason { reason: skip.as_str() }).inc();
+    shared.metrics.skipped(skip);
     if let Some(complaint) = skip.complaint() {
         // One text for each topic and reason, with the place of the last record.
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());

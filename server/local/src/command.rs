@@ -25,6 +25,11 @@ const QUICKSTART: &str = include_str!("../../../manifests/quickstart.yaml");
 /// Its path in the repository, for messages.
 const QUICKSTART_PATH: &str = "manifests/quickstart.yaml";
 
+/// The cluster of the built-in quickstart manifest.
+pub fn quickstart() -> Result<WsCluster, String> {
+    manifest::parse(QUICKSTART, Path::new(QUICKSTART_PATH)).map_err(|error| error.to_string())
+}
+
 /// Runs `wscluster local` until a signal ends it.
 pub fn run(args: Args, log: &LogArgs) -> ExitCode {
     let mut screen = match Screen::new(args.output, log.log_format) {

@@ -45,4 +45,4 @@ mod supervise;
 mod traffic;
 
 pub use self::args::Args;
-pub use self::command::run;
+pub use self::command::{quickstart, run};

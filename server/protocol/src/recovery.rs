@@ -34,6 +34,24 @@ pub enum LostReason {
 }
 
 impl LostReason {
+    /// Every reason.
+    pub const ALL: [Self; 14] = [
+        Self::TooOld,
+        Self::Epoch,
+        Self::UnknownPosition,
+        Self::BadPosition,
+        Self::AlreadySubscribed,
+        Self::NoMessage,
+        Self::Busy,
+        Self::Timeout,
+        Self::TooMuch,
+        Self::TooFar,
+        Self::Unavailable,
+        Self::Gone,
+        Self::SeveralPartitions,
+        Self::Recreated,
+    ];
+
     /// The word on the wire and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

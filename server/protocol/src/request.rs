@@ -62,6 +62,10 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 5] =
+        [Self::BadJson, Self::BadRequest, Self::UnknownType, Self::TooManySubscriptions, Self::Reconnect];
+
     /// The word on the wire and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,6 +90,9 @@ pub struct Rejection {
 }
 
 impl Command {
+    /// All that [`Self::as_str`] can give.
+    pub const TYPES: [&str; 4] = ["subscribe", "unsubscribe", "heartbeat", "reconnect"];
+
     /// The `type` of the message, and a metric label.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -42,4 +42,5 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use metrics::reference as metrics_reference;
 pub use run::{Args, run};

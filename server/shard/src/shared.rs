@@ -27,6 +27,8 @@ pub(crate) enum NoSlot {
 }
 
 impl NoSlot {
+    pub(crate) const ALL: [Self; 4] = [Self::Starting, Self::Full, Self::Draining, Self::FdLimit];
+
     /// The word on the wire and in metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -102,7 +102,7 @@ async fn one(args: &Args, binary: &Binary, policy: usize, slow: u32) -> Result<R
     let verdict = loop {
         tokio::select! {
             verdict = &mut verdict => break verdict?,
-            _ = ticks.tick() => match counter(admin, "wscluster_shard_queue_blocked_bytes").await {
+            _ = ticks.tick() => match counter(admin, "wscluster_shard_client_queue_blocked_bytes").await {
                 Ok(bytes) => queue_peak = queue_peak.max(bytes),
                 Err(_) => missed += 1,
             },

@@ -9,11 +9,34 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType::{Counter, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::reference::{self, Note, note};
+
 /// Adds `wscluster_build_info{version,revision}` and `process_*` to `registry`.
 pub fn register_process(registry: &mut Registry, version: &'static str, revision: &str) {
     registry.register_collector(Box::new(BuildInfo { version, revision: revision.to_owned() }));
     registry.register_collector(Box::new(ProcessCollector));
 }
+
+/// The rows of `docs/metrics.md` for them, or which of them do not fit the code.
+pub fn process_reference() -> Result<String, String> {
+    let mut registry = Registry::default();
+    register_process(&mut registry, "", "");
+    reference::table(&registry, NOTES)
+}
+
+const NOTES: &[Note] = &[
+    Note {
+        name: "wscluster_build_info",
+        question: "Which version runs, with which revision of its configuration?",
+        labels: &["version", "revision"],
+    },
+    note("process_cpu_seconds_total", "How much CPU does the process use?"),
+    note("process_resident_memory_bytes", "How much memory does it use?"),
+    note("process_virtual_memory_bytes", "How much address space does it use?"),
+    note("process_open_fds", "How many descriptors are open?"),
+    note("process_max_fds", "How many may be open?"),
+    note("process_start_time_seconds", "When did the process start?"),
+];
 
 #[derive(Debug)]
 struct BuildInfo {

@@ -45,7 +45,7 @@ impl Scanner {
     pub(super) fn serve(&mut self, job: Job) {
         let deadline = job.requested + self.limits.time;
         let result = self.find(&job.request, deadline, &|| job.answer.is_closed());
-        self.shared.metrics.past(result.as_ref().err().map_or("found", |reason| reason.as_str()));
+        self.shared.metrics.backfill(result.as_ref().err().map_or("found", |reason| reason.as_str()));
         if result.is_err() {
             // A new consumer has no fetches of this request under way.
             self.consumer = None;
@@ -147,7 +147,7 @@ impl Scanner {
             match consumer.poll(TURN) {
                 Some(Ok(message)) => {
                     last_record = now;
-                    self.shared.metrics.past_records.inc();
+                    self.shared.metrics.backfill_records.inc();
                     bytes += self.take(&message, stretches, wanted, found);
                     if bytes > self.limits.bytes {
                         return Err(LostReason::TooMuch);

@@ -105,9 +105,9 @@ async fn count_stays_exact_while_clients_come_and_go_in_every_way() {
     rig.until_used(0).await;
     until("all counted", || rig.metric_sum("wscluster_shard_handshakes_total") == 400.0).await;
     let accepted = rig.metric("wscluster_shard_handshakes_total{outcome=\"accepted\"}");
-    until("all ends counted", || rig.metric_sum("wscluster_shard_closes_total") == accepted).await;
+    until("all ends counted", || rig.metric_sum("wscluster_shard_connection_closes_total") == accepted).await;
     until("no subscription left", || rig.metric("wscluster_shard_subscriptions") == 0.0).await;
-    until("nothing queued", || rig.metric("wscluster_shard_queue_bytes") == 0.0).await;
+    until("nothing queued", || rig.metric("wscluster_shard_client_queue_bytes") == 0.0).await;
 }
 
 #[tokio::test]

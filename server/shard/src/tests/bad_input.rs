@@ -160,7 +160,7 @@ async fn a_client_that_never_reads_its_answers_is_not_read() {
     })
     .await;
     assert!(sent.is_err(), "500 MB were taken");
-    let queued = rig.metric("wscluster_shard_queue_bytes");
+    let queued = rig.metric("wscluster_shard_client_queue_bytes");
     // At most the answers to one read exceed the limit.
     assert!(queued < f64::from(1 << 20), "{queued} bytes wait");
     rig.connect().await;

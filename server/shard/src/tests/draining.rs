@@ -34,7 +34,7 @@ async fn closes_each_client_with_a_hint_of_its_own() {
     assert!(hints.len() > 10, "{hints:?}");
     rig.until_used(0).await;
     assert_eq!(rig.metric("wscluster_shard_evictions_total"), 20.0);
-    assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"1012\"}"), 20.0);
+    assert_eq!(rig.metric("wscluster_shard_connection_closes_total{code=\"1012\"}"), 20.0);
     let slots = &rig.server.shared.slots;
     let last = drain_to_the_end(&rig.server.drains, StopReason::Signal, Duration::from_mins(1), || slots.used() == 0);
     assert_eq!(soon("the drain's end", last).await.unwrap(), DrainEnd::Over);
@@ -148,7 +148,7 @@ async fn evicts_new_connections_last() {
         clients.push(rig.connect().await);
     }
     // The shard measures time in these ticks.
-    let ticks = || rig.metric("wscluster_shard_loop_lag_seconds_count");
+    let ticks = || rig.metric("wscluster_shard_worker_loop_lag_seconds_count");
     let came = ticks();
     let settled = (Drain::SETTLE.as_millis() / 100) as f64 + 1.0;
     until("they have settled", || ticks() >= came + settled).await;

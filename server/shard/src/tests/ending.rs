@@ -44,7 +44,7 @@ async fn pings_clients_and_disconnects_silent_ones() {
     assert!(received.chunks(2).all(|frame| frame == [0x89, 0]), "pings only: {received:?}");
     assert!(received.len() >= 2 * 2, "{received:?}");
     rig.until_used(1).await;
-    assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"1006\"}"), 1.0);
+    assert_eq!(rig.metric("wscluster_shard_connection_closes_total{code=\"1006\"}"), 1.0);
     poll.abort();
 }
 

@@ -14,7 +14,7 @@ async fn records_that_arrive_together_leave_in_one_write() {
         clients.push(client);
     }
     until("acks counted", || rig.metric("wscluster_shard_deliveries_total") == 20.0).await;
-    let writes = rig.metric("wscluster_shard_writes_total");
+    let writes = rig.metric("wscluster_shard_socket_writes_total");
     let records = (0..10).map(|number| rig.record(if number % 2 == 0 { "a" } else { "b" }, &json!(number))).collect();
     rig.feed(Update::Records(records)).await;
     for client in &mut clients {
@@ -23,7 +23,7 @@ async fn records_that_arrive_together_leave_in_one_write() {
         }
     }
     until("deliveries counted", || rig.metric("wscluster_shard_deliveries_total") == 220.0).await;
-    assert_eq!(rig.metric("wscluster_shard_writes_total") - writes, 20.0);
+    assert_eq!(rig.metric("wscluster_shard_socket_writes_total") - writes, 20.0);
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn waits_for_more_records_with_coalesce() {
     let mut rig = Rig::start(1, |settings| settings.delivery.coalesce = Span::millis(500)).await;
     let mut client = rig.connect().await;
     client.subscribe(&["a"]).await;
-    until("the ack counted", || rig.metric("wscluster_shard_writes_total") == 1.0).await;
+    until("the ack counted", || rig.metric("wscluster_shard_socket_writes_total") == 1.0).await;
     for number in 0..5 {
         rig.publish("a", json!(number)).await;
     }
@@ -39,5 +39,5 @@ async fn waits_for_more_records_with_coalesce() {
         assert_eq!(client.json().await["data"], number);
     }
     until("deliveries counted", || rig.metric("wscluster_shard_deliveries_total") == 6.0).await;
-    assert_eq!(rig.metric("wscluster_shard_writes_total"), 2.0);
+    assert_eq!(rig.metric("wscluster_shard_socket_writes_total"), 2.0);
 }

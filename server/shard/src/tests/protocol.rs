@@ -302,7 +302,7 @@ async fn answers_pings_and_echoes_a_close() {
     client.0.close(Some(frame)).await.unwrap();
     assert_eq!(client.closed().await.0, 4999);
     rig.until_used(0).await;
-    assert_eq!(rig.metric("wscluster_shard_closes_total{code=\"4999\"}"), 1.0);
+    assert_eq!(rig.metric("wscluster_shard_connection_closes_total{code=\"4999\"}"), 1.0);
 }
 
 #[tokio::test]

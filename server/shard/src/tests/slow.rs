@@ -65,7 +65,7 @@ async fn overwhelm(rig: &mut Rig, channels: &[&str], healthy: &mut Client) -> us
             assert_eq!(healthy.json().await["data"]["n"], sent);
             sent += 1;
         }
-        let queued = rig.metric("wscluster_shard_queue_bytes");
+        let queued = rig.metric("wscluster_shard_client_queue_bytes");
         assert!(queued <= (QUEUE + 3_000) as f64, "{queued} bytes wait for one client");
         match more {
             None if rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0 => more = Some(sent * 2),
@@ -167,7 +167,7 @@ async fn a_replay_larger_than_the_queue_reaches_a_slow_reader() {
     let text = json!({ "type": "subscribe", "data": { "channels": ["a"], "since": { "a": "ab-0-0" } } }).to_string();
     let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
     slow.write_all(&frame).await.unwrap();
-    until("it is blocked", || rig.metric("wscluster_shard_queue_blocked_bytes") > QUEUE as f64).await;
+    until("it is blocked", || rig.metric("wscluster_shard_client_queue_blocked_bytes") > QUEUE as f64).await;
     for number in 4_000..4_010 {
         rig.publish("a", json!({ "n": number })).await;
     }
@@ -235,13 +235,13 @@ async fn a_dropped_replay_leaves_no_allowance_for_live_messages() {
             json!({ "type": "subscribe", "data": { "channels": ["a"], "since": { "a": "ab-0-0" } } }).to_string();
         let frame = wscluster_ws::frame::client_frame(wscluster_ws::frame::Opcode::Text, text.as_bytes(), [5; 4]);
         slow.write_all(&frame).await.unwrap();
-        until("it is blocked", || rig.metric("wscluster_shard_queue_blocked_bytes") > QUEUE as f64).await;
+        until("it is blocked", || rig.metric("wscluster_shard_client_queue_blocked_bytes") > QUEUE as f64).await;
         for number in 4_000..4_500 {
             rig.publish("a", json!({ "n": number, "pad": "x".repeat(1_000) })).await;
         }
         until("the limit holds", || {
             rig.metric("wscluster_shard_records_total") == 4_500.0
-                && rig.metric("wscluster_shard_queue_blocked_bytes") <= QUEUE as f64
+                && rig.metric("wscluster_shard_client_queue_blocked_bytes") <= QUEUE as f64
         })
         .await;
         assert!(rig.metric_sum("wscluster_shard_slow_clients_total") > 0.0);

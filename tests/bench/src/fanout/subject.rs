@@ -22,7 +22,7 @@ use crate::ours::{self, Binary, Manifest, TOPIC, subscribe};
 const KEY: &str = "b";
 
 /// Counter of the shard's writes to clients.
-const WRITES: &str = "wscluster_shard_writes_total";
+const WRITES: &str = "wscluster_shard_socket_writes_total";
 
 /// Records to fan out.
 #[derive(Clone, Copy, Debug, Serialize)]

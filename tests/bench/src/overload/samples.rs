@@ -90,6 +90,6 @@ async fn ask(admin: SocketAddr, began: Instant) -> Result<Sample> {
         lag,
         status: status.to_owned(),
         error: kafka["error"].as_str().map(str::to_owned),
-        waiting: counter(admin, "wscluster_shard_queue_bytes").await?,
+        waiting: counter(admin, "wscluster_shard_client_queue_bytes").await?,
     })
 }
