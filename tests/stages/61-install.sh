@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The end-to-end tests that install or remove the operator, or count all that it does: on a cluster of their own, beside stage 60.
 # lane: install
-# needs: build programs 15-images
+# needs: build programs 15-images 28-metrics
 # limit: 900
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -50,6 +50,7 @@ sleep 60
 per_minute=$((($(calls .) - all) * 60 / (SECONDS - begin)))
 same "$before" "$(versions)" "versions of $clusters clusters after a minute at rest"
 memory=$(curl -s "http://127.0.0.1:$port/metrics" | awk '/^process_resident_memory_bytes/ { printf "%.1f", $2 / 1e6 }')
+curl -s "http://127.0.0.1:$port/metrics" | tests/promtool check metrics || fail "promtool finds faults in the operator's metrics"
 [[ -n $memory ]] || fail "the operator's metrics do not state its memory"
 report figures "$clusters WsClusters at rest: $memory MB resident in the operator, $per_minute API calls a minute, no status written"
 ((per_minute <= 120)) || fail "$per_minute API calls a minute at rest"
