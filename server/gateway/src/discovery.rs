@@ -6,12 +6,13 @@
 
 use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Config};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wscluster_admin::health;
@@ -148,12 +149,12 @@ impl Discovery {
     }
 
     fn error(&self) -> Option<String> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.error.lock().clone()
     }
 
     fn confirmed(&self) {
         self.confirmed_ms.store(self.began.elapsed().as_millis() as u64 + 1, Relaxed);
-        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut error = self.error.lock();
         if error.take().is_some() {
             tracing::info!(service = %self.service, "the API server answers again");
         }
@@ -161,7 +162,7 @@ impl Discovery {
 
     fn failed(&self, cause: &str) {
         self.errors.fetch_add(1, Relaxed);
-        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut error = self.error.lock();
         // One line for each outage, however many attempts it lasts.
         if error.replace(cause.to_owned()).is_none() {
             tracing::warn!(service = %self.service, error = cause, "the API server does not answer; the last list of shards stays in use");

@@ -1,9 +1,10 @@
 //! One gateway process: what its workers, its poller and its admin server share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use wscluster_api::spec::RetryAfter;
 use wscluster_routing::member::Member;
@@ -107,7 +108,7 @@ impl Gateway {
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.workers.lock()
     }
 
     /// The stage it has reached.

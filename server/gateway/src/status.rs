@@ -1,7 +1,8 @@
 //! The state of a gateway and its shards on the admin port: `/health` and `/readyz`.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
+use parking_lot::Mutex;
 use wscluster_admin::AdminPart;
 use wscluster_admin::health::{
     CapacityCheck, Checks, CpuCheck, GatewayHealth, KafkaCheck, MemoryCheck, ShardHealth, ShardView, State, Status,
@@ -78,7 +79,7 @@ impl GatewayStatus {
     }
 
     fn cpu(&self, healths: &[ShardHealth]) -> CpuCheck {
-        let own = self.cpu.lock().unwrap_or_else(PoisonError::into_inner).percentage();
+        let own = self.cpu.lock().percentage();
         CpuCheck { percentage: healths.iter().map(|shard| shard.checks.cpu.percentage).sum::<f64>() + own }
     }
 

@@ -1,9 +1,10 @@
 //! One shard as a gateway knows it; [`super::table`] explains where the knowledge comes from.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use wscluster_admin::health::{ShardHealth, ShardView, State, ViewState, percent};
 
 use super::flow::FlowBytes;
@@ -183,7 +184,7 @@ impl Backend {
         self.state.store(code(health.state), Relaxed);
         self.limit_to_connections(health.state);
         self.heard_ms.store(now_ms, Relaxed);
-        let mut last = lock(&self.health);
+        let mut last = self.health.lock();
         let incarnation = health.incarnation.clone();
         let before = last.replace(health)?;
         (before.incarnation != incarnation).then_some(before.incarnation)
@@ -204,7 +205,7 @@ impl Backend {
 
     /// The last health answer.
     pub fn health(&self) -> Option<ShardHealth> {
-        lock(&self.health).clone()
+        self.health.lock().clone()
     }
 
     /// Whether it is no longer in the table.
@@ -218,12 +219,12 @@ impl Backend {
 
     /// Adds the byte counters of a worker.
     pub fn add_flow(&self, bytes: Arc<FlowBytes>) {
-        lock(&self.flows).push(bytes);
+        self.flows.lock().push(bytes);
     }
 
     /// Bytes relayed by all workers: to the shard, to clients.
     pub fn relayed(&self) -> (u64, u64) {
-        lock(&self.flows).iter().fold((0, 0), |(up, down), flow| (up + flow.up.get(), down + flow.down.get()))
+        self.flows.lock().iter().fold((0, 0), |(up, down), flow| (up + flow.up.get(), down + flow.down.get()))
     }
 
     /// Its entry in `/health`.
@@ -261,10 +262,6 @@ const fn code(state: State) -> u8 {
         State::Full => 2,
         State::Draining => 3,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One handshake under way to a shard; counted in its load until dropped.

@@ -4,9 +4,10 @@
 //! table is an estimate: only the shard grants slots. [`Table::set`] adds and removes shards at run time; ids are
 //! never reused.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -35,12 +36,12 @@ impl Table {
 
     /// The present shards.
     pub fn shards(&self) -> Arc<[Arc<Backend>]> {
-        Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.shards.read())
     }
 
     /// Replaces the list of shards; returns whether it changed. Members that stay keep their state.
     pub fn set(&self, members: &[Member]) -> bool {
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.write();
         if shards.iter().map(|shard| shard.member()).eq(members) {
             return false;
         }

@@ -11,7 +11,9 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::args;
 use crate::socket_activation::Passed;
@@ -84,7 +86,7 @@ pub struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
     fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         if lines.len() == TAIL {
             lines.pop_front();
         }
@@ -93,7 +95,7 @@ impl Tail {
 
     /// The lines, oldest first.
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().iter().cloned().collect()
     }
 }
 
@@ -133,7 +135,7 @@ impl Running {
             .process_group(0)
             .kill_on_drop(true);
         let spawned = {
-            let _alone = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = STARTS.lock();
             Passed::new(sockets).and_then(|passed| command.envs(passed.env()).spawn())
         };
         let mut child = spawned.map_err(|source| SpawnError { path: program.path.clone(), source })?;

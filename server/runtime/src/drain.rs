@@ -6,9 +6,10 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -116,12 +117,12 @@ impl<H: Holds> Drains<H> {
 
     /// The configured drain: the one that a signal starts.
     pub fn own(&self) -> Drain {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.own.lock().clone()
     }
 
     /// Replaces the configured drain; starts none.
     pub fn set_own(&self, drain: Drain) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = drain;
+        *self.own.lock() = drain;
     }
 
     /// Starts a drain, or replaces the one under way.

@@ -1,8 +1,9 @@
 //! Limits how many lines of a kind are logged, and counts the lines left out, so that a flood of refused clients or
 //! bad records does not become a flood of log lines.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Admits a number of lines per period. Periods begin with their first line.
 ///
@@ -41,7 +42,7 @@ impl LogLimit {
     }
 
     fn admit_at(&self, now: Instant) -> Option<u64> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         if window.since.is_none_or(|since| now.saturating_duration_since(since) >= self.period) {
             (window.since, window.used) = (Some(now), 0);
         }

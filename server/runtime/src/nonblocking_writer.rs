@@ -6,10 +6,12 @@
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Pause before another write to a full descriptor that another process has made non-blocking.
 const REST: Duration = Duration::from_millis(10);
@@ -99,9 +101,7 @@ impl NonblockingWriter {
         let mut waiting = self.0.lock();
         let mut taken = self.0.taken.load(Relaxed);
         while !waiting.is_over() {
-            let (woken, timeout) =
-                self.0.drained.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner);
-            waiting = woken;
+            let timeout = self.0.drained.wait_for(&mut waiting, patience);
             let before = std::mem::replace(&mut taken, self.0.taken.load(Relaxed));
             if timeout.timed_out() && taken == before {
                 return waiting.is_over();
@@ -125,7 +125,7 @@ impl Write for NonblockingWriter {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     fn run(&self, mut out: impl Write, notice: &Notice) {
@@ -142,8 +142,7 @@ impl Shared {
             if waiting.lines.is_empty() {
                 self.drained.notify_all();
             }
-            let mut waiting =
-                self.filled.wait_while(waiting, |w| w.lines.is_empty()).unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait_while(&mut waiting, |waiting| waiting.lines.is_empty());
             waiting.writing = true;
             let (lines, behind) = (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.dropped));
             drop(waiting);
