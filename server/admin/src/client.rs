@@ -63,8 +63,8 @@ impl CallError {
     /// The I/O error that ended the exchange, if one did.
     pub fn io_error(&self) -> Option<&io::Error> {
         let Cause::Exchange(error) = &self.cause else { return None };
-        let chain = std::iter::successors(Some(&**error as &(dyn Error + 'static)), |&error| error.source());
-        chain.filter_map(|error| error.downcast_ref()).next()
+        let mut chain = std::iter::successors(Some(&**error as &(dyn Error + 'static)), |&error| error.source());
+        chain.find_map(|error| error.downcast_ref())
     }
 
     /// The status of an answer that was refused or not understood.

@@ -50,7 +50,7 @@ pub(crate) fn follow(gateway: Arc<Gateway>, path: PathBuf, file: MembersFile) ->
     let mut watcher = FileWatcher::new(path.clone(), file.text, EVERY, Settle::AtOnce);
     spawn_critical("members", gateway.failing(), move || {
         while gateway.stage() < Stage::Closing {
-            match watcher.next().map(|contents| parse(&path, contents)) {
+            match watcher.next_change().map(|contents| parse(&path, contents)) {
                 Some(Ok(file)) => {
                     gateway.set_members(&file.members);
                     gateway.offer_slots();

@@ -23,7 +23,7 @@ pub(crate) fn follow(path: PathBuf, applied: String) -> io::Result<mpsc::Receive
     thread::Builder::new().name("manifest".into()).spawn(move || {
         let mut watcher = FileWatcher::new(path.clone(), applied, PAUSE, Settle::Twice);
         loop {
-            if let Some(changed) = watcher.next()
+            if let Some(changed) = watcher.next_change()
                 && edits.blocking_send(parsed(&path, changed)).is_err()
             {
                 return;

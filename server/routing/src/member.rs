@@ -64,7 +64,7 @@ pub fn parse_members(text: &str) -> Result<Vec<Member>, MembersError> {
 
 /// The list that [`parse_members`] reads as `members`.
 pub fn write_members(members: &[Member]) -> String {
-    members.iter().map(|member| format!("{member}\n")).collect()
+    members.iter().flat_map(|member| [member.to_string(), "\n".to_owned()]).collect()
 }
 
 /// Refuses a name that occurs twice.

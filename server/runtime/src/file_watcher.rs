@@ -35,7 +35,7 @@ impl FileWatcher {
     }
 
     /// Waits for one interval, and returns the contents if they are new. Blocks its thread.
-    pub fn next(&mut self) -> Option<Contents> {
+    pub fn next_change(&mut self) -> Option<Contents> {
         std::thread::sleep(self.every);
         let seen = std::fs::read_to_string(&self.path).map_err(|error| error.raw_os_error());
         self.changes.changed(seen)
@@ -74,6 +74,7 @@ impl Changes {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for the contents of a file")]
     fn text(text: &str) -> Contents {
         Ok(text.to_owned())
     }
@@ -115,10 +116,10 @@ mod tests {
         let path = folder.path().join("members");
         std::fs::write(&path, "a").unwrap();
         let mut watcher = FileWatcher::new(path.clone(), "a".into(), Duration::from_millis(1), Settle::AtOnce);
-        assert_eq!(watcher.next(), None);
+        assert_eq!(watcher.next_change(), None);
         let other = folder.path().join("other");
         std::fs::write(&other, "b").unwrap();
         std::fs::rename(&other, &path).unwrap();
-        assert_eq!(watcher.next(), Some(text("b")));
+        assert_eq!(watcher.next_change(), Some(text("b")));
     }
 }

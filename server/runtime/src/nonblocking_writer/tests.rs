@@ -76,7 +76,7 @@ struct Flaky(Arc<Mutex<(bool, Vec<u8>)>>);
 
 impl Write for Flaky {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.lock();
         if !state.0 {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -98,8 +98,8 @@ fn reports_to_the_next_reader_what_the_last_one_missed() {
         writer.line(line);
         assert!(writer.flush(PATIENCE));
     }
-    state.lock().unwrap().0 = true;
+    state.lock().0 = true;
     writer.line("c");
     assert!(writer.flush(PATIENCE));
-    assert_eq!(String::from_utf8_lossy(&state.lock().unwrap().1), "2 lost\nc\n");
+    assert_eq!(String::from_utf8_lossy(&state.lock().1), "2 lost\nc\n");
 }
