@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::Query;
 use axum::response::{Html, IntoResponse as _, Redirect};
 use axum::routing::get;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -74,15 +75,12 @@ impl PageLink {
     }
 }
 
-/// `text` for a query (RFC 3986 §2.3: all but unreserved characters).
-fn escape(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
-            _ => out += &format!("%{byte:02X}"),
-        }
-        out
-    })
+/// Everything except unreserved characters (RFC 3986 §2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `text` for a query.
+fn escape(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 #[cfg(test)]
