@@ -40,8 +40,8 @@ impl Retry {
     pub fn of_status(status: u16, after: Option<Duration>) -> Self {
         match (status, after) {
             (_, Some(after)) => Self::after(after),
-            // The same request gets the same answer, except for timeouts, rate limits and failures of the server.
-            (408 | 409 | 429 | 500 | 502..=504 | 506..=599, None) => Self::JITTER,
+            // The same request gets the same answer, except after timeouts, rate limits and failures of the server.
+            (408 | 429 | 500 | 502..=504 | 506..=599, None) => Self::JITTER,
             _ => Self::NEVER,
         }
     }

@@ -1,5 +1,5 @@
 //! `bench-ancestor`: why half of the handshakes failed. The same clients, rate, fan-out and CPU for a stand-in of the
-//! replaced system with its CPU guard on, for the same stand-in with the guard off, and for ours.
+//! replaced system with its CPU guard, for the stand-in without the guard, and for our service.
 
 pub mod guard;
 pub mod standin;
@@ -20,7 +20,7 @@ use crate::report::{Report, Target, round};
 use crate::{bail, cpu, fleet};
 
 /// Arguments. Scaled from the ancestor's last test (12,000 clients at 100/s, samples every 15 s) so that three runs take
-/// less than five minutes: half the clients at the same rate, and samples twice as often, so as many samples a ramp.
+/// less than five minutes: half the clients at the same rate, and samples twice as often, so as many samples per ramp.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Clients.
@@ -60,7 +60,7 @@ fn hellos() -> Vec<String> {
 
 impl Args {
     fn capacity(&self) -> usize {
-        // The ancestor had room for half as many again as came: capacity was never the reason.
+        // The ancestor had 50 % more slots than clients: capacity was never the reason.
         self.clients / 2
     }
 
@@ -69,7 +69,7 @@ impl Args {
     }
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     crate::machine::two_cpus()?;
     let report = Report::begin("ancestor");
@@ -199,7 +199,7 @@ fn write(report: &mut Report, args: &Args, trials: &[Trial]) {
     );
 }
 
-/// Handshakes and refusals of each sampling period, where the bang-bang shows.
+/// Handshakes and refusals of each sampling period, which show the on-off oscillation.
 fn timeline(report: &mut Report, args: &Args, trials: &[Trial]) {
     let period = Duration::from_millis(args.sample_ms).as_secs_f64();
     let mut columns = vec!["seconds".to_owned()];

@@ -1,7 +1,7 @@
-//! `bench-audit`: many clients of three shards and two gateways, fed by three real Kafka brokers, while all that can break
-//! breaks, one thing after the other. Every client's sequence is compared with the topic's.
+//! `bench-audit`: many clients of three shards and two gateways, fed by three real Kafka brokers, during one failure after
+//! another. The sequence of every client is compared with the topic.
 //!
-//! Runs in a network namespace of its own (`tests/audit/run`), so that the link to Kafka can be cut for real.
+//! It runs in a network namespace of its own (`tests/audit/run`), so that the link to Kafka can really be cut.
 
 mod fault;
 mod link;
@@ -44,7 +44,7 @@ pub struct Args {
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 128)]
     len: u32,
-    /// Seconds of load; the causes are spread over them. Longer where recovering takes longer than a cause's share.
+    /// Seconds of load, over which the causes are spread; longer if a recovery takes longer than the share of its cause.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Seconds for which a shard is stopped by SIGSTOP.
@@ -53,10 +53,10 @@ pub struct Args {
     /// Seconds for which the link to Kafka is cut.
     #[arg(long, default_value_t = 15)]
     cut: u64,
-    /// KiB that may wait for one client; larger records are skipped by the shards, which must show.
+    /// KiB that may wait for one client. Shards skip larger records and must report that.
     #[arg(long, default_value_t = 1_024)]
     queue: u32,
-    /// Seconds of history the shards keep in memory; with 0 everything missed is read back from Kafka.
+    /// Seconds of history that shards keep in memory; with 0, every missed record is read back from Kafka.
     #[arg(long, default_value_t = 60)]
     window: u64,
     /// Kinds of causes, in this order.
@@ -75,21 +75,21 @@ const TOPIC: &str = "audit";
 /// New clients a second.
 const RAMP: u32 = 200;
 
-/// What was published less than this before the end is not required: all must have recovered from the last cause.
+/// Records published less than this before the end are not expected: all clients must have recovered from the last cause.
 const TAIL: Duration = Duration::from_secs(5);
 
-/// What one cause did to the clients.
+/// The effect of one cause on the clients.
 #[derive(Debug, Serialize)]
 struct Row {
     cause: String,
     /// Seconds into the hold.
     at: f64,
-    /// Until every client was connected and every shard was ready and had read all there was.
+    /// Seconds until every client was connected and every shard was ready and had read every record.
     healed: f64,
     seen: Seen,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     let report = Report::begin("audit");
     fleet::block_on(bench(args, report)).doing("run the bench")?
@@ -109,7 +109,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     let url = format!("ws://{}/ws", local.ready.gateway);
     let numbers = [args.clients, RAMP, args.rate, args.len].map(|n| n.to_string());
     let [clients, ramp, rate, len] = numbers.each_ref().map(String::as_str);
-    // Ended when all is done and well again, long before this.
+    // The bench ends the load earlier, when all causes are over and all clients have recovered.
     let longest = args.seconds * 2 + 300;
     let (hold, tail) = (format!("{longest}s"), format!("{}s", TAIL.as_secs()));
     let (channels, topic) = (format!("c{{0..{}}}.t", args.channels - 1), format!("{TOPIC}={{key}}.t"));
@@ -139,14 +139,14 @@ fn manifest(args: &Args, kafka: &Kafka, folder: &Path) -> Result<String> {
         "metadata": { "name": "audit" },
         "spec": {
             "shards": SHARDS,
-            // Two shards hold what three held.
+            // Two shards must hold the clients of three.
             "capacity": args.clients,
             "source": { "kafka": {
                 "brokers": kafka.link.split(',').collect::<Vec<_>>(),
                 "topics": [{ "name": TOPIC, "channel": "{key}.t" }],
                 "history": { "window": format!("{}s", args.window), "maxBytes": "64Mi" },
             } },
-            // A stopped shard holds its clients' bytes back, and sends them at once afterwards.
+            // A stopped shard holds back the bytes of its clients and sends them at once afterwards.
             "delivery": { "maxQueueBytes": format!("{}Ki", args.queue) },
             "gateway": { "replicas": GATEWAYS },
             "template": { "shard": { "workers": 1 }, "gateway": { "workers": 1 } },
@@ -165,7 +165,7 @@ async fn break_all(
 ) -> Result<Vec<Row>> {
     watch.until_well(args.clients, Duration::from_secs(60 + u64::from(args.clients / RAMP))).await?;
     let began = Instant::now();
-    // Half of a turn before the first and after the last cause, so that what follows each is seen.
+    // Half a share before the first and after the last cause, so that the effect of each is measured.
     let turn = Duration::from_secs(args.seconds).div_f64(args.causes.len() as f64 + 1.0);
     let mut rows = vec![];
     let mut before = progress::last(watch.log)?;
@@ -184,7 +184,7 @@ async fn break_all(
         fault.happen(args, local, kafka, link).await?;
         watch.until_well(args.clients, Duration::from_mins(1)).await?;
         let healed = at.elapsed().as_secs_f64();
-        // What comes late still counts for this cause.
+        // Late messages count for this cause.
         sleep_until(began + turn.mul_f64(i as f64 + 1.4)).await;
         let after = progress::last(watch.log)?;
         let cause = fault.text(args);

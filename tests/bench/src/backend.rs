@@ -1,6 +1,6 @@
-//! The server behind the proxies, and the bare loop of `send` calls that fan-out is compared with.
+//! The server behind the proxies, and the bare loop of `send` calls with which fan-out is compared.
 //!
-//! A role of this binary, run as a process of its own: `wscluster-bench backend`. It upgrades whoever asks, echoes data
+//! A role of this binary, run as a process of its own: `wscluster-bench backend`. It accepts every upgrade, echoes data
 //! frames, and sends on command (one JSON line on standard input, one back). To our gateway it looks like a shard.
 
 mod send;
@@ -42,7 +42,7 @@ pub struct Args {
     listeners: usize,
 }
 
-/// Where one listener is.
+/// Addresses of a listener.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Address {
     /// WebSocket port.
@@ -84,7 +84,7 @@ async fn serve(args: Args) -> Result<()> {
             while let Ok((stream, _)) = listener.accept().await {
                 let (door, streams, scratch) = (Arc::clone(&door), Rc::clone(&streams), Rc::clone(&scratch));
                 detach(async move {
-                    // A client that leaves is no fault of the backend's.
+                    // A client that leaves is not an error of the backend.
                     let _ = connection(stream, &door, &streams, &scratch).await;
                 });
             }
@@ -94,7 +94,7 @@ async fn serve(args: Args) -> Result<()> {
     commands(&streams).await
 }
 
-/// The admin server wants a router for what a part adds: nothing here.
+/// The admin server takes a router with further routes; here there are none.
 fn axum_router<R: Default>() -> R {
     R::default()
 }
@@ -106,7 +106,7 @@ async fn commands(streams: &Streams) -> Result<()> {
     while let Some(line) = lines.next_line().await.doing("read a command")? {
         let push: Push = serde_json::from_str(&line).map_err(|e| Error::Unusable(format!("bad command: {e}")))?;
         let streams: Vec<_> = streams.borrow().iter().map(|(_, stream)| Rc::clone(stream)).collect();
-        // Blocks this thread on purpose: nothing but the sends shall be in the figure.
+        // Blocks this thread on purpose: only the sends should count.
         let sent = send_all(&streams, push).doing("send")?;
         println!("{}", serde_json::json!(sent));
     }
@@ -157,7 +157,7 @@ async fn echo(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> io::Result<()> 
                     Event::Close(..) => server_frame(Opcode::Close, &[]),
                     Event::Pong(_) => return Flow::Continue,
                 };
-                // Echoes are small and paced: one that does not fit is missed, and then counted, by the client.
+                // Echoes are small and paced. The client counts an echo that does not fit as missing.
                 over |= stream.try_write(&frame).is_err() || matches!(event, Event::Close(..));
                 Flow::Continue
             });
@@ -170,7 +170,7 @@ async fn echo(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> io::Result<()> 
     }
 }
 
-/// The key of a complete request head.
+/// The `Sec-WebSocket-Key` of a complete request head; `None` while it is incomplete.
 pub fn key_of(head: &[u8]) -> io::Result<Option<String>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
@@ -183,7 +183,7 @@ pub fn key_of(head: &[u8]) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(key.value).into_owned()))
 }
 
-/// A connection in the count.
+/// A counted connection.
 struct Slot(Arc<Door>);
 
 impl Slot {

@@ -1,5 +1,5 @@
-//! An embedded Kafka broker (librdkafka's in-process cluster) and an ordinary producer: records reach a shard over the
-//! real protocol, from this process and its CPU.
+//! An embedded Kafka broker (librdkafka's in-process cluster) and an ordinary producer. Records reach a shard over the real
+//! protocol; broker and producer use the CPU of this process.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 use crate::fleet::stamp;
 use crate::ours::{TOPIC, channel};
 
-/// A broker in this process, gone with it.
+/// A broker in this process.
 pub struct Broker {
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Broker {
-    /// Starts one with the topic of the benches.
+    /// Starts a broker with the topic of the benches.
     pub fn start() -> Result<Self> {
         let cluster = MockCluster::new(1).map_err(|e| failed("start the embedded broker", &e))?;
         cluster.create_topic(TOPIC, 1, 1).map_err(|e| failed("create the topic", &e))?;
@@ -40,7 +40,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// For `topic` at `brokers`. Records given within `linger` travel together.
+    /// A producer for `topic` at `brokers`. Records within `linger` are sent together.
     pub fn connect(brokers: &str, topic: &str, linger: Duration) -> Result<Self> {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
@@ -50,8 +50,8 @@ impl Publisher {
         Ok(Self { producer, topic: topic.to_owned() })
     }
 
-    /// Publishes `records` stamped records of `len` bytes for `key`, `per_second` of them each second. A stamp is taken when
-    /// its record leaves. Each also names its channel in a header, for servers that want it there.
+    /// Publishes `records` stamped records of `len` bytes for `key`, `per_second` per second. A stamp is the time at which its
+    /// record is sent. A header also names the channel, for servers that expect it there.
     pub async fn publish_stamped(&self, key: &str, len: usize, records: usize, per_second: f64) -> Result<()> {
         let began = Instant::now();
         for i in 0..records {
@@ -65,8 +65,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes `records` of `len` bytes as fast as the brokers take them, keys in turn, `age` old at the first and at the
-    /// last. Blocks this thread.
+    /// Publishes `records` of `len` bytes as fast as the brokers accept them, with all keys in turn and timestamps between the
+    /// two ages of `age`. Blocks this thread.
     pub fn publish_past(&self, keys: &[String], len: usize, records: usize, age: [Duration; 2]) -> Result<()> {
         let value = value(len);
         let now = i64::try_from(stamp::now() / 1_000).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Publisher {
         self.producer.flush(Duration::from_mins(1)).map_err(|error| failed("publish everything", &error))
     }
 
-    /// Publishes `records` of `len` bytes, keys in turn, `burst` at a time and `per_second` in all.
+    /// Publishes `records` of `len` bytes with all keys in turn, `burst` at a time and `per_second` in total.
     pub async fn publish<K: AsRef<str>>(
         &self,
         keys: &[K],
@@ -105,7 +105,7 @@ impl Publisher {
                 sleep(Duration::from_millis(1)).await;
             }
         }
-        // Not `flush`: it would block the thread that the clients live on.
+        // Not `flush`: it would block the thread of the clients.
         while self.producer.in_flight_count() > 0 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -113,7 +113,7 @@ impl Publisher {
     }
 }
 
-/// A JSON object of exactly `len` bytes, as a record's value.
+/// The value of a record: a JSON object of exactly `len` bytes.
 fn value(len: usize) -> String {
     let frame = r#"{"price":""}"#.len();
     format!(r#"{{"price":"{}"}}"#, "1".repeat(len.saturating_sub(frame)))

@@ -1,5 +1,5 @@
-//! `bench-catch-up`: a shard that starts with a million records in the log before its window begins. It must be ready as
-//! soon as one whose topic holds nothing but the window, since it seeks by time; and how fast it reads a full window.
+//! `bench-catch-up`: a shard that starts with a million records in the log before its window. It seeks by time, so it must
+//! be ready as soon as a shard whose topic contains only the window. Also measures how fast it reads a full window.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -35,11 +35,11 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// Topic with a long log, and topic with nothing but the window.
+/// A topic with a long log, and a topic that contains only the window.
 const LONG: &str = "long";
 const SHORT: &str = "short";
 
-/// The window in the manifest. What is published as within it is at most half as old, so that it stays there meanwhile.
+/// The window in the manifest. Records inside it are at most half as old, so that they stay inside during the bench.
 const WINDOW: Duration = Duration::from_mins(30);
 
 /// One start of a shard.
@@ -53,7 +53,7 @@ struct Start {
     records: u64,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     crate::machine::two_cpus()?;
     let report = Report::begin("catch-up");
@@ -67,7 +67,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     report.peer("Apache Kafka", "4.3.1, one broker, one partition");
     let keys: Vec<String> = (0..50).map(key).collect();
     for (topic, behind) in [(LONG, args.behind), (SHORT, 0)] {
-        // Kafka finds times by segments and their indexes, as in a log that grew over hours.
+        // Kafka finds timestamps by segments and their indexes, so there must be several, as in a log of hours.
         kafka.create_topic(topic, 1, &["segment.bytes=16777216", "retention.ms=-1"]).await?;
         report.progress(format_args!("{topic}: publishing {behind} old records and {} in the window", args.window));
         let publisher = Publisher::connect(&kafka.brokers, topic, Duration::from_millis(20))?;
@@ -132,7 +132,7 @@ fn write(report: &mut Report, args: &Args, cases: &[&str], starts: &[Vec<Start>]
         median(&pairs.map(|(long, short)| pick(long) / pick(short)).collect::<Vec<_>>())
     };
     report.goal("seconds to ready behind old records, × without them", Target::AtMost(1.25), ratio(|s| s.ready));
-    // What a start costs without records is in both, so the difference is the records' cost.
+    // Both include the cost of a start without records, so the difference is the cost of the records.
     let more = starts[2].iter().zip(&starts[0]);
     let per_core =
         median(&more.map(|(all, few)| (all.records - few.records) as f64 / (all.cpu - few.cpu)).collect::<Vec<_>>());

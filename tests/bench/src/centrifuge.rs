@@ -1,5 +1,5 @@
-//! `bench-centrifuge`: one shard beside a server on Centrifugo's engine. The same topic on the same broker, the same
-//! records, the same clients; only what is said to subscribe differs. The two take turns, each in a fresh process.
+//! `bench-centrifuge`: compares one shard with a server on Centrifugo's engine. Topic, broker, records and clients are the
+//! same; only the subscription messages differ. The two take turns, each in a fresh process.
 
 mod subject;
 
@@ -29,7 +29,7 @@ pub struct Args {
     /// Subscribers of the one channel.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
     subscribers: Vec<usize>,
-    /// Deliveries a second: far below what either can do, so that nothing queues.
+    /// Deliveries per second: far below the capacity of either, so that nothing queues.
     #[arg(long, default_value_t = 20_000.0)]
     deliveries: f64,
     /// Bytes of a record's value.
@@ -46,24 +46,24 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// What one subject did in one round.
+/// The result of one subject in one round.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Sample {
     p50_ms: f64,
     p99_ms: f64,
-    /// CPU of the process per delivery, its Kafka client included, microseconds.
+    /// CPU of the process per delivery, including its Kafka client, in microseconds.
     cpu_us: f64,
     rss_mib: f64,
 }
 
-/// Samples of one number of subscribers: ours and the peer's, round by round.
+/// Samples with one number of subscribers, ours and the peer's, by round.
 #[derive(Debug, Serialize)]
 struct Case {
     subscribers: usize,
     rounds: Vec<[Sample; 2]>,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     crate::machine::two_cpus()?;
     let report = Report::begin("centrifuge");
@@ -87,7 +87,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
         let mut rounds = vec![];
         for turn in 0..args.rounds {
             let mut samples = [Sample::default(); 2];
-            // Who goes first changes, so that a machine that slows down hurts both.
+            // The first one changes from round to round, so that a machine that slows down affects both.
             for i in [turn % 2, (turn + 1) % 2] {
                 samples[i] = measure(args, &kafka, &kinds[i], subscribers).await?;
                 let Sample { p50_ms, p99_ms, cpu_us, .. } = samples[i];
@@ -117,7 +117,7 @@ async fn measure(args: &Args, kafka: &Kafka, kind: &Kind, subscribers: usize) ->
     let publisher = Publisher::connect(&kafka.brokers, TOPIC, Duration::ZERO)?;
     let counts = fleet.counts();
     let per_second = args.deliveries / subscribers as f64;
-    // Connections, buffers and the garbage collector's heap are as in a longer life.
+    // After this, connections, buffers and the heap of the garbage collector have their usual size.
     let warm = ((per_second * 2.0) as usize).max(5);
     publisher.publish_stamped(KEY, args.len, warm, per_second).await?;
     until_counted(&fleet, warm * subscribers).await?;
@@ -166,7 +166,7 @@ fn write(report: &mut Report, args: &Args, cases: &[Case], peer: &str) {
     for case in cases {
         for (what, pick) in picks {
             let of = |i: usize| case.rounds.iter().map(|round| pick(&round[i])).collect::<Vec<_>>();
-            // Within a round, where the machine was in the same mood.
+            // Ratios are taken within a round, where the state of the machine is the same.
             let ratio = median(&case.rounds.iter().map(|[ours, theirs]| pick(ours) / pick(theirs)).collect::<Vec<_>>());
             rows.push(vec![
                 case.subscribers.to_string(),

@@ -1,5 +1,6 @@
-//! `bench-changes`: every planned change and every accident that `wscluster local` knows, each under load in a run of its
-//! own, with clients that keep their positions and come back. The same table as that of a real cluster (`tests/e2e`).
+//! `bench-changes`: every planned change and every failure that `wscluster local` handles, each under load in a run of its
+//! own, with clients that keep their positions and reconnect. The table has the form of the one for a real cluster
+//! (`tests/e2e`).
 
 mod cause;
 mod slots;
@@ -30,10 +31,10 @@ pub struct Args {
     /// Clients; two shards hold 320.
     #[arg(long, default_value_t = 300)]
     clients: u32,
-    /// Records a second over twenty channels; a client has one of them.
+    /// Records per second over twenty channels; each client subscribes to one of them.
     #[arg(long, default_value_t = 50)]
     publish_rate: u32,
-    /// What the ten edits depend on.
+    /// Seed of the ten edits.
     #[arg(long, default_value_t = 6)]
     seed: u64,
     /// Causes, in this order.
@@ -44,30 +45,30 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// Time for all clients to be there, or to be back.
+/// Time limit for all clients to connect or reconnect.
 const BACK: Duration = Duration::from_mins(1);
 
-/// What one cause did.
+/// The effect of one cause.
 #[derive(Debug, Serialize)]
 struct Row {
     cause: String,
     is_planned: bool,
-    /// Connections that may be closed a second.
+    /// Connections that may be closed per second.
     rate: u64,
-    /// Most that were lost in a second, in any second.
+    /// Most connections lost within one second.
     peak: f64,
-    /// The same in any three seconds.
+    /// Most connections lost per second, over any three seconds.
     peak_of_three: f64,
     slots: Slots,
     /// Seconds until the change was over.
     took: f64,
-    /// Of the clients that were there before and after it.
+    /// Verdict on the clients that were connected before and after it.
     verdict: Verdict,
-    /// Of those who left for it.
+    /// Verdict on the clients that left during it.
     crowd: Option<Verdict>,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     let report = Report::begin("changes");
     fleet::block_on(bench(args, report)).doing("run the bench")?
@@ -122,7 +123,7 @@ async fn one(args: &Args, binary: &Binary, cause: Cause) -> Result<Row> {
     Ok(row)
 }
 
-/// Clients that stay until they are told to leave, all connected when this returns.
+/// Starts clients that stay until they are stopped. Returns when all are connected.
 async fn audience(stage: &Stage, name: &str, clients: u32, ramp: u32, publish_rate: u32) -> Result<Load> {
     let numbers = [clients, ramp, publish_rate].map(|n| n.to_string());
     let [count, ramp, rate] = numbers.each_ref().map(String::as_str);
@@ -132,10 +133,10 @@ async fn audience(stage: &Stage, name: &str, clients: u32, ramp: u32, publish_ra
     Ok(load)
 }
 
-/// Waits until so many clients are connected, each for a second at least.
+/// Waits until that many clients are connected, each for at least a second.
 async fn until_live(load: &Load, clients: u32) -> Result<()> {
     let deadline = Instant::now() + BACK;
-    // What the tester says may be a second old, so that it must hold for longer than that.
+    // The tester reports once a second, so the number must hold for longer than that.
     let mut since = None;
     loop {
         if progress::last(&load.log())?.settled < u64::from(clients) {

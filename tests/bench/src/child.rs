@@ -1,6 +1,8 @@
-//! A process under measurement: pinned to a CPU, spoken to by lines, ended when it is dropped or when the bench dies.
+//! A process under measurement: pinned to a CPU, controlled by lines on its standard input and output, and ended when it is
+//! dropped or when the bench dies.
 //!
-//! Started through `setpriv --pdeathsig` and `taskset` of util-linux, which both exec in place: the pid is the program's.
+//! It is started through `setpriv --pdeathsig` and `taskset` of util-linux. Both exec in place, so the process id is that of
+//! the program.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,7 +16,7 @@ use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
 use crate::error::{Doing as _, Error, Result};
 use crate::{bail, report};
 
-/// How long an ended process may take to go.
+/// Time for a process to end after SIGTERM.
 const FAREWELL: Duration = Duration::from_secs(8);
 
 /// A running child.
@@ -23,7 +25,7 @@ pub struct Child {
     name: String,
     pid: u32,
     process: Process,
-    /// Held open: children with `--exit-with-parent` end when it closes.
+    /// Children with `--exit-with-parent` end when this closes.
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
     log: PathBuf,
@@ -51,12 +53,12 @@ impl Child {
         Ok(Self { name: name.to_owned(), pid, process, stdin, stdout: BufReader::new(stdout).lines(), log })
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Where its standard error goes.
+    /// File with its standard error.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -64,16 +66,15 @@ impl Child {
     /// The next line of its standard output, as JSON.
     pub async fn line<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let line = tokio::time::timeout(within, self.stdout.next_line()).await;
-        let Ok(line) = line else { bail!("{} said nothing for {within:?}; see {}", self.name, self.log.display()) };
+        let Ok(line) = line else { bail!("{} printed nothing for {within:?}; see {}", self.name, self.log.display()) };
         let Some(line) = line.doing(format!("read from {}", self.name))? else {
             bail!("{} ended: {}", self.name, self.last_words())
         };
-        serde_json::from_str(&line).map_err(|error| {
-            Error::Unusable(format!("{} said {line:?}, which is not what was expected: {error}", self.name))
-        })
+        serde_json::from_str(&line)
+            .map_err(|error| Error::Unusable(format!("{} printed an unexpected line {line:?}: {error}", self.name)))
     }
 
-    /// All it still says, once it has ended, `within` that time.
+    /// The rest of its standard output. Fails if the process does not end `within` that time.
     pub async fn rest(&mut self, within: Duration) -> Result<String> {
         let mut text = String::new();
         let reading = async {
@@ -88,7 +89,7 @@ impl Child {
             Err(_) => bail!("{} has not ended after {within:?}; see {}", self.name, self.log.display()),
         }
         if text.is_empty() {
-            bail!("{} said nothing: {}", self.name, self.last_words());
+            bail!("{} printed nothing: {}", self.name, self.last_words());
         }
         Ok(text)
     }
@@ -105,7 +106,7 @@ impl Child {
         signal_pid(self.pid, signal)
     }
 
-    /// Ends it in good order: SIGTERM, then SIGKILL for one that stays.
+    /// Ends the process: SIGTERM first, then SIGKILL.
     pub async fn stop(mut self) {
         let _ = self.signal(Signal::TERM);
         let _ = tokio::time::timeout(FAREWELL, self.process.wait()).await;

@@ -1,7 +1,7 @@
-//! CPU and memory of another process, and on which CPU this one runs.
+//! CPU time and memory of another process, and the CPU affinity of this one.
 //!
-//! CPU time comes from `/proc/PID/task/*/schedstat` (nanoseconds, by thread): `/proc/PID/stat` counts in steps of 10 ms.
-//! Threads that ended are not in it, so only processes that keep their threads may be measured.
+//! CPU time comes from `/proc/PID/task/*/schedstat` (nanoseconds per thread), because `/proc/PID/stat` counts in steps of
+//! 10 ms. Ended threads are not included, so only processes that keep their threads may be measured.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::error::{Doing as _, Error, Result};
 pub struct Cpu(BTreeMap<String, Duration>);
 
 impl Cpu {
-    /// What process `pid` has used so far.
+    /// CPU time of process `pid` so far.
     pub fn of(pid: u32) -> Result<Self> {
         let mut by_thread = BTreeMap::<String, Duration>::new();
         let tasks = format!("/proc/{pid}/task");
@@ -33,7 +33,7 @@ impl Cpu {
         Ok(Self(by_thread))
     }
 
-    /// What was used since `earlier`.
+    /// CPU time since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let used = |(name, now): (&String, &Duration)| {
@@ -42,7 +42,7 @@ impl Cpu {
         Self(self.0.iter().map(used).collect())
     }
 
-    /// All threads.
+    /// Sum over all threads.
     pub fn total(&self) -> Duration {
         self.0.values().sum()
     }
@@ -52,7 +52,7 @@ impl Cpu {
         self.0.iter().map(|(name, used)| (name.clone(), used.as_secs_f64())).collect()
     }
 
-    /// Threads whose name begins with `prefix`.
+    /// Sum over the threads whose name begins with `prefix`.
     pub fn threads(&self, prefix: &str) -> Duration {
         self.0.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, used)| *used).sum()
     }
@@ -71,7 +71,7 @@ pub fn children(pid: u32) -> Result<Vec<u32>> {
     Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
-/// Keeps this thread, and those it starts from now on, on one CPU.
+/// Pins this thread, and threads that it starts later, to one CPU.
 pub fn pin_to(cpu: usize) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu);

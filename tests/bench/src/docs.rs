@@ -1,5 +1,5 @@
-//! Puts the reports of the last runs into the pages of `docs`, between `<!-- bench-NAME -->` and `<!-- end -->`, so that
-//! no figure there was ever typed by hand.
+//! Writes the reports of the last runs into the pages of `docs`, between `<!-- bench-NAME -->` and `<!-- end -->`. No figure
+//! there is typed by hand.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::report;
 
 const END: &str = "<!-- end -->";
 
-/// Rewrites the sections whose bench has been run; tells that all went well.
+/// Rewrites the sections of the benches that have been run. Returns true.
 pub fn run() -> Result<bool> {
     fill(
         "docs/benchmarks.md",
@@ -35,7 +35,7 @@ fn fill(page: &str, names: &[&str]) -> Result<()> {
     fs::write(page, text).doing(format!("write {page}"))
 }
 
-/// `text` with the section of `name` replaced; `None` where it has none.
+/// `text` with the section of `name` replaced; `None` if it has no such section.
 fn with_section(text: &str, name: &str, section: &str) -> Option<String> {
     let mark = format!("<!-- bench-{name} -->\n");
     let (before, rest) = text.split_once(&mark)?;

@@ -1,27 +1,27 @@
-//! Why a bench cannot go on. A bench ends with one sentence that says what it was doing; it has nobody to recover for it.
+//! The error of a bench. A bench cannot recover; it ends with one sentence that names the failed operation.
 
 use std::io;
 
 /// The one error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system said no.
+    /// An operation of the system failed.
     #[error("failed to {what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Anything else that makes figures meaningless.
+    /// Any other condition that makes the figures meaningless.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// Shorthand.
+/// Result of a step of a bench.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Says what was tried when it fails.
+/// Adds the operation to an error.
 pub trait Doing<T> {
     /// `what` completes "failed to …".
     fn doing(self, what: impl Into<String>) -> Result<T>;

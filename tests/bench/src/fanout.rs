@@ -1,5 +1,5 @@
-//! `bench-fanout`: deliveries per CPU-second of one shard worker against a bare loop of `send` calls on as many sockets
-//! with frames of the same size, in the same run and on the same CPU, in turns.
+//! `bench-fanout`: deliveries per CPU-second of one shard worker, compared with a bare loop of `send` calls on the same
+//! number of sockets with frames of the same size. Both take turns in the same run and on the same CPU.
 
 pub mod subject;
 
@@ -39,16 +39,16 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// Deliveries a second of the steady case: half of what one CPU can send, so that nothing queues.
+/// Deliveries per second of the steady case: half of what one CPU can send, so that nothing queues.
 const STEADY: f64 = 50_000.0;
 
-/// Records that are due at once in the burst case.
+/// Records that are due at the same instant in the burst case.
 const BURST: usize = 10;
 
-/// Subscribers, records a second and delay of the coalescing case: ten records fall into each delay.
+/// Subscribers, records per second and delay of the coalescing case: ten records fall into each delay.
 const COALESCE: (usize, f64, u32) = (200, 2_000.0, 5);
 
-/// What was measured in one round for one number of subscribers and one size.
+/// The result of one round with one number of subscribers and one size.
 #[derive(Debug, Serialize)]
 struct Sample {
     steady: Cost,
@@ -60,7 +60,7 @@ struct Sample {
 
 type Cases = BTreeMap<(usize, usize), Vec<Sample>>;
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     crate::machine::two_cpus()?;
     let report = Report::begin("fanout");
@@ -143,7 +143,7 @@ async fn measure(
     let one = Load { records, per_second, burst: 1, len };
     // Three times what one CPU can send; for the bare loop, no pause at all.
     let all = Load { records: records * 2, per_second: per_second * 6.0, burst: 1, len };
-    // As many deliveries a second as in two steady cases, ten at a time.
+    // Twice the deliveries per second of the steady case, ten at a time.
     let ten = Load { records: records * 2 / BURST * BURST, per_second: per_second * 2.0, burst: BURST, len };
     Ok(Sample {
         steady: shard.run(one).await?,
@@ -185,7 +185,7 @@ fn write(
     let (mut steady, mut saturated, mut ten, mut together) = (vec![], vec![], vec![], 1.0_f64);
     for (&(subscribers, len), samples) in cases {
         let of = |pick| figures(samples, pick);
-        // Ratios are taken within a round, where the machine was in the same mood.
+        // Ratios are taken within a round, where the state of the machine is the same.
         steady.push(median(&of(|s| s.steady.per_cpu_second() / s.bare_steady.per_cpu_second())));
         saturated.push(median(&of(|s| s.saturated.per_cpu_second() / s.bare_saturated.per_cpu_second())));
         ten.push(median(&of(|s| s.burst.per_cpu_second() / s.steady.per_cpu_second())));

@@ -1,4 +1,4 @@
-//! Many clients in one thread: opened on schedule, counted by outcome, their messages counted as they come.
+//! Many clients in one thread. They are opened on schedule; handshakes are counted by outcome, and messages as they arrive.
 
 mod client;
 pub mod stamp;
@@ -22,43 +22,43 @@ use crate::bail;
 use crate::error::{Error, Result};
 use crate::wire::{self, Failure, Opened};
 
-/// A handshake may take this long, from the connect on.
+/// Time limit for a handshake, including the TCP connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Where clients go and what they say first.
+/// Where clients connect, and their first message.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// The listener.
     pub addr: SocketAddr,
     /// Path of the upgrade.
     pub path: String,
-    /// Text messages, e.g. subscriptions: client `i` sends the `i`th after its 101, in turns. None: nothing is sent.
+    /// Text messages, e.g. subscriptions, which clients send in turn after the 101; empty to send nothing.
     pub hellos: Vec<String>,
-    /// Take the time from each record's stamp ([`stamp`]) to its receipt.
+    /// Measure the time from each record's stamp ([`stamp`]) to its receipt.
     pub stamped: bool,
 }
 
 impl Door {
-    /// `/ws` at `addr`, and nothing to say.
+    /// `/ws` at `addr`, without a first message.
     pub fn at(addr: SocketAddr) -> Self {
         Self { addr, path: "/ws".to_owned(), hellos: vec![], stamped: false }
     }
 }
 
-/// What clients have seen so far.
+/// Counters of all clients.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Handshakes that ended in a good 101.
+    /// Successful handshakes.
     pub opened: Cell<u64>,
     /// Text and binary messages received.
     pub messages: Cell<u64>,
     /// Bytes received after the 101.
     pub bytes: Cell<u64>,
-    /// With [`Door::stamped`]: microseconds from stamp to receipt, one for each record.
+    /// With [`Door::stamped`]: microseconds from stamp to receipt, one entry per record.
     pub latencies: RefCell<Vec<u32>>,
     /// Handshakes that failed, by name.
     pub failures: RefCell<BTreeMap<Failure, u64>>,
-    /// Connections that ended although nobody here closed them, by what ended them.
+    /// Connections that this side did not close, by the cause of their end.
     pub lost: RefCell<BTreeMap<String, u64>>,
 }
 
@@ -103,12 +103,12 @@ impl Fleet {
         Self { door: Rc::new(door), shared: Rc::new(shared), tasks: JoinSet::new() }
     }
 
-    /// What they have seen.
+    /// Counters of the clients.
     pub fn counts(&self) -> Rc<Counts> {
         Rc::clone(&self.shared.counts)
     }
 
-    /// Starts `n` more clients, `per_second` of them each second, open loop: a slow answer delays nobody else's start.
+    /// Starts `n` more clients, `per_second` per second, in an open loop: a slow answer delays no other start.
     pub async fn launch(&mut self, n: usize, per_second: f64) {
         let pace = Pace::start(per_second);
         for i in 0..n {
@@ -118,7 +118,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until every handshake has ended, one way or the other, and tells how many were good.
+    /// Waits until `launched` handshakes have succeeded or failed. Returns the number of successful ones.
     pub async fn settle(&self, launched: usize) -> u64 {
         let counts = self.counts();
         while counts.opened.get() + counts.failed() < launched as u64 {
@@ -127,7 +127,7 @@ impl Fleet {
         counts.opened.get()
     }
 
-    /// [`Self::launch`], then fails unless all of them are in.
+    /// [`Self::launch`], then fails unless all handshakes succeeded and no connection was lost.
     pub async fn add(&mut self, n: usize, per_second: f64) -> Result<()> {
         let before = (self.counts().opened.get() + self.counts().failed()) as usize;
         self.launch(n, per_second).await;
@@ -139,7 +139,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until `messages` have come in all, for `within` at most; tells whether they have.
+    /// Waits until `messages` have arrived in total, for at most `within`. Returns whether they have.
     pub async fn received(&self, messages: u64, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         while self.counts().messages.get() < messages {
@@ -151,10 +151,10 @@ impl Fleet {
         true
     }
 
-    /// Sends `n` text messages of `len` bytes, `per_second` in all, round robin over the clients; tells how many fitted
+    /// Sends `n` text messages of `len` bytes, `per_second` in total, round robin over the clients. Returns how many fitted
     /// into a socket.
     ///
-    /// From a thread of its own: timers of the runtime have a grain of 1 ms, which would send in batches.
+    /// It sends from a thread of its own: timers of the runtime have a resolution of 1 ms, which would cause batches.
     pub async fn send(&self, n: usize, per_second: f64, len: usize) -> Result<u64> {
         let frame = client_frame(Opcode::Text, &vec![b'x'; len], [1, 2, 3, 4]);
         let streams = self.shared.streams.borrow().clone();
@@ -183,11 +183,11 @@ impl Pace {
         Self { began: Instant::now(), gap: Duration::from_secs_f64(1.0 / per_second) }
     }
 
-    /// Returns when the `i`th event is due; at once when it is late.
+    /// Waits until event `i` is due; returns at once if it is late.
     async fn until_due(&self, i: usize) {
         let due = self.began + self.gap.mul_f64(i as f64);
         if due > Instant::now() {
-            // Timers have a grain of 1 ms: what is due in the same millisecond goes together.
+            // Timers have a resolution of 1 ms: events due in the same millisecond happen together.
             tokio::time::sleep_until(due).await;
         } else if i.is_multiple_of(64) {
             tokio::task::yield_now().await;
@@ -195,7 +195,7 @@ impl Pace {
     }
 }
 
-/// Opens `n` connections at `per_second` and closes each right after its 101, waiting for the far end to do the same.
+/// Opens `n` connections at `per_second`. Closes each right after its 101 and waits for the server to do the same.
 pub async fn handshakes(door: &Door, n: usize, per_second: f64) -> Result<()> {
     let failures = Rc::new(RefCell::new(BTreeMap::<String, u64>::new()));
     let pace = Pace::start(per_second);
@@ -230,19 +230,19 @@ async fn farewell(opened: Opened) -> Option<String> {
         Ok::<_, std::io::Error>(())
     };
     match timeout(HANDSHAKE, ended).await {
-        // A reset instead of an end is as good: both sides are gone.
+        // A reset instead of an end is fine: both sides are closed.
         Ok(_) => None,
         Err(_) => Some("no end after ours".to_owned()),
     }
 }
 
-/// Runs `work` on a runtime of one thread with a `LocalSet`, as fleets need it.
+/// Runs `work` on a single-threaded runtime with a `LocalSet`, which fleets need.
 pub fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(work)))
 }
 
-/// A task of this thread that nobody waits for.
+/// Starts a detached task on this thread.
 pub fn detach(work: impl Future<Output = ()> + 'static) {
     drop(spawn_local(work));
 }

@@ -1,7 +1,7 @@
-//! `bench-gateway`: one gateway worker against HAProxy and nginx, same CPU, same backends, same offered rates.
+//! `bench-gateway`: compares one gateway worker with HAProxy and nginx: same CPU, same backends, same offered rates.
 //!
-//! Memory is measured on fresh processes first. Then all three run side by side, idle but for the one that is being
-//! measured, and take turns in an order that rotates from round to round.
+//! Memory is measured first, on fresh processes. Then all three run side by side. Only the measured one has load, and their
+//! order rotates from round to round.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,10 +29,10 @@ pub struct Args {
     /// Tunnels while messages are relayed.
     #[arg(long, default_value_t = 1_000)]
     tunnels: usize,
-    /// Messages a second and tunnel.
+    /// Messages per second and tunnel.
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// Echoes a second and tunnel.
+    /// Echoes per second and tunnel.
     #[arg(long, default_value_t = 10.0)]
     echo_rate: f64,
     /// Payload bytes of a message.
@@ -41,13 +41,13 @@ pub struct Args {
     /// Seconds of each relay and echo measurement.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Handshakes of each measurement, offered at 1,000 a second.
+    /// Handshakes of each measurement, offered at 1,000 per second.
     #[arg(long, default_value_t = 4_000)]
     handshakes: usize,
     /// Idle tunnels whose resident memory is compared.
     #[arg(long, num_args = 2, default_values_t = [2_000, 8_000])]
     idle: Vec<usize>,
-    /// Who takes part.
+    /// Proxies to compare.
     #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL.map(Choice))]
     only: Vec<Choice>,
     /// The wscluster binary, when it is not beside this program.
@@ -55,10 +55,10 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// Handshakes a second: far below what any of them can do, so that none queues.
+/// Handshakes per second: far below the capacity of any proxy, so that none queues.
 const HANDSHAKE_RATE: f64 = 1_000.0;
 
-/// What one proxy used in one round.
+/// CPU and memory of one proxy in one round.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Sample {
     handshake_ms: f64,
@@ -68,7 +68,7 @@ struct Sample {
 
 type Pick = fn(&Sample) -> f64;
 
-/// What one proxy used in all.
+/// Samples of one proxy over all rounds.
 #[derive(Debug, Serialize)]
 struct Figures {
     name: &'static str,
@@ -84,7 +84,7 @@ impl Figures {
     }
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     crate::machine::two_cpus()?;
     let report = Report::begin("gateway");
@@ -132,7 +132,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     report.finish()
 }
 
-/// Starts the backend with `listeners` doors.
+/// Starts the backend with `listeners` listeners.
 pub async fn start_backend(listeners: usize) -> Result<(Child, Vec<Address>)> {
     let this = std::env::current_exe().doing("find this program")?.display().to_string();
     let mut child =
@@ -141,7 +141,7 @@ pub async fn start_backend(listeners: usize) -> Result<(Child, Vec<Address>)> {
     Ok((child, addresses))
 }
 
-/// KiB an idle tunnel adds between `few` and `many` of them, and the MiB resident at `many`.
+/// KiB per idle tunnel, measured between `few` and `many` of them, and resident MiB at `many`.
 async fn idle_memory(proxy: &Proxy, few: usize, many: usize) -> Result<(f64, f64)> {
     let mut fleet = Fleet::new(Door::at(proxy.addr));
     let mut resident = [0; 2];

@@ -1,4 +1,4 @@
-//! The real Kafka that `tests/kafka` brought up around this process: its addresses, and what can happen to its brokers.
+//! The real Kafka that `tests/kafka` started around this process: its addresses, and control over its brokers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use tokio::time::timeout;
 use crate::bail;
 use crate::error::{Doing as _, Error, Result};
 
-/// A broker's start, the slowest command, takes 3 s on an idle machine.
+/// Time limit for a command. The slowest one, the start of a broker, takes 3 s on an idle machine.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// The rig in force.
+/// The running test brokers.
 #[derive(Clone, Debug)]
 pub struct Kafka {
     /// Bootstrap addresses for the bench itself.
     pub brokers: String,
-    /// The same brokers by other ports, for what is under test.
+    /// The same brokers on other ports, for the processes under test.
     pub link: String,
     commands: PathBuf,
 }
 
 impl Kafka {
-    /// The one in the environment.
+    /// The test brokers that the environment names.
     pub fn find() -> Result<Self> {
         let (Ok(brokers), Ok(link)) = (std::env::var("KAFKA_BROKERS"), std::env::var("KAFKA_LINK_BROKERS")) else {
             return Err(Error::Unusable(
@@ -37,17 +37,17 @@ impl Kafka {
         Ok(Self { brokers, link, commands })
     }
 
-    /// Brokers of the rig.
+    /// Number of brokers.
     pub fn count(&self) -> usize {
         self.brokers.split(',').count()
     }
 
-    /// Does `verb` to broker `number`, counted from 1, and waits until it is done.
+    /// Applies `verb` to broker `number`, counted from 1, and waits until it is done.
     pub async fn broker(&self, number: usize, verb: &str) -> Result<()> {
         self.run("broker", &[&number.to_string(), verb]).await
     }
 
-    /// Creates a topic, replicated as the brokers do by default.
+    /// Creates a topic with the default replication of the brokers.
     pub async fn create_topic(&self, name: &str, partitions: usize, settings: &[&str]) -> Result<()> {
         let partitions = partitions.to_string();
         let mut args = vec!["topics", "--create", "--topic", name, "--partitions", &partitions];

@@ -1,5 +1,5 @@
-//! `bench-kill9`: shards killed by SIGKILL under load, one after the other, while every client audits what it gets and
-//! comes back with its positions.
+//! `bench-kill9`: shards are killed with SIGKILL under load, one after another. Every client audits its messages and resumes
+//! with its positions.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,10 +21,10 @@ pub struct Args {
     /// Clients.
     #[arg(long, default_value_t = 3_000)]
     clients: u32,
-    /// Records a second over twenty channels; a client has one of them.
+    /// Records per second over twenty channels; each client subscribes to one of them.
     #[arg(long, default_value_t = 40)]
     publish_rate: u32,
-    /// Shards to kill, each `--every` seconds after the one before.
+    /// Shards to kill, one every `--every` seconds.
     #[arg(long, default_value_t = 2)]
     kills: usize,
     /// Seconds between two kills.
@@ -37,19 +37,19 @@ pub struct Args {
 
 const SHARDS: usize = 3;
 
-/// New clients a second.
+/// New clients per second.
 const RAMP: u32 = 300;
 
-/// What happened to one shard.
+/// The effect of one kill.
 struct Kill {
     name: String,
-    /// Connections it held.
+    /// Connections that the shard held.
     held: u64,
     /// Seconds until as many clients as before were connected again.
     healed: f64,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     let report = Report::begin("kill9");
     fleet::block_on(bench(args, report)).doing("run the bench")?
@@ -94,7 +94,7 @@ async fn kill(args: &Args, local: &Local, report: &Report) -> Result<Vec<Kill>> 
     Ok(kills)
 }
 
-/// Waits until the shards hold all clients. A killed shard does not answer, so what it held counts as gone.
+/// Waits until the shards hold all clients. A killed shard does not answer, so its connections do not count.
 async fn until_connected(args: &Args, local: &Local) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60 + u64::from(args.clients / RAMP));
     while local.connections().await.iter().sum::<u64>() < u64::from(args.clients) {

@@ -1,8 +1,8 @@
-//! Benches of wscluster. Each prints the machine, the peers with their versions, its figures and which goals they meet,
-//! and leaves the same as JSON in `target/bench/NAME.json`. Run them on an idle machine, by `just bench-NAME`.
+//! Benches of wscluster. Each prints the machine, the peers with their versions, its figures and the goals that it meets,
+//! and writes the same as JSON to `target/bench/NAME.json`. Run them on an idle machine with `just bench-NAME`.
 //!
-//! One CPU is the subject's, the other one belongs to clients and backends, so that CPU time can be told apart and
-//! nothing migrates. Absolute figures differ from machine to machine: compare those of one run.
+//! The subject has one CPU, clients and backends have the other, so CPU time can be attributed and no thread migrates.
+//! Absolute figures differ between machines: compare only figures of one run.
 
 pub mod ancestor;
 pub mod audit;
@@ -56,26 +56,26 @@ enum Command {
     Gateway(gateway::Args),
     /// Deliveries per CPU-second and memory of one shard worker, against a bare loop of `send` calls.
     Fanout(fanout::Args),
-    /// Why half of the ancestor's handshakes failed: its mechanism with a switch, beside ours under the same load.
+    /// Why half of the ancestor's handshakes failed: its mechanism on and off, and our service under the same load.
     Ancestor(ancestor::Args),
-    /// 12,000 clients at 100/s, the same at once, and one client more than there are slots.
+    /// 12,000 clients at 100/s, the same at once, and one more client than there are slots.
     #[command(name = "12k")]
     Twelve(twelve::Args),
-    /// Shards killed by SIGKILL under load: nothing lost, nothing twice.
+    /// Shards killed with SIGKILL under load: no message lost or duplicated.
     Kill9(kill9::Args),
-    /// Every change and accident under load, on `wscluster local`: nothing refused, nothing lost, nothing twice.
+    /// Every change and failure under load, on `wscluster local`: no client refused, no message lost or duplicated.
     Changes(changes::Args),
-    /// Clients that read too slowly, beside others: what the others notice, and what waits in memory.
+    /// Clients that read too slowly: the effect on other clients, and the memory of the shard.
     Slow(slow::Args),
-    /// More records than a shard can fan out: what it shows, what it loses, whom it refuses.
+    /// More records than a shard can fan out: what it reports, loses and refuses.
     Overload(overload::Args),
-    /// Everything that can break breaks under load, with real Kafka: every client's sequence equals the topic's.
+    /// Every kind of failure under load, with real Kafka: every client receives the sequence of the topic.
     Audit(audit::Args),
-    /// A shard that starts a million records behind its window: ready in time bounded by the window, not by the log.
+    /// A shard that starts with a million records before its window: the window bounds the time to ready, not the log.
     CatchUp(catch_up::Args),
-    /// One shard beside a server on Centrifugo's engine: same broker, same records, same clients.
+    /// One shard and a server on Centrifugo's engine: same broker, same records, same clients.
     Centrifuge(centrifuge::Args),
-    /// Put the reports of the last runs into docs/benchmarks.md.
+    /// Write the reports of the last runs into the pages of docs.
     Docs,
     /// A stand-in for the ancestor (a role, started by its bench).
     #[command(hide = true)]
@@ -85,7 +85,7 @@ enum Command {
     Backend(backend::Args),
 }
 
-/// Parses the command line, runs the bench it names, and says how that ended: 3 when a goal was missed.
+/// Runs the bench that the command line names. Exit codes: 0 all goals met, 1 failed, 3 a goal was missed.
 pub fn run() -> ExitCode {
     wscluster_runtime::sockets::raise_open_files();
     let done = match Cli::parse().command {
@@ -106,7 +106,7 @@ pub fn run() -> ExitCode {
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
-        // Ran, but a goal was missed.
+        // The bench ran, but a goal was missed.
         Ok(false) => ExitCode::from(3),
         Err(error) => {
             eprintln!("error: {error}");

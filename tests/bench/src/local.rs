@@ -1,4 +1,4 @@
-//! `wscluster local` and `wscluster load` as the benches use them: a whole run from a manifest, and the tester's verdict.
+//! Runs `wscluster local` with a manifest, and `wscluster load` against it, and reads the result of the tester.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ pub const CHANNELS: usize = 20;
 /// A run of `wscluster local`.
 #[derive(Debug)]
 pub struct Local {
-    /// What it said when it was ready.
+    /// Its ready line.
     pub ready: Ready,
     child: Child,
 }
@@ -28,7 +28,7 @@ pub struct Local {
 /// The line of `--output json` when everything is ready.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ready {
-    /// Where clients connect.
+    /// Address for clients.
     pub gateway: SocketAddr,
     /// The admin port of the run as a whole.
     pub admin: SocketAddr,
@@ -40,19 +40,19 @@ pub struct Ready {
     pub kafka: String,
 }
 
-/// One gateway of it.
+/// A gateway of the run.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Gateway {
-    /// Its admin port.
+    /// Admin port.
     pub admin: SocketAddr,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
 }
 
-/// One shard of it.
+/// A shard of the run.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Shard {
-    /// Its name.
+    /// Name of the shard.
     pub name: String,
     /// Its admin port.
     pub admin: SocketAddr,
@@ -83,7 +83,7 @@ impl Local {
         all
     }
 
-    /// The next event of this kind, `within` that time; others are passed over, but not that an edit was refused.
+    /// The next event of this kind, `within` that time. Other events are skipped, but a rejected edit is an error.
     pub async fn event(&mut self, kind: &str, within: Duration) -> Result<Value> {
         let coming = async {
             loop {
@@ -100,12 +100,12 @@ impl Local {
         tokio::time::timeout(within, coming).await.map_err(late)?
     }
 
-    /// What it says of itself as a whole.
+    /// Health of the run as a whole.
     pub async fn health(&self) -> Result<Value> {
         health(self.ready.admin).await
     }
 
-    /// Ends it.
+    /// Ends the run.
     pub async fn stop(self) {
         self.child.stop().await;
     }
@@ -117,20 +117,20 @@ pub fn imbalance_percent(connections: &[u64]) -> f64 {
     if max == 0 { 0.0 } else { 100.0 * (max - min) as f64 / max as f64 }
 }
 
-/// What of `wscluster load --output json` is judged here.
+/// The fields of `wscluster load --output json` that the benches use.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Verdict {
     /// Clients planned.
     pub planned: u64,
-    /// Clients that connected and lived.
+    /// Clients that connected and settled.
     pub connected: u64,
-    /// Clients that did not, or were lost and not back at the end.
+    /// Clients that did not, or lost their connection and were not back at the end.
     pub failed: u64,
     /// Attempts that failed.
     pub failed_attempts: u64,
-    /// Connections lost against the plan.
+    /// Settled connections that were lost.
     pub dropped: u64,
-    /// Lost clients that came back.
+    /// Lost clients that reconnected.
     pub reconnected: u64,
     /// Seconds of the ramp.
     pub ramp_seconds: f64,
@@ -138,56 +138,56 @@ pub struct Verdict {
     pub failures: BTreeMap<String, u64>,
     /// Lost connections by name.
     pub drops: BTreeMap<String, u64>,
-    /// Delivery.
+    /// The audit of deliveries.
     pub audit: Audit,
-    /// Percentiles by phase, milliseconds.
+    /// Percentiles by phase, in milliseconds.
     pub latency_ms: BTreeMap<String, Value>,
     /// Clients that read slowly.
     pub slow: Slow,
-    /// The tester itself.
+    /// Whether the tester was the bottleneck.
     pub generator: Generator,
 }
 
-/// Clients that read slowly, counted apart.
+/// Clients that read slowly, which are counted separately.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Slow {
     /// Their connections.
     pub opened: u64,
-    /// Of them, those the server ended.
+    /// Their connections that the server ended.
     pub ended: u64,
-    /// Those by name.
+    /// Ended connections by name.
     pub ends: BTreeMap<String, u64>,
 }
 
-/// Delivery, audited against the topic.
+/// The audit of deliveries.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Audit {
-    /// `topic` when it was compared with what Kafka holds.
+    /// `topic` if deliveries were compared with Kafka.
     pub basis: String,
-    /// Deliveries that had to happen.
+    /// Expected deliveries.
     pub expected: u64,
-    /// Of them, those that did not.
+    /// Missing deliveries.
     pub lost: u64,
-    /// Of them, those that did not and were announced as gaps.
+    /// Missing deliveries that were announced as gaps.
     pub declared_lost: u64,
-    /// Channels of clients that differ from the topic in another way.
+    /// Channels of clients that differ from the topic in any other way.
     pub mismatched: u64,
-    /// Deliveries that came twice.
+    /// Deliveries received twice.
     pub duplicated: u64,
-    /// Deliveries that came after a later one.
+    /// Deliveries received after a later one.
     pub reordered: u64,
-    /// Channels that came back complete.
+    /// Channels resumed without a loss.
     pub recovered: u64,
-    /// Channels that came back incomplete.
+    /// Channels resumed with a loss.
     pub unrecovered: u64,
 }
 
 /// Whether the tester was the bottleneck.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Generator {
-    /// It was.
+    /// Whether it was.
     pub bottleneck: bool,
-    /// Why.
+    /// The reasons.
     pub reasons: Vec<String>,
 }
 
@@ -204,17 +204,17 @@ impl Verdict {
     }
 }
 
-/// A tester under way.
+/// A running tester.
 #[derive(Debug)]
 pub struct Load(Child);
 
 impl Load {
-    /// Starts the tester at the gateway of `local`, auditing against the topic, with `more` options.
+    /// Starts a tester at the gateway of `local` that audits against the topic, with `more` options.
     pub fn start(binary: &Binary, local: &Local, more: &[&str]) -> Result<Self> {
         Self::called("load", binary, local, more)
     }
 
-    /// The same for one with a log of its own.
+    /// The same with a log of this name.
     pub fn called(name: &str, binary: &Binary, local: &Local, more: &[&str]) -> Result<Self> {
         Self::audit(name, binary, local, &format!("{}{{0..{}}}.t", key_prefix(), CHANNELS - 1), more)
     }
@@ -236,12 +236,12 @@ impl Load {
         Self::named(binary, name, &args)
     }
 
-    /// Starts the tester with these arguments.
+    /// Starts a tester with these arguments.
     pub fn begin(binary: &Binary, args: &[&str]) -> Result<Self> {
         Self::named(binary, "load", args)
     }
 
-    /// The same for one beside another, with a log of its own.
+    /// The same with a log of this name, for a second tester.
     pub fn named(binary: &Binary, name: &str, args: &[&str]) -> Result<Self> {
         let args: Vec<_> = ["load", "--output", "json"].iter().chain(args).copied().collect();
         Ok(Self(binary.start(name, None, &args)?))
@@ -252,18 +252,18 @@ impl Load {
         self.0.pid()
     }
 
-    /// Where its progress goes.
+    /// File with its progress.
     pub fn log(&self) -> PathBuf {
         self.0.log().to_owned()
     }
 
-    /// Tells all clients to leave; its verdict, `within` that time.
+    /// Stops all clients and returns the result, `within` that time.
     pub async fn leave(self, within: Duration) -> Result<Verdict> {
         signal_pid(self.pid(), Signal::INT)?;
         self.verdict(within).await
     }
 
-    /// Its verdict, `within` that time.
+    /// Waits for the result, `within` that time.
     pub async fn verdict(mut self, within: Duration) -> Result<Verdict> {
         let text = self.0.rest(within).await?;
         serde_json::from_str(&text).map_err(|error| {

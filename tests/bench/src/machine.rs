@@ -1,4 +1,4 @@
-//! Where and against what a bench ran: without this a figure means nothing.
+//! The machine and the build of a bench, without which its figures mean nothing.
 
 use std::fs;
 use std::path::Path;
@@ -12,24 +12,24 @@ use crate::error::Result;
 /// The machine and the build.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// Processor, as the kernel names it.
+    /// Processor model.
     pub cpu: String,
-    /// Processors this process may use.
+    /// Number of CPUs that this process may use.
     pub cpus: usize,
-    /// Memory, GiB.
+    /// Memory in GiB.
     pub memory_gib: f64,
     /// Kernel release.
     pub kernel: String,
-    /// One-minute load average when the bench began: above 0.3 somebody else was working too.
+    /// One-minute load average at the start; above 0.3, other programs were active.
     pub load_before: f64,
-    /// Commit of the tree the bench was built in, with `+` when it had changes.
+    /// Commit of the source tree, with `+` if it had changes.
     pub commit: String,
     /// Unix seconds at the start.
     pub started: u64,
 }
 
 impl Machine {
-    /// This one, now.
+    /// The current machine and time.
     pub fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
@@ -61,14 +61,14 @@ fn commit() -> String {
     }
 }
 
-/// The first line a program prints on either stream, e.g. its version; `None` where it is missing or silent.
+/// The first line that a program prints, e.g. its version; `None` if it is missing or prints nothing.
 pub fn first_line(program: impl AsRef<Path>, args: &[&str]) -> Option<String> {
     let output = Command::new(program.as_ref()).args(args).output().ok()?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     String::from_utf8_lossy(&text).lines().next().map(|line| line.trim().to_owned())
 }
 
-/// Fails where a subject and its clients cannot have a CPU each.
+/// Fails if the subject and its clients cannot have a CPU each.
 pub fn two_cpus() -> Result<()> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if cpus < 2 {

@@ -1,4 +1,4 @@
-//! Our own processes: the `wscluster` binary that was built beside this one.
+//! Starts processes of the `wscluster` binary.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
+use wscluster_admin::health::ShardHealth;
 
 use crate::backend::Address;
 use crate::child::Child;
 use crate::error::{Doing as _, Error, Result};
 use crate::machine::first_line;
 
-/// How long a part may take to say where it listens.
+/// Time limit for a process to announce its addresses.
 const START: Duration = Duration::from_secs(20);
 
-/// How long an admin port may take to answer.
+/// Time limit for an answer of an admin port.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The `wscluster` binary.
@@ -30,7 +32,7 @@ struct Announced {
 }
 
 impl Binary {
-    /// The given one, or the one beside this program.
+    /// The binary at the given path, or next to this program.
     pub fn find(given: Option<PathBuf>) -> Result<Self> {
         let path = match given {
             Some(path) => path,
@@ -45,7 +47,7 @@ impl Binary {
         )))
     }
 
-    /// What it says of itself.
+    /// Its version.
     pub fn version(&self) -> Result<String> {
         first_line(&self.0, &["--version"])
             .ok_or_else(|| Error::Unusable(format!("failed to run {}", self.0.display())))
@@ -56,7 +58,7 @@ impl Binary {
         Child::start(name, cpu, &self.0.display().to_string(), args)
     }
 
-    /// A gateway with one worker in front of `backends`; waits until it routes.
+    /// Starts a gateway with one worker in front of `backends` and waits until it routes.
     pub async fn gateway(
         &self,
         folder: &Path,
@@ -76,7 +78,7 @@ impl Binary {
         Ok((child, announced.listening.ws))
     }
 
-    /// A shard with one worker that reads `brokers`; waits until it is ready.
+    /// Starts a shard with one worker that reads from `brokers` and waits until it is ready.
     pub async fn shard(
         &self,
         folder: &Path,
@@ -95,20 +97,20 @@ impl Binary {
     }
 }
 
-/// The `WsCluster` a bench runs.
+/// The `WsCluster` of a bench.
 #[derive(Clone, Copy, Debug)]
 pub struct Manifest {
     /// Shards.
     pub shards: usize,
-    /// Slots of each.
+    /// Slots of each shard.
     pub capacity: u32,
     /// Gateway replicas.
     pub gateways: usize,
     /// `delivery.coalesce`, milliseconds.
     pub coalesce_ms: u32,
-    /// `fetch.wait.max.ms` of the shards' Kafka client; `None`: what they use by themselves.
+    /// `fetch.wait.max.ms` of the shards' Kafka client; `None` for their default.
     pub fetch_wait_ms: Option<u32>,
-    /// The topic; a record with key K goes to channel `K.t`.
+    /// The topic. A record with key K goes to channel `K.t`.
     pub topic: &'static str,
     /// `history.window`, seconds.
     pub window_s: u32,
@@ -156,7 +158,7 @@ pub fn channel(key: &str) -> String {
 }
 
 impl Manifest {
-    /// As a manifest has it.
+    /// The manifest as JSON.
     pub fn json(&self) -> Value {
         let wait = self.fetch_wait_ms.iter();
         let properties: BTreeMap<_, _> = wait.map(|ms| ("fetch.wait.max.ms", ms.to_string())).collect();
@@ -183,13 +185,13 @@ impl Manifest {
         })
     }
 
-    /// Writes it into `folder` and tells the path.
+    /// Writes the manifest into `folder` and returns the path.
     pub fn write(&self, folder: &Path) -> Result<String> {
         write_manifest(folder, &self.json())
     }
 }
 
-/// Writes `manifest` (JSON is YAML) into `folder`, in place of what is there, and tells the path.
+/// Writes `manifest` (JSON is YAML) into `folder`, replacing an existing one, and returns the path.
 pub fn write_manifest(folder: &Path, manifest: &Value) -> Result<String> {
     let (new, path) = (folder.join("cluster.yaml.new"), folder.join("cluster.yaml"));
     std::fs::write(&new, format!("{manifest:#}\n")).doing(format!("write {}", new.display()))?;
@@ -197,12 +199,12 @@ pub fn write_manifest(folder: &Path, manifest: &Value) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-/// Waits until `/readyz` of `admin` says 200.
+/// Waits until `/readyz` of `admin` answers 200.
 pub async fn ready(admin: SocketAddr) -> Result<()> {
     let deadline = tokio::time::Instant::now() + START;
     let mut last = String::new();
     while tokio::time::Instant::now() < deadline {
-        match client::get(&admin.to_string(), "/readyz", ANSWER).await {
+        match AdminClient::new(ANSWER).get(admin, "/readyz").await {
             Ok((status, _)) if status.is_success() => return Ok(()),
             Ok((status, body)) => last = format!("{status} {}", String::from_utf8_lossy(&body).trim()),
             Err(error) => last = error.to_string(),
@@ -213,20 +215,20 @@ pub async fn ready(admin: SocketAddr) -> Result<()> {
 }
 
 /// `/health` of this admin port.
-pub async fn health(admin: SocketAddr) -> Result<Value> {
-    let health = client::get_json(&admin.to_string(), "/health", ANSWER).await;
+pub async fn health<H: DeserializeOwned>(admin: SocketAddr) -> Result<H> {
+    let health = AdminClient::new(ANSWER).health(admin).await;
     health.map_err(|error| Error::Unusable(error.to_string()))
 }
 
-/// Connections that the shard with this admin port says it holds.
+/// Connections of the shard with this admin port.
 pub async fn connections(admin: SocketAddr) -> Result<u64> {
-    let health = health(admin).await?;
-    health["connections"].as_u64().ok_or_else(|| Error::Unusable(format!("{admin} tells no connections: {health}")))
+    let health: ShardHealth = health(admin).await?;
+    Ok(health.connections.into())
 }
 
-/// A counter without labels among the metrics of this admin port.
+/// The value of a counter without labels from the metrics of this admin port.
 pub async fn counter(admin: SocketAddr, name: &str) -> Result<u64> {
-    let answer = client::get(&admin.to_string(), "/metrics", ANSWER).await;
+    let answer = AdminClient::new(ANSWER).get(admin, "/metrics").await;
     let (_, body) = answer.map_err(|error| Error::Unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&body);
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());

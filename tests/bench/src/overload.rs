@@ -1,7 +1,7 @@
-//! `bench-overload`: a shard that is offered several times the records it can fan out. What does it show, whom does it
-//! refuse, and does everything arrive in the end?
+//! `bench-overload`: offers a shard several times the records that it can fan out. Measures what the shard reports, which
+//! clients it refuses, and whether every record arrives in the end.
 //!
-//! The shard gets a part of a CPU only, so that neither the tester nor the broker is what gives way.
+//! The shard gets only a part of a CPU, so that neither the tester nor the broker is the bottleneck.
 
 mod samples;
 
@@ -25,19 +25,19 @@ pub struct Args {
     /// Clients, all on one channel.
     #[arg(long, default_value_t = 2_000)]
     clients: u32,
-    /// Records of 128 bytes offered a second.
+    /// Records of 128 bytes offered per second.
     #[arg(long, default_value_t = 600)]
     publish_rate: u32,
-    /// Seconds that they are offered.
+    /// Seconds of overload.
     #[arg(long, default_value_t = 20)]
     seconds: u32,
-    /// Percent of the time that the shard may run.
+    /// Percentage of time in which the shard may run.
     #[arg(long, default_value_t = 4)]
     cpu_percent: u32,
-    /// Clients that come while it is overloaded, 20 a second.
+    /// Clients that connect during the overload, 20 per second.
     #[arg(long, default_value_t = 300)]
     late: u32,
-    /// Seconds that it may take to catch up.
+    /// Time limit for catching up, in seconds.
     #[arg(long, default_value_t = 240)]
     patience: u64,
     /// The wscluster binary, when it is not beside this program.
@@ -45,23 +45,23 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// The embedded broker keeps 5 MiB; a record is 128 bytes and what the protocol adds.
+/// The embedded broker keeps 5 MiB. A record has 128 bytes plus the overhead of the protocol.
 const MAX_RECORDS: u32 = 25_000;
 
-/// What was seen.
+/// The result.
 struct Outcome {
     samples: Vec<Sample>,
-    /// Seconds from the first record until the last one was published.
+    /// Seconds from the first published record to the last one.
     published: f64,
-    /// Records that the shard had taken until then.
+    /// Records that the shard had read by then.
     taken: u64,
-    /// Seconds from the end of publishing until lag 0, and until nothing waited for a client.
+    /// Seconds from the end of publishing until the lag was 0 and no message waited for a client.
     caught_up: f64,
     drained: f64,
     late: Verdict,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     let report = Report::begin("overload");
     fleet::block_on(bench(args, report)).doing("run the bench")?
@@ -79,12 +79,12 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     let folder = folder()?;
     let local = Local::start(&binary, &Manifest::default(), folder.path()).await?;
     let clients = args.clients.to_string();
-    // Ended by hand when all is delivered.
+    // The bench stops the tester when everything is delivered.
     let options = ["-c", &clients, "-r", "500", "--hold", "1h", "--timeout", "20s", "--progress", "json"];
     let load = Load::on(&binary, &local, &channel(&key(0)), &options)?;
     until_subscribed(&local, args.clients).await?;
     let outcome = overload(args, &binary, &local, &report, records).await?;
-    // What the shard has written may still wait in the gateway, in the kernel, or for the tester's CPU.
+    // Written messages may still be in the gateway, in the kernel, or waiting for the tester's CPU.
     let delivered = samples::until_delivered(&load.log(), u64::from(records) * u64::from(args.clients)).await?;
     report.progress(format_args!("{delivered} deliveries"));
     let verdict = load.leave(Duration::from_mins(2)).await?;
@@ -121,7 +121,7 @@ async fn overload(args: &Args, binary: &Binary, local: &Local, report: &Report, 
         Ok((published, counter(shard.admin, "wscluster_shard_records_total").await? - before))
     };
     let coming = async {
-        // Far into it.
+        // Well into the overload.
         sleep(Duration::from_secs(seconds / 4)).await;
         let (url, late) = (format!("ws://{}/ws", local.ready.gateway), args.late.to_string());
         let options = ["--url", url.as_str(), "-c", &late, "-r", "20", "--hold", "1s", "--quiet"];

@@ -1,4 +1,4 @@
-//! What the tester says while it runs (`--progress json`): a line a second.
+//! Reads the progress of the tester (`--progress json`): one line per second.
 
 use std::path::Path;
 
@@ -7,28 +7,28 @@ use serde_json::Value;
 
 use crate::error::{Doing as _, Result};
 
-/// What all clients together have seen so far.
+/// Counters of all clients so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Seen {
-    /// Since the start of the run.
+    /// Seconds since the start of the run.
     pub seconds: f64,
     /// Connections lost.
     pub dropped: u64,
-    /// Of them, those back.
+    /// Lost clients that reconnected.
     pub reconnected: u64,
     /// Records received.
     pub received: u64,
-    /// Deliveries before which something is missing that never came later.
+    /// Holes that no late message filled.
     pub holes: u64,
-    /// Deliveries that came twice.
+    /// Deliveries received twice.
     pub duplicated: u64,
-    /// Deliveries that came after a later one.
+    /// Deliveries received after a later one.
     pub reordered: u64,
-    /// Channels told `recovered: false`, and `gap` messages.
+    /// Channels resumed with `recovered: false`, and `gap` messages.
     pub unrecovered: u64,
-    /// Connections.
+    /// Open connections.
     pub live: u64,
-    /// Of them, those that lived through their first second.
+    /// Connections that lasted for at least a second.
     pub settled: u64,
 }
 
@@ -61,7 +61,7 @@ impl Seen {
         })
     }
 
-    /// What came since `earlier`.
+    /// The difference to `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -77,17 +77,17 @@ impl Seen {
     }
 }
 
-/// The last thing that the tester with this log said.
+/// The last progress of the tester with this log.
 pub fn last(log: &Path) -> Result<Seen> {
     Ok(text(log)?.lines().rev().find_map(Seen::read).unwrap_or_default())
 }
 
-/// All that it said, second by second.
+/// All progress of the tester, by second.
 pub fn all(log: &Path) -> Result<Vec<Seen>> {
     Ok(text(log)?.lines().filter_map(Seen::read).collect())
 }
 
-/// Most connections that were lost in a second, in any stretch of so many seconds.
+/// Most connections lost per second, over any period of that many seconds.
 pub fn peak(lines: &[Seen], seconds: usize) -> f64 {
     let rate =
         |(before, after): (&Seen, &Seen)| (after.dropped - before.dropped) as f64 / (after.seconds - before.seconds);

@@ -1,5 +1,5 @@
-//! The proxies under comparison, each one worker on one CPU, each configured as its own documentation says for
-//! WebSocket tunnels. Started as children with their own configuration and folder, never as system services.
+//! The compared proxies. Each has one worker on one CPU and is configured for WebSocket tunnels as its documentation
+//! recommends. They run as child processes with a configuration and folder of their own, never as system services.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::machine::first_line;
 use crate::ours::{Binary, Manifest};
 use crate::{bail, cpu};
 
-/// Who relays.
+/// A kind of proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// HAProxy.
@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All, peers first.
+    /// All kinds, peers first.
     pub const ALL: [Self; 3] = [Self::Haproxy, Self::Nginx, Self::Wscluster];
 
     /// Its name in tables.
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// Its version, or how to get it.
+    /// Its version, or how to install it.
     pub fn version(self, binary: &Binary) -> Result<String> {
         let (line, package) = match self {
             Self::Haproxy => (first_line("haproxy", &["-v"]), "haproxy"),
@@ -56,11 +56,11 @@ impl Kind {
 /// A running proxy.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Which.
+    /// Kind.
     pub kind: Kind,
     /// Where clients connect.
     pub addr: SocketAddr,
-    /// The process that relays.
+    /// The process that relays messages.
     pub pid: u32,
     child: Child,
     _folder: TempDir,
@@ -86,7 +86,7 @@ impl Proxy {
         };
         accepts(addr).await?;
         let pid = match kind {
-            // The master only watches; its one worker relays.
+            // The master only supervises; its one worker relays.
             Kind::Nginx => match cpu::children(child.pid())?[..] {
                 [worker] => worker,
                 ref others => bail!("nginx has {} workers instead of one", others.len()),
@@ -96,13 +96,13 @@ impl Proxy {
         Ok(Self { kind, addr, pid, child, _folder: folder })
     }
 
-    /// Ends it.
+    /// Ends the proxy.
     pub async fn stop(self) {
         self.child.stop().await;
     }
 }
 
-/// A port of loopback that was free just now: these peers cannot say which one they got.
+/// A port of loopback that is free at the moment. These peers cannot report the port that they were given.
 fn free_port() -> Result<SocketAddr> {
     let probe = std::net::TcpListener::bind("127.0.0.1:0").doing("find a free port")?;
     probe.local_addr().doing("find a free port")
@@ -125,7 +125,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-/// One thread; no log; no health checks, which would cost it CPU; `timeout tunnel` as its manual says for WebSocket.
+/// One thread, no log, no health checks (they would use CPU), and `timeout tunnel` as its manual recommends for WebSocket.
 fn haproxy(addr: SocketAddr, backends: &[Address]) -> String {
     let mut servers = String::new();
     for (i, backend) in backends.iter().enumerate() {
@@ -140,7 +140,7 @@ fn haproxy(addr: SocketAddr, backends: &[Address]) -> String {
     )
 }
 
-/// One worker; no log; no buffering; the `Upgrade`/`Connection` map of its "WebSocket proxying" page.
+/// One worker, no log, no buffering, and the `Upgrade`/`Connection` map of its page "WebSocket proxying".
 fn nginx(addr: SocketAddr, backends: &[Address], folder: &Path) -> String {
     let mut servers = String::new();
     for backend in backends {

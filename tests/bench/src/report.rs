@@ -1,5 +1,5 @@
-//! What a bench says: tables (Markdown, so that docs take them as they are), goals with what was reached, and the same
-//! as JSON in `target/bench/NAME.json` (and the text in `NAME.md`, for the docs).
+//! The report of a bench: tables in Markdown, which docs include unchanged, goals with the values reached, and the same as
+//! JSON in `target/bench/NAME.json`. The text is also in `NAME.md`, for the docs.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::{Doing as _, Result};
 use crate::machine::Machine;
 
-/// A report under way.
+/// A report that is being built.
 #[derive(Debug)]
 pub struct Report {
     name: &'static str,
@@ -30,15 +30,15 @@ struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// What should be reached.
+/// A goal.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// This or less.
+    /// At most this.
     AtMost(f64),
-    /// This or more.
+    /// At least this.
     AtLeast(f64),
-    /// Just this.
+    /// Exactly this.
     Exactly(f64),
 }
 
@@ -69,7 +69,7 @@ struct Goal {
 }
 
 impl Report {
-    /// Begins the report of bench `name`.
+    /// An empty report of bench `name`.
     pub fn begin(name: &'static str) -> Self {
         let machine = Machine::here();
         eprintln!("bench {name}: {} × {}, load {:.2}", machine.cpus, machine.cpu, machine.load_before);
@@ -85,38 +85,38 @@ impl Report {
         }
     }
 
-    /// A program that takes part, and its version.
+    /// Adds a compared program and its version.
     pub fn peer(&mut self, name: &str, version: impl Into<String>) {
         self.peers.push((name.to_owned(), version.into()));
     }
 
-    /// One table; every row as long as `columns`.
+    /// Adds a table. Every row must have as many cells as `columns`.
     pub fn table(&mut self, title: &str, columns: &[&str], rows: Vec<Vec<String>>) {
         let columns = columns.iter().map(|&column| column.to_owned()).collect();
         self.tables.push(Table { title: title.to_owned(), columns, rows });
     }
 
-    /// One thing to reach, and what was.
+    /// Adds a goal and the value reached.
     pub fn goal(&mut self, what: impl Into<String>, target: Target, reached: f64) {
         self.goals.push(Goal { what: what.into(), target, reached, met: target.met(reached) });
     }
 
-    /// Something a reader must know to trust the figures.
+    /// Adds a remark that readers need to judge the figures.
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
 
-    /// Raw samples under `key`, for the JSON only.
+    /// Adds raw samples under `key`, only to the JSON.
     pub fn data(&mut self, key: &str, value: impl Serialize) {
         self.data[key] = serde_json::to_value(value).unwrap_or(Value::Null);
     }
 
-    /// Progress, on standard error.
+    /// Prints progress on standard error.
     pub fn progress(&self, text: impl std::fmt::Display) {
         eprintln!("[{:5.1} s] {text}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Prints the report, writes its JSON, and tells whether every goal was met.
+    /// Prints the report and writes its files. Returns whether every goal was met.
     pub fn finish(self) -> Result<bool> {
         let text = self.markdown();
         println!("{text}");
@@ -174,7 +174,7 @@ impl Report {
     }
 }
 
-/// Where results and logs of benches go: `target/bench` of the current directory.
+/// The folder for results and logs of benches: `target/bench` in the current directory.
 pub fn directory() -> Result<PathBuf> {
     let path = PathBuf::from("target/bench");
     std::fs::create_dir_all(&path).doing("create target/bench")?;
@@ -203,7 +203,7 @@ pub fn round(value: f64) -> String {
     }
 }
 
-/// The middle of `values` (mean of the two middle ones for an even count); NaN for none.
+/// The median of `values` (mean of the two middle ones for an even count); NaN for no values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! `bench-slow`: clients that read 1 KiB a second of forty times that, under each policy of `delivery.slowClient`, beside
-//! clients that read all. What do the others notice, and what waits in the shard's memory?
+//! `bench-slow`: clients that read 1 KiB per second and are sent forty times as much, next to clients that read everything,
+//! under each policy of `delivery.slowClient`. Measures the effect on the other clients and the memory of the shard.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::report::{Report, Target, median, round, spread};
 /// Arguments.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Clients that read all.
+    /// Clients that read everything.
     #[arg(long, default_value_t = 500)]
     clients: u32,
-    /// Clients that do not, in every other run.
+    /// Slow clients, in every other run.
     #[arg(long, default_value_t = 50)]
     slow: u32,
-    /// Records of 1 KiB a second, on one channel.
+    /// Records of 1 KiB per second, on one channel.
     #[arg(long, default_value_t = 40)]
     publish_rate: u32,
-    /// Seconds that everybody stays.
+    /// Seconds that all clients stay.
     #[arg(long, default_value_t = 15)]
     hold: u64,
     /// Rounds of six runs.
@@ -36,7 +36,7 @@ pub struct Args {
     wscluster: Option<PathBuf>,
 }
 
-/// Small, so that it is full within seconds.
+/// A small queue that is full within seconds.
 const MAX_QUEUE_KIB: u32 = 64;
 
 /// Manifest values, with the label values of `wscluster_shard_slow_clients_total`.
@@ -49,17 +49,17 @@ struct Run {
     policy: usize,
     slow: u32,
     verdict: Verdict,
-    /// Most bytes that waited in the shard for sockets that took no more.
+    /// Most bytes that waited in the shard for full sockets.
     queue_peak: u64,
-    /// Samples of it that were not answered in time.
+    /// Samples that were not answered in time.
     missed: u64,
-    /// Times that a policy was applied, as `POLICIES`.
+    /// How often each policy was applied, in the order of `POLICIES`.
     applied: [u64; 3],
     /// Messages dropped.
     dropped: u64,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     let report = Report::begin("slow");
     fleet::block_on(bench(args, report)).doing("run the bench")?
@@ -72,7 +72,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     for round in 0..args.rounds {
         for step in 0..POLICIES.len() {
             let policy = (round + step) % POLICIES.len();
-            // Which of the two comes first changes too.
+            // The order of the two changes as well.
             let mut both = [0, args.slow];
             both.rotate_left(round % 2);
             for slow in both {

@@ -1,5 +1,5 @@
-//! A process that gets a part of a CPU only: stopped and continued in turn, as `cpulimit` does, since a quota of the
-//! kernel needs rights and a hierarchy that differ from machine to machine.
+//! Limits a process to a part of a CPU by stopping and continuing it in turn, as `cpulimit` does. A CPU quota of the kernel
+//! would need rights and a cgroup hierarchy that differ between machines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use rustix::process::Signal;
 
 use crate::child::signal_pid;
 
-/// Short enough for a handshake not to notice much.
+/// Length of a cycle: short enough to affect a handshake little.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// A process held back until this is dropped.
+/// A process that is limited until this is dropped.
 #[derive(Debug)]
 pub struct Throttle {
     over: Arc<AtomicBool>,
@@ -29,7 +29,7 @@ impl Throttle {
         let thread = std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) && signal_pid(pid, Signal::CONT).is_ok() {
                 sleep(run);
-                // One that is gone is noticed by whoever waits for it.
+                // If the process has ended, its owner notices.
                 let _ = signal_pid(pid, Signal::STOP);
                 sleep(PERIOD.saturating_sub(run));
             }

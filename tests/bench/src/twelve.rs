@@ -1,5 +1,5 @@
-//! `bench-12k`: the test that the ancestor failed, with every process of ours. 12,000 clients at 100/s held for a minute;
-//! the same as fast as the tester can; and one client more than there are slots.
+//! `bench-12k`: the test that the ancestor failed, with all processes of a deployment: 12,000 clients at 100/s, held for a
+//! minute; the same as fast as the tester can; and one more client than there are slots.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,10 +18,10 @@ pub struct Args {
     /// Clients of the first two runs.
     #[arg(long, default_value_t = 12_000)]
     clients: u32,
-    /// New clients a second in the first run.
+    /// New clients per second in the first run.
     #[arg(long, default_value_t = 100)]
     ramp: u32,
-    /// Seconds the first run holds them.
+    /// Seconds of hold in the first run.
     #[arg(long, default_value_t = 60)]
     hold: u64,
     /// Slots of each of the three shards.
@@ -34,15 +34,15 @@ pub struct Args {
 
 const SHARDS: usize = 3;
 
-/// What one run showed.
+/// The result of one run.
 struct Outcome {
     name: &'static str,
     verdict: Verdict,
-    /// Connections of the shards when there were most of them.
+    /// Connections of the shards at their maximum.
     connections: Vec<u64>,
 }
 
-/// Runs the bench; tells whether every goal was met.
+/// Runs the bench. Returns whether every goal was met.
 pub fn run(args: &Args) -> Result<bool> {
     let report = Report::begin("12k");
     fleet::block_on(bench(args, report)).doing("run the bench")?
@@ -57,7 +57,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
     let runs = [
         ("ramp", 2, vec!["-c", &clients, "-r", &ramp, "--hold", &hold]),
         ("storm", 2, vec!["-c", &clients, "-r", "max", "--hold", "5s"]),
-        // Three gateways: two would need more files each for their tunnels than a process may open here.
+        // Three gateways: with two, the tunnels would need more files per process than the limit allows.
         ("one too many", 3, vec!["-c", &beyond, "-r", "1000", "--hold", "5s", "--timeout", "20s"]),
     ];
     let mut outcomes = vec![];
@@ -73,7 +73,7 @@ async fn one(args: &Args, binary: &Binary, name: &'static str, gateways: usize, 
     let folder = folder()?;
     let manifest = Manifest { shards: SHARDS, capacity: args.capacity, gateways, ..Manifest::default() };
     let local = Local::start(binary, &manifest, folder.path()).await?;
-    // A heartbeat from each client and a message to each, every ten seconds.
+    // Every ten seconds, each client sends a heartbeat and receives a message.
     let rate = (CHANNELS as f64 / 10.0).to_string();
     let all: Vec<_> = options.iter().copied().chain(["--send-interval", "10s", "--publish-rate", &rate]).collect();
     let load = Load::start(binary, &local, &all)?;

@@ -1,7 +1,9 @@
 //! Checks the fields of a health answer that dashboards and scripts read, and their types. It checks the raw JSON, because
 //! the serde types would accept a missing field.
 
+use serde::Deserialize as _;
 use serde_json::Value;
+use wscluster_admin::health::{Status, ViewState};
 
 use super::report::Finding;
 
@@ -44,14 +46,13 @@ const SHARD: [(&str, Kind); 8] = [
 
 impl Kind {
     fn fits(self, value: &Value) -> bool {
-        let one_of = |names: &[&str]| value.as_str().is_some_and(|text| names.contains(&text));
         match self {
             Self::Count => value.is_u64(),
             Self::Number => value.is_number(),
             Self::Bool => value.is_boolean(),
             Self::Text => value.as_str().is_some_and(|text| !text.is_empty()),
-            Self::Status => one_of(&["healthy", "degraded", "unhealthy"]),
-            Self::State => one_of(&["starting", "ready", "full", "draining", "unreachable"]),
+            Self::Status => Status::deserialize(value).is_ok(),
+            Self::State => ViewState::deserialize(value).is_ok(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The ancestor's CPU guard: one number for the whole process, sampled now and then, that decides about everybody.
+//! The ancestor's CPU guard: one CPU percentage of the whole process, sampled rarely, decides about every client.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ const REFUSE_ABOVE: f64 = 75.0;
 /// Above this percentage every message is dropped until the next sample.
 const DROP_ABOVE: f64 = 80.0;
 
-/// The guard. Its answers change only when it samples.
+/// The guard. Its decision changes only when it samples.
 #[derive(Debug)]
 pub struct Guard {
     on: bool,
@@ -24,7 +24,7 @@ impl Guard {
         Self { on, percentage: Cell::new(0.0), last: Cell::new((Instant::now(), cpu())), samples: RefCell::default() }
     }
 
-    /// Takes the CPU percentage of this process since the last sample (100 = one CPU busy).
+    /// Samples the CPU percentage of this process since the last sample (100 = one busy CPU).
     pub fn sample(&self) {
         let (now, used) = (Instant::now(), cpu());
         let (then, before) = self.last.replace((now, used));

@@ -1,9 +1,9 @@
-//! A stand-in for the replaced system, with what made half of its handshakes fail and nothing else: shards and balancer
-//! in one process, a [`Guard`] on that process's CPU, a fan-out that brings each record three times, and a balancer that
-//! looks at slots only and passes a refusal on.
+//! A stand-in for the replaced system, with only the properties that made half of its handshakes fail: shards and balancer
+//! in one process, a [`Guard`] on the CPU of that process, a fan-out that delivers each record three times, and a balancer
+//! that considers only slots and forwards refusals.
 //!
-//! A role of this binary: `wscluster-bench stand-in`. Kinder than its model: it encodes a message once, spends no CPU on
-//! Kafka (records come from a timer), and is not garbage-collected.
+//! A role of this binary: `wscluster-bench stand-in`. It has advantages over the original: it encodes a message once, uses no
+//! CPU for Kafka (records come from a timer), and has no garbage collector.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -57,14 +57,14 @@ pub struct Args {
     len: usize,
 }
 
-/// What it tells at start.
+/// Its first line of output.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// The balancer.
     pub addr: SocketAddr,
 }
 
-/// What it tells when asked.
+/// Its answer to a request on standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     /// Connections of each shard.
@@ -73,7 +73,7 @@ pub struct State {
     pub samples: Vec<f64>,
     /// Upgrades refused by the guard.
     pub refused: u64,
-    /// Records dropped by the guard, as often as they came.
+    /// Records dropped by the guard; each of the three copies counts.
     pub dropped: u64,
 }
 
@@ -160,13 +160,13 @@ fn accept<F: Future<Output = io::Result<()>> + 'static>(
     detach(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let work = serve(stream);
-            // Whoever leaves early is counted by the tester.
+            // The tester counts clients that leave early.
             detach(async move { drop(work.await) });
         }
     });
 }
 
-/// The balancer's tunnel: whatever the shard answers goes to the client, a 503 too. Nobody else is tried.
+/// The balancer's tunnel: it forwards every answer of the shard, also a 503, and tries no other shard.
 async fn proxy(mut client: TcpStream, door: SocketAddr) -> io::Result<()> {
     let mut shard = TcpStream::connect(door).await?;
     shard.set_nodelay(true)?;
@@ -174,7 +174,7 @@ async fn proxy(mut client: TcpStream, door: SocketAddr) -> io::Result<()> {
 }
 
 impl System {
-    /// The balancer's choice: slots, and nothing but slots.
+    /// The balancer's choice, which considers only slots.
     fn most_free(&self) -> usize {
         let taken = |&shard: &usize| self.shards[shard].borrow().clients.len();
         (0..self.shards.len()).min_by_key(taken).unwrap_or(0)
@@ -217,7 +217,7 @@ impl System {
         end
     }
 
-    /// Takes the one subscription that the tester's clients send, and reads to the end.
+    /// Handles the one subscription that the tester's clients send, and reads to the end.
     async fn listen_to(
         &self,
         stream: &TcpStream,
@@ -249,8 +249,8 @@ impl System {
         }
     }
 
-    /// One shard's consumer: it reads every record, on its own clock, and publishes it on the bus, of which every shard
-    /// takes everything. So a client gets a record from each of the consumers.
+    /// The consumer of one shard: it reads every record, on its own timer, and publishes it on the bus, which every shard
+    /// reads. So a client receives each record from every consumer.
     async fn consume(&self, consumer: usize) {
         let frame = server_frame(Opcode::Text, "x".repeat(self.args.len).as_bytes());
         let period = Duration::from_secs_f64(1.0 / self.args.per_second);
@@ -266,7 +266,7 @@ impl System {
             for shard in &self.shards {
                 let shard = shard.borrow();
                 for &client in shard.channels.get(&channel).into_iter().flatten() {
-                    // A full socket misses this message, as a full queue did.
+                    // A client with a full socket misses this message, as with a full queue in the original.
                     let _ = shard.clients[client].try_write(&frame);
                 }
             }

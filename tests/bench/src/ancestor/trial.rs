@@ -14,24 +14,24 @@ use crate::error::Result;
 use crate::fleet::{Counts, Door, Fleet};
 use crate::wire::Failure;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trial {
-    /// Against what.
+    /// The system under load.
     pub name: String,
     /// Good handshakes.
     pub opened: u64,
-    /// Failed ones, by name.
+    /// Failed handshakes by name.
     pub failures: BTreeMap<String, u64>,
     /// Connections lost after a good handshake, by what ended them.
     pub lost: BTreeMap<String, u64>,
-    /// Connections of each shard at the end, as the system tells.
+    /// Connections of each shard at the end, as the system reports them.
     pub connections: Vec<usize>,
     /// CPU samples of the guard.
     pub samples: Vec<f64>,
     /// Records the guard dropped.
     pub dropped: u64,
-    /// Every second.
+    /// One entry per second.
     pub seconds: Vec<Second>,
 }
 
@@ -42,7 +42,7 @@ pub struct Second {
     pub at: f64,
     /// Good handshakes.
     pub opened: u64,
-    /// Failed ones.
+    /// Failed handshakes.
     pub failed: u64,
     /// Messages received.
     pub messages: u64,
@@ -61,7 +61,7 @@ impl Trial {
         self.failures.iter().filter(|(why, _)| why.starts_with("status 503")).map(|(_, n)| n).sum()
     }
 
-    /// Of all handshakes.
+    /// Percentage of failed handshakes.
     pub fn failed_percent(&self) -> f64 {
         let handshakes = self.opened + self.failures.values().sum::<u64>();
         100.0 * self.failed() as f64 / handshakes as f64
@@ -73,7 +73,7 @@ impl Trial {
         Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty()).unwrap_or_else(|| "–".to_owned())
     }
 
-    /// Messages a second and client over the last five seconds.
+    /// Messages per second and client over the last five seconds.
     pub fn last_rate(&self) -> f64 {
         let [.., then, _, _, _, _, now] = &self.seconds[..] else { return 0.0 };
         (now.messages - then.messages) as f64 / (now.at - then.at) / self.opened as f64
@@ -90,7 +90,7 @@ impl Trial {
     }
 }
 
-/// Sends the clients through `door` while `source` publishes; `pids` are all processes of the system.
+/// Connects the clients to `door` while `source` publishes. `pids` are all processes of the system.
 pub async fn run_trial(
     args: &Args,
     name: String,
@@ -114,7 +114,7 @@ pub async fn run_trial(
             bail!("publishing ended before the clients did");
         }
     }
-    // Read before the fleet goes: its own farewell is no loss.
+    // Read before the fleet is dropped: connections that it closes itself are no losses.
     let by_name = |failures: &BTreeMap<Failure, u64>| failures.iter().map(|(why, n)| (why.to_string(), *n)).collect();
     Ok(Trial {
         name,

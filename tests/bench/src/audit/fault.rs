@@ -1,4 +1,4 @@
-//! What breaks.
+//! The failures that the audit causes.
 
 use std::time::Duration;
 
@@ -13,34 +13,34 @@ use crate::error::{Error, Result};
 use crate::kafka::Kafka;
 use crate::local::Local;
 
-/// One cause.
+/// A failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Fault {
-    /// A broker is stopped in order and started again.
+    /// A broker is stopped with a clean shutdown and started again.
     BrokerRestart,
     /// A broker is killed, and started again some seconds later.
     BrokerKill,
     /// A shard is killed.
     ShardKill,
-    /// A shard stands still.
+    /// A shard is stopped by SIGSTOP for a while.
     ShardStop,
     /// A gateway is killed.
     GatewayKill,
-    /// No packet gets from the shards to Kafka or back.
+    /// The link between the shards and Kafka drops every packet.
     LinkCut,
 }
 
 impl Fault {
-    /// All, in the order of the report.
+    /// All failures, in the order of the report.
     pub(super) const ALL: [Self; 6] =
         [Self::BrokerRestart, Self::BrokerKill, Self::ShardKill, Self::ShardStop, Self::GatewayKill, Self::LinkCut];
 
-    /// Short.
+    /// Name on the command line.
     pub(super) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// For the report.
+    /// Name in the report.
     pub(super) fn text(self, args: &Args) -> String {
         match self {
             Self::BrokerRestart => "broker restarted".to_owned(),
@@ -52,9 +52,9 @@ impl Fault {
         }
     }
 
-    /// Makes it happen; returns when the cause, not its effect, is over.
+    /// Causes the failure. Returns when the cause is over; its effect may last longer.
     pub(super) async fn happen(self, args: &Args, local: &Local, kafka: &Kafka, link: &Link) -> Result<()> {
-        // Each shard has one thing happen to it, so that the process ids of the beginning hold.
+        // Each shard is affected once, so the process ids from the start stay valid.
         let ready = &local.ready;
         let pid = |pid: Option<u32>| pid.ok_or_else(|| Error::Unusable("no such process in this run".to_owned()));
         match self {

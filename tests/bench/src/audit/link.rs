@@ -1,25 +1,25 @@
-//! The link between the shards and Kafka: cut by a firewall rule that drops every packet, as a broken cable does. The
-//! bench's own connections use other ports and live on.
+//! The link between the shards and Kafka. A firewall rule cuts it by dropping every packet, as a broken cable does. The
+//! connections of the bench use other ports and are not affected.
 //!
-//! Works only in a network namespace of its own, where the rules end with it, and refuses to touch any other.
+//! It works only in a network namespace of its own, which the rules do not outlive, and refuses any other.
 
 use std::process::Command;
 
 use crate::bail;
 use crate::error::{Doing as _, Result};
 
-/// The ports behind which the shards see Kafka.
+/// The ports through which the shards connect to Kafka.
 #[derive(Debug)]
 pub(super) struct Link {
     ports: String,
 }
 
-/// A link that is cut; mended when dropped.
+/// A link that can be cut. Dropping it restores the link.
 #[derive(Debug)]
 pub(super) struct Cut<'a>(&'a Link);
 
 impl Link {
-    /// To these brokers, `host:port,…`.
+    /// The link to these brokers, `host:port,…`.
     pub(super) fn to(brokers: &str) -> Result<Self> {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
         if namespace("self").ok() == namespace("1").ok() {

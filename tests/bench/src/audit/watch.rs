@@ -1,10 +1,11 @@
-//! Whether all is well.
+//! Waits until all clients and processes have recovered.
 
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
+use wscluster_admin::health::{KafkaStatus, ShardHealth};
 
 use crate::bail;
 use crate::error::Result;
@@ -20,15 +21,15 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Of the tester that writes its progress to `log`, and of `local`.
+    /// Watches the tester that writes its progress to `log`, and `local`.
     pub(super) fn of(log: &'a Path, local: &'a Local) -> Self {
         Self { log, local }
     }
 
-    /// Waits until every client is connected, and every shard and gateway is ready and has read what there is.
+    /// Waits until every client is connected, and every shard and gateway is ready and has read every record.
     pub(super) async fn until_well(&self, clients: u32, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
-        // What the tester says may be a second old, so that it must hold for longer than that.
+        // The tester reports once a second, so the condition must hold for longer than that.
         let mut well_since = None;
         loop {
             let trouble = match progress::last(self.log)?.live {
@@ -51,21 +52,21 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What is not as it should be.
+    /// What has not recovered yet.
     async fn trouble(&self) -> Option<String> {
+        let admin = AdminClient::new(Duration::from_secs(1));
         for shard in &self.local.ready.shards {
-            let health = client::get_json(&shard.admin.to_string(), "/health", Duration::from_secs(1)).await;
-            let kafka = match &health {
-                Ok(health) => &health["checks"]["kafka"],
+            let kafka = match admin.health::<ShardHealth>(&shard.admin).await {
+                Ok(health) => health.checks.kafka,
                 Err(error) => return Some(format!("{}: {error}", shard.name)),
             };
-            // A second of records may be under way.
-            if kafka["status"] != "connected" || kafka["lag"].as_u64().is_none_or(|lag| lag > 2_000) {
-                return Some(format!("{}: Kafka is {kafka}", shard.name));
+            // Records of one second may be in flight.
+            if kafka.status != KafkaStatus::Connected || kafka.lag > 2_000 {
+                return Some(format!("{}: Kafka is {}, lag {}", shard.name, kafka.status, kafka.lag));
             }
         }
         for gateway in &self.local.ready.gateways {
-            let answer = client::get(&gateway.admin.to_string(), "/readyz", Duration::from_secs(1)).await;
+            let answer = admin.get(&gateway.admin, "/readyz").await;
             if !answer.is_ok_and(|(status, _)| status.is_success()) {
                 return Some(format!("the gateway at {} is not ready", gateway.admin));
             }

@@ -1,4 +1,4 @@
-//! Sending on command: frames to every connection, at a pace or without a pause. The bare loop of `send` calls.
+//! The bare loop of `send` calls: sends frames to every connection, at a pace or without a pause.
 
 use std::io;
 use std::rc::Rc;
@@ -13,19 +13,19 @@ use wscluster_ws::frame::{Opcode, put_server_header};
 /// A command: `records` frames to every connection, `per_second` records a second, `burst` at a time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Push {
-    /// Frames each connection gets.
+    /// Frames for each connection.
     pub records: usize,
-    /// Pace; infinite as JSON `null`: as fast as it can.
+    /// Pace; infinite, JSON `null`, means as fast as possible.
     pub per_second: Option<f64>,
-    /// Records that are due at one instant.
+    /// Records that are due at the same instant.
     pub burst: usize,
     /// Payload bytes of a frame.
     pub len: usize,
-    /// Spread each record's sends evenly over the time to the next, instead of all at once.
+    /// Spread the sends of a record evenly over the time to the next record, instead of all at once.
     pub spread: bool,
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sent {
     /// Frames sent.
@@ -34,7 +34,7 @@ pub struct Sent {
     pub waited: u64,
 }
 
-/// The loop itself.
+/// Runs the loop.
 pub(super) fn send_all(streams: &[Rc<TcpStream>], push: Push) -> io::Result<Sent> {
     let mut frame = vec![];
     put_server_header(&mut frame, Opcode::Text, push.len);

@@ -1,4 +1,4 @@
-//! The two that deliver: our shard, and a server on Centrifugo's engine, each a process on CPU 0.
+//! The two servers: our shard and a server on Centrifugo's engine, each a process on CPU 0.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -16,24 +16,24 @@ use crate::kafka::Kafka;
 use crate::machine::first_line;
 use crate::ours::{Binary, Manifest, TOPIC, channel, subscribe};
 
-/// Key of the one channel all subscribe to.
+/// Key of the one channel to which all clients subscribe.
 pub(super) const KEY: &str = "b";
 
 /// How long a subject may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// Who delivers.
+/// A kind of server.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// `wscluster shard`.
     Shard(Binary),
-    /// The program in `tests/bench/peers/centrifuge`, compiled.
+    /// The program in `tests/bench/peers/centrifuge`.
     Engine(PathBuf),
-    /// A whole Centrifugo.
+    /// A full Centrifugo server.
     Centrifugo(PathBuf),
 }
 
-/// One of them, running.
+/// A running server.
 pub(super) struct Subject {
     child: Child,
     ws: SocketAddr,
@@ -52,7 +52,7 @@ struct Listening {
 }
 
 impl Kind {
-    /// Compiles the peer, unless that was done before.
+    /// Compiles the peer if necessary.
     pub(super) fn engine() -> Result<Self> {
         let build = "tests/bench/peers/centrifuge/build";
         let output = std::process::Command::new(build)
@@ -95,7 +95,7 @@ impl Kind {
 }
 
 impl Subject {
-    /// Starts one and waits until it listens.
+    /// Starts a server and waits until it listens.
     pub(super) async fn start(kind: &Kind, kafka: &Kafka) -> Result<Self> {
         let folder = crate::local::folder()?;
         let cpu = Some(crate::SUBJECT_CPU);
@@ -116,12 +116,12 @@ impl Subject {
         Ok(Self { child, ws, ours: matches!(kind, Kind::Shard(_)), _folder: folder })
     }
 
-    /// Where clients go, and how they subscribe there.
+    /// Where clients connect, and how they subscribe.
     pub(super) fn door(&self) -> Door {
         let (path, hello) = if self.ours {
             ("/ws", subscribe(KEY))
         } else {
-            // Both commands in one message, as its clients send them.
+            // Both commands in one message, as Centrifuge's clients send them.
             let connect = json!({ "id": 1, "connect": {} });
             let subscribe = json!({ "id": 2, "subscribe": { "channel": channel(KEY) } });
             ("/connection/websocket", format!("{connect}\n{subscribe}"))
@@ -138,7 +138,8 @@ impl Subject {
     }
 }
 
-/// A whole server. It takes no port 0, and the channel of a record from a header only, which the publisher therefore sends.
+/// Configuration of a full server. It does not accept port 0. It reads the channel of a record only from a header, which the
+/// publisher therefore sends.
 async fn centrifugo(path: &std::path::Path, folder: &TempDir, kafka: &Kafka) -> Result<(Child, SocketAddr)> {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).doing("find a free port")?;
     let config = json!({

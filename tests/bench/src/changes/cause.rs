@@ -1,8 +1,9 @@
-//! What happens to a run.
+//! The changes and failures that a run goes through.
 
 use clap::ValueEnum;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use wscluster_admin::health::Status;
 
 use super::stage::Stage;
 use super::{Args, BACK, ten_edits};
@@ -10,14 +11,14 @@ use crate::error::Result;
 use crate::local::{Load, Verdict};
 use crate::ours::Manifest;
 
-/// One cause.
+/// A change or failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Cause {
     /// More shards, then fewer.
     Scale,
     /// A field that shards read.
     ShardConfig,
-    /// One with which no shard starts, taken back.
+    /// A value with which no shard starts, reverted afterwards.
     BadConfig,
     /// A field that gateways read.
     GatewayRollout,
@@ -25,27 +26,27 @@ pub(super) enum Cause {
     TenEdits,
     /// Clients arrive, and some of them leave.
     Autoscale,
-    /// More shards, and clients that move to them.
+    /// More shards, to which clients move.
     Rebalance,
     /// A shard is killed.
     ShardKill,
-    /// A shard stands still until the run ends it.
+    /// A shard is stopped by SIGSTOP until the run kills it.
     ShardStop,
     /// A gateway is killed.
     GatewayKill,
 }
 
-/// Percent by which the emptiest shard may be below the fullest.
+/// Allowed difference between the emptiest and the fullest shard, in percent of the fullest.
 const MAX_IMBALANCE: u8 = 20;
 
-/// Clients beside the others, who leave.
+/// Further clients, which leave.
 const CROWD: u32 = 200;
 
-/// New clients a second where shards are to follow them.
+/// New clients per second if the number of shards must follow them.
 const SLOW: u32 = 25;
 
 impl Cause {
-    /// All, in the order of the report.
+    /// All causes, in the order of the report.
     pub(super) const ALL: [Self; 10] = [
         Self::Scale,
         Self::ShardConfig,
@@ -59,12 +60,12 @@ impl Cause {
         Self::GatewayKill,
     ];
 
-    /// Short.
+    /// Name on the command line.
     pub(super) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// For the report.
+    /// Name in the report.
     pub(super) fn text(self) -> String {
         match self {
             Self::Scale => "scale 3→5→2".to_owned(),
@@ -100,17 +101,17 @@ impl Cause {
         manifest
     }
 
-    /// New clients a second.
+    /// New clients per second.
     pub(super) fn ramp(self) -> u32 {
         if self == Self::Autoscale { SLOW } else { 200 }
     }
 
-    /// Clients that are there before the others, and leave.
+    /// Clients that connect before the others, and leave.
     pub(super) fn crowd(self) -> Option<u32> {
         (self == Self::Autoscale).then_some(CROWD)
     }
 
-    /// Makes it happen, and returns when it is over: the verdict of the crowd, if there was one.
+    /// Applies the cause and returns when it is over. Returns the verdict on the clients that left, if there were any.
     pub(super) async fn happen(self, args: &Args, stage: &mut Stage, crowd: Option<Load>) -> Result<Option<Verdict>> {
         match self {
             Self::Scale => {
@@ -119,7 +120,7 @@ impl Cause {
             }
             Self::ShardConfig => stage.apply(&[("/delivery/maxQueueBytes", json!("128Ki"))]).await?,
             Self::BadConfig => {
-                // An allocator that is told to take no option that it does not know, and such an option.
+                // jemalloc with `abort_conf` refuses to start with an unknown option.
                 let place = "/template/shard/env";
                 let env = json!([{ "name": "_RJEM_MALLOC_CONF", "value": "abort_conf:true,no_such_option:1" }]);
                 stage.edit(&[(place, env)]).await?;
@@ -155,7 +156,7 @@ impl Cause {
     }
 }
 
-/// Whether there are so many shards, and all is well.
+/// Whether there are that many shards and all of them are healthy.
 fn serve(health: &Value, count: usize) -> bool {
-    health["status"] == "healthy" && health["shards"].as_array().is_some_and(|shards| shards.len() == count)
+    health["status"] == Status::Healthy.as_str() && health["shards"].as_array().is_some_and(|shards| shards.len() == count)
 }

@@ -1,4 +1,5 @@
-//! Whether any shard ever holds more than it may: asked of every gateway, and of the run as a whole, twice a second.
+//! Checks twice a second, at every gateway and at the run as a whole, that no shard holds more connections than its
+//! capacity.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,21 +7,21 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::interval;
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
 
 const EVERY: Duration = Duration::from_millis(500);
 
-/// What was seen.
+/// The result of the checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Slots {
     /// Shards in all answers.
     pub(super) seen: u64,
-    /// Of them, those with more connections than they may hold.
+    /// Shards with more connections than their capacity.
     pub(super) over: u64,
 }
 
 impl Slots {
-    /// Asks for ever, beginning with `front`, the admin port of a `wscluster local`.
+    /// Polls forever, starting at `front`, the admin port of a `wscluster local`.
     pub(super) async fn watch(&mut self, front: SocketAddr) {
         let mut ticks = interval(EVERY);
         loop {
@@ -28,7 +29,7 @@ impl Slots {
             let Some(whole) = ask(&front.to_string()).await else { continue };
             self.note(&whole);
             for gateway in gateways(&whole) {
-                // One that goes or has just died does not answer.
+                // A gateway that is ending or was just killed does not answer.
                 if let Some(health) = ask(gateway).await {
                     self.note(&health);
                 }
@@ -36,7 +37,7 @@ impl Slots {
         }
     }
 
-    /// Answers that show a shard over its capacity; not a number when nothing was seen.
+    /// Answers that show a shard above its capacity; NaN without any answer.
     pub(super) fn overfull(&self) -> f64 {
         if self.seen == 0 { f64::NAN } else { self.over as f64 }
     }
@@ -53,7 +54,7 @@ impl Slots {
 }
 
 async fn ask(admin: &str) -> Option<Value> {
-    client::get_json(admin, "/health", Duration::from_secs(1)).await.ok()
+    AdminClient::new(Duration::from_secs(1)).health(admin).await.ok()
 }
 
 fn gateways(health: &Value) -> impl Iterator<Item = &str> {

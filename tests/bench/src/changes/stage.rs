@@ -1,4 +1,4 @@
-//! One `wscluster local` with its manifest, which is edited while it runs.
+//! A `wscluster local` and its manifest, which is edited during the run.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use wscluster_admin::health::Status;
 
 use crate::bail;
 use crate::child::signal_pid;
@@ -14,10 +15,10 @@ use crate::error::Result;
 use crate::local::{Load, Local, folder};
 use crate::ours::{Binary, write_manifest};
 
-/// What has not happened after this long does not happen any more: a hung shard is waited for 40 s.
+/// Time limit for any change. A hung shard takes longest: the run waits 40 s for it.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// A run, and where its manifest is.
+/// A run and the path of its manifest.
 #[derive(Debug)]
 pub(super) struct Stage {
     binary: Binary,
@@ -34,7 +35,7 @@ impl Stage {
         Ok(Self { binary: binary.clone(), folder, manifest, local })
     }
 
-    /// Starts clients that come back, with a log of this name.
+    /// Starts clients that reconnect, with a log of this name.
     pub(super) fn audience(&self, name: &str, more: &[&str]) -> Result<Load> {
         let options: Vec<_> = ["--retry", "100", "--retry-max", "2s"].iter().chain(more).copied().collect();
         Load::called(name, &self.binary, &self.local, &options)
@@ -45,20 +46,19 @@ impl Stage {
         self.local.ready.admin
     }
 
-    /// Connections that a planned change may close a second.
+    /// Connections that a planned change may close per second.
     pub(super) fn rate(&self) -> u64 {
         let spec = &self.manifest["spec"];
         let rate = spec["rebalance"]["evictRate"].as_u64().or(spec["drain"]["evictRate"].as_u64());
         rate.unwrap_or_default()
     }
 
-    /// The specification as it was written last.
+    /// The current specification.
     pub(super) fn spec(&mut self) -> &mut Value {
         &mut self.manifest["spec"]
     }
 
-    /// Writes the manifest anew with these values at these places of its specification (JSON Pointers), and waits until the run has
-    /// taken it.
+    /// Sets these values in the specification (JSON Pointers), writes the manifest, and waits until the run has applied it.
     pub(super) async fn edit(&mut self, values: &[(&str, Value)]) -> Result<()> {
         for (place, value) in values {
             set(self.spec(), place, value.clone());
@@ -72,13 +72,13 @@ impl Stage {
         self.local.event(kind, PATIENCE).await
     }
 
-    /// Edits, and waits until all is as the manifest says.
+    /// Edits the manifest and waits until the run matches it.
     pub(super) async fn apply(&mut self, values: &[(&str, Value)]) -> Result<()> {
         self.edit(values).await?;
         self.event("applied").await.map(drop)
     }
 
-    /// Sends `signal` to a shard, and waits until it was started again and all is well.
+    /// Sends `signal` to a shard and waits until it was restarted and everything is healthy.
     pub(super) async fn break_shard(&mut self, at: usize, signal: Signal) -> Result<()> {
         let pid = self.local.ready.shards[at].pid;
         self.break_process(pid, signal).await
@@ -93,10 +93,10 @@ impl Stage {
     async fn break_process(&mut self, pid: u32, signal: Signal) -> Result<()> {
         signal_pid(pid, signal)?;
         self.event("restarted").await?;
-        self.until("all is well", |health| health["status"] == "healthy").await
+        self.until("all is well", |health| health["status"] == Status::Healthy.as_str()).await
     }
 
-    /// Waits until `/health` of the run as a whole is `so`.
+    /// Waits until `/health` of the run as a whole satisfies `so`.
     pub(super) async fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -117,7 +117,7 @@ impl Stage {
     }
 }
 
-/// Puts `value` at `place` in `at`, where objects on the way there may be missing.
+/// Sets `value` at `place` in `at` and creates missing objects on the way.
 fn set(at: &mut Value, place: &str, value: Value) {
     *place.trim_start_matches('/').split('/').fold(at, |at, name| &mut at[name]) = value;
 }

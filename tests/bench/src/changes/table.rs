@@ -1,11 +1,11 @@
-//! The table, and what should be reached in each of its rows.
+//! The table of the report, and the goals for each row.
 
 use super::{Args, Row};
 use crate::local::Verdict;
 use crate::report::{Report, Target, round};
 
 impl Row {
-    /// Of all its clients.
+    /// Sum over all its clients.
     fn sum(&self, of: fn(&Verdict) -> u64) -> u64 {
         of(&self.verdict) + self.crowd.as_ref().map_or(0, of)
     }

@@ -1,4 +1,4 @@
-//! A specification that is edited ten times in a minute, at random but the same for the same seed.
+//! Ten random edits of a specification within a minute; equal seeds give equal edits.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 use super::stage::Stage;
 use crate::error::Result;
 
-/// One edit, so long after the one before.
+/// Time between two edits.
 type Edit = (Duration, &'static str, Value);
 
-/// Edits ten times, and waits until all is as the last edit says.
+/// Makes the ten edits and waits until the run matches the last one.
 pub(super) async fn happen(stage: &mut Stage, seed: u64) -> Result<()> {
     let mut due = Instant::now();
     for (pause, place, value) in edits(seed) {
@@ -32,7 +32,7 @@ fn edits(seed: u64) -> Vec<Edit> {
         let pause = Duration::from_millis(rng.random_range(3_000..6_000));
         let (place, value) = match rng.random_range(0..6) {
             0 | 1 => {
-                // Two to five, and not as many as there are.
+                // Two to five, but not the current number.
                 shards = 2 + (shards - 2 + rng.random_range(1..4)) % 4;
                 ("/shards", json!(shards))
             }

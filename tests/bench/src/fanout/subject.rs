@@ -1,4 +1,4 @@
-//! The two that fan out: our shard, fed over Kafka, and the bare loop of `send` calls.
+//! The two subjects: our shard, which reads from Kafka, and the bare loop of `send` calls.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::error::{Doing as _, Result};
 use crate::fleet::{Door, Fleet};
 use crate::ours::{self, Binary, Manifest, TOPIC, subscribe};
 
-/// Key of the one channel all subscribe to.
+/// Key of the one channel to which all clients subscribe.
 const KEY: &str = "b";
 
 /// Counter of the shard's writes to clients.
@@ -27,26 +27,26 @@ const WRITES: &str = "wscluster_shard_socket_writes_total";
 /// Records to fan out.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Load {
-    /// How many.
+    /// Number of records.
     pub records: usize,
-    /// Records a second; the bare loop takes infinity as "without a pause".
+    /// Records per second; infinity makes the bare loop send without a pause.
     pub per_second: f64,
-    /// Records due at one instant.
+    /// Records that are due at the same instant.
     pub burst: usize,
     /// Bytes of a record's value.
     pub len: usize,
 }
 
-/// What it cost.
+/// The cost of a load.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     /// Deliveries: records times subscribers.
     pub deliveries: u64,
     /// CPU seconds of the process.
     pub cpu: f64,
-    /// CPU seconds of its Kafka client: librdkafka's threads and the one that reads from it.
+    /// CPU seconds of its Kafka client: librdkafka's threads and the thread that reads from it.
     pub kafka_cpu: f64,
-    /// Messages that left with one write: above 1 they were due together.
+    /// Messages per write; above 1 if several were due together.
     pub per_write: f64,
     /// Seconds from the first record to the last delivery.
     pub seconds: f64,
@@ -55,7 +55,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Deliveries a CPU-second, Kafka and everything else included.
+    /// Deliveries per CPU-second, including Kafka and everything else.
     pub fn per_cpu_second(&self) -> f64 {
         self.deliveries as f64 / self.cpu
     }
@@ -66,11 +66,11 @@ impl Cost {
     }
 }
 
-/// Our shard with its broker and subscribers.
+/// Our shard, its broker and its subscribers.
 pub struct Shard {
-    /// The process.
+    /// The shard's process.
     pub child: Child,
-    /// Its subscribers.
+    /// The shard's subscribers.
     pub fleet: Fleet,
     admin: SocketAddr,
     publisher: Publisher,
@@ -80,8 +80,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Starts one with a coalescing delay; `linger` is the producer's, `fetch_wait_ms` the longest time that the embedded
-    /// broker keeps a record: unlike a real one it answers a waiting fetch only when that time is over.
+    /// Starts a shard with a coalescing delay. `linger` applies to the producer. `fetch_wait_ms` is the longest time that the
+    /// embedded broker delays a record: unlike a real broker, it answers a waiting fetch only after that time.
     pub async fn start(binary: &Binary, coalesce_ms: u32, linger: Duration, fetch_wait_ms: u32) -> Result<Self> {
         let folder = TempDir::with_prefix("wscluster-bench-").doing("create a folder")?;
         let broker = Broker::start()?;
@@ -92,7 +92,7 @@ impl Shard {
         Ok(Self { child, fleet, admin: address.admin, publisher, subscribers: 0, _broker: broker, _folder: folder })
     }
 
-    /// Grows to `n` subscribers.
+    /// Adds subscribers until there are `n`.
     pub async fn grow(&mut self, n: usize) -> Result<()> {
         let more = n - self.subscribers;
         let answers = self.fleet.counts().messages.get() + more as u64;
@@ -111,21 +111,21 @@ impl Shard {
         Ok((self.fleet.counts().bytes.get() - bytes) as usize / 10 / self.subscribers)
     }
 
-    /// Fans `load` out and waits for the last delivery.
+    /// Publishes `load` and waits for the last delivery.
     pub async fn run(&mut self, load: Load) -> Result<Cost> {
         let (fleet, pid) = (&self.fleet, self.child.pid());
         let deliveries = (load.records * self.subscribers) as u64;
         let publish = self.publisher.publish(&[KEY], load.len, load.records, load.per_second, load.burst);
         let before = ours::counter(self.admin, WRITES).await?;
         let mut cost = measure(fleet, pid, deliveries, publish).await?;
-        // The worker counts a write just after the client has it.
+        // The worker counts a write just after the client has received it.
         sleep(Duration::from_millis(50)).await;
         cost.per_write = deliveries as f64 / (ours::counter(self.admin, WRITES).await? - before) as f64;
         Ok(cost)
     }
 }
 
-/// The bare loop with its receivers.
+/// The bare loop and its receivers.
 pub struct Bare {
     child: Child,
     fleet: Fleet,
@@ -133,7 +133,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it on the subject's CPU.
+    /// Starts the loop on the subject's CPU.
     pub async fn start() -> Result<Self> {
         let this = std::env::current_exe().doing("find this program")?.display().to_string();
         let mut child = Child::start("send-loop", Some(crate::SUBJECT_CPU), &this, &["backend"])?;
@@ -141,14 +141,14 @@ impl Bare {
         Ok(Self { child, fleet: Fleet::new(Door::at(address.ws)), receivers: 0 })
     }
 
-    /// Grows to `n` receivers.
+    /// Adds receivers until there are `n`.
     pub async fn grow(&mut self, n: usize) -> Result<()> {
         self.fleet.add(n - self.receivers, 2_000.0).await?;
         self.receivers = n;
         Ok(())
     }
 
-    /// Sends `load`, in frames of `frame_len` bytes, header included.
+    /// Sends `load` in frames of `frame_len` bytes, including the header.
     pub async fn run(&mut self, load: Load, frame_len: usize) -> Result<Cost> {
         let header = if frame_len < 128 { 2 } else { 4 };
         let pace = load.per_second.is_finite().then_some(load.per_second);
@@ -162,7 +162,7 @@ impl Bare {
 }
 
 async fn measure(fleet: &Fleet, pid: u32, deliveries: u64, work: impl Future<Output = Result<()>>) -> Result<Cost> {
-    // What the last case left behind shall not be counted here.
+    // Work that the previous case left behind must not count here.
     sleep(Duration::from_millis(200)).await;
     let messages = fleet.counts().messages.get();
     let (before, began) = (Cpu::of(pid)?, std::time::Instant::now());

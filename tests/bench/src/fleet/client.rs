@@ -1,4 +1,4 @@
-//! One client: its handshake, its subscription, and what it receives until the connection ends.
+//! One client: handshake, subscription, and receiving until the connection ends.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) async fn client(i: usize, door: &Door, shared: &Shared) {
     }
 }
 
-/// Reads until the connection ends and says how it did.
+/// Reads until the connection ends. Returns the cause of the end.
 async fn hold(opened: Opened, hello: Option<&String>, stamped: bool, shared: &Shared) -> String {
     let Opened { mut stream, mut rest } = opened;
     if let Some(hello) = hello {
@@ -45,7 +45,7 @@ async fn hold(opened: Opened, hello: Option<&String>, stamped: bool, shared: &Sh
     end.unwrap_or_default()
 }
 
-/// Counts what is in `bytes` and answers pings; says what ended the connection, if something did.
+/// Counts the messages in `bytes` and answers pings. Returns the cause if the connection ended.
 fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, shared: &Shared, stamped: bool) -> Option<String> {
     let counts = &shared.counts;
     if bytes.is_empty() {
@@ -56,7 +56,7 @@ fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, shared: &Sh
     let now = if stamped { stamp::now() } else { 0 };
     let result = decoder.decode(bytes, &mut |event| {
         match event {
-            // The ping of Centrifuge's protocol, a message of its own, is answered in kind and is no message here.
+            // A ping of Centrifuge's protocol is a text message. It is answered in kind and does not count.
             Event::Text("{}") => drop(stream.try_write(&client_frame(Opcode::Text, b"{}", [1, 2, 3, 4]))),
             Event::Text(text) => {
                 add(&counts.messages, 1);
@@ -65,7 +65,7 @@ fn take(bytes: &mut [u8], decoder: &mut Decoder, stream: &TcpStream, shared: &Sh
                 }
             }
             Event::Binary(_) => add(&counts.messages, 1),
-            // A socket that cannot take a pong is far behind, and will be closed for it.
+            // If the socket has no room for a pong, the server will close the connection for its slowness.
             Event::Ping(data) => drop(stream.try_write(&client_frame(Opcode::Pong, data, [1, 2, 3, 4]))),
             Event::Pong(_) => {}
             Event::Close(code, reason) => end = Some(format!("close {} {reason}", code.unwrap_or(1005))),

@@ -1,11 +1,11 @@
-//! Records that carry when they were published, and how old they are when they arrive, whatever envelope a server puts
-//! around them and however many it puts into one message.
+//! Stamps records with their time of publication and measures their age on arrival. It works with any envelope of a server
+//! and with several records in a message.
 
 use std::time::SystemTime;
 
 const FIELD: &str = "\"sent_us\":";
 
-/// Unix time, microseconds.
+/// Unix time in microseconds.
 pub fn now() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! What a shard says of itself while it is overloaded, four times a second.
+//! Samples the health and metrics of an overloaded shard four times a second.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
-use wscluster_admin::client;
+use wscluster_admin::client::AdminClient;
+use wscluster_admin::health::{ShardHealth, Status};
 
 use crate::bail;
 use crate::error::{Error, Result};
@@ -16,10 +17,10 @@ use crate::progress;
 
 const EVERY: Duration = Duration::from_millis(250);
 
-/// How long an overloaded shard may take to answer.
+/// Time limit for an answer of an overloaded shard.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What it said once.
+/// One sample.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
     /// Seconds since the first record.
@@ -27,7 +28,7 @@ pub(super) struct Sample {
     /// `checks.kafka.lag`.
     pub(super) lag: u64,
     /// `status`.
-    pub(super) status: String,
+    pub(super) status: Status,
     /// `checks.kafka.error`.
     pub(super) error: Option<String>,
     /// Bytes that wait for clients.
@@ -35,13 +36,13 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Whether it says that messages are late.
+    /// Whether the health answer states that messages are late.
     pub(super) fn is_late(&self) -> bool {
-        self.status == "degraded" && self.error.as_ref().is_some_and(|error| error.contains("messages are late"))
+        self.status == Status::Degraded && self.error.as_ref().is_some_and(|error| error.contains("messages are late"))
     }
 }
 
-/// Asks until `over` and nothing is behind nor waits any more, at most for `patience`.
+/// Samples until `over` is set and nothing lags or waits any more, for at most `patience`.
 pub(super) async fn until_drained(
     admin: SocketAddr,
     began: Instant,
@@ -50,7 +51,7 @@ pub(super) async fn until_drained(
 ) -> Result<Vec<Sample>> {
     let mut ticks = interval(EVERY);
     let mut samples = vec![];
-    // Lag is measured once a second: one 0 alone may be old.
+    // The lag is measured once a second, so a single 0 may be old.
     let mut quiet = 0;
     while !*over.borrow() || quiet < 8 {
         ticks.tick().await;
@@ -64,7 +65,7 @@ pub(super) async fn until_drained(
     Ok(samples)
 }
 
-/// Waits until the tester with this log has counted `due` deliveries, or no further one for five seconds; how many it has.
+/// Waits until the tester with this log has counted `due` deliveries, or no further one for five seconds. Returns the count.
 pub(super) async fn until_delivered(log: &Path, due: u64) -> Result<u64> {
     let (mut delivered, mut since) = (0, Instant::now());
     let mut ticks = interval(EVERY);
@@ -79,17 +80,13 @@ pub(super) async fn until_delivered(log: &Path, due: u64) -> Result<u64> {
 }
 
 async fn ask(admin: SocketAddr, began: Instant) -> Result<Sample> {
-    let health = client::get_json(&admin.to_string(), "/health", ANSWER).await;
-    let health = health.map_err(|error| Error::Unusable(error.to_string()))?;
-    let kafka = &health["checks"]["kafka"];
-    let (Some(lag), Some(status)) = (kafka["lag"].as_u64(), health["status"].as_str()) else {
-        bail!("{admin} tells no lag: {health}");
-    };
+    let health = AdminClient::new(ANSWER).health(admin).await;
+    let ShardHealth { status, checks, .. } = health.map_err(|error| Error::Unusable(error.to_string()))?;
     Ok(Sample {
         at: began.elapsed().as_secs_f64(),
-        lag,
-        status: status.to_owned(),
-        error: kafka["error"].as_str().map(str::to_owned),
+        lag: checks.kafka.lag,
+        status,
+        error: checks.kafka.error,
         waiting: counter(admin, "wscluster_shard_client_queue_bytes").await?,
     })
 }
