@@ -158,5 +158,6 @@ impl Cause {
 
 /// Whether there are that many shards and all of them are healthy.
 fn serve(health: &Value, count: usize) -> bool {
-    health["status"] == Status::Healthy.as_str() && health["shards"].as_array().is_some_and(|shards| shards.len() == count)
+    health["status"] == Status::Healthy.as_str()
+        && health["shards"].as_array().is_some_and(|shards| shards.len() == count)
 }
