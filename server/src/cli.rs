@@ -305,7 +305,10 @@ mod tests {
                     Some("output") => short('o'),
                     Some("header") => short('H'),
                     Some("url") => assert_eq!(value.as_deref(), Some("URL"), "{name}: {arg}"),
-                    Some("brokers") => assert_eq!(value.as_deref(), Some("HOST:PORT"), "{name}: {arg}"),
+                    Some("brokers") => {
+                        short('b');
+                        assert_eq!(value.as_deref(), Some("HOST:PORT"), "{name}: {arg}");
+                    }
                     Some("timeout") => assert_eq!(value.as_deref(), Some("DURATION"), "{name}: {arg}"),
                     Some(other) => {
                         assert!(!["kafka", "manifest", "gateway", "endpoint"].contains(&other), "{name}: {arg}")

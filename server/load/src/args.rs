@@ -108,6 +108,7 @@ pub struct Args {
     /// received.
     #[arg(
         long,
+        short,
         alias = "kafka",
         value_delimiter = ',',
         value_name = "HOST:PORT",

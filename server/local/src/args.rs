@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     pub host: IpAddr,
     /// Kafka bootstrap addresses, instead of those in the manifest; separated by commas.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WSCLUSTER_BROKERS",
+    #[arg(long, short, value_name = "HOST:PORT", value_delimiter = ',', env = "WSCLUSTER_BROKERS",
         value_parser = NonEmptyStringValueParser::new())]
     pub brokers: Vec<String>,
     /// Publish random trades to the embedded broker.

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use rdkafka::ClientConfig;
 use serde::Serialize;
+use serde_yaml::Value;
 use wscluster_api::manifest::{self, ManifestError};
-use wscluster_api::spec::Kafka;
 use wscluster_api::validate::Violation;
 use wscluster_runtime::args::Output;
 use wscluster_runtime::exit::{USAGE, report};
@@ -79,7 +79,7 @@ impl Problem {
 
 /// Checks the manifests. Exit codes: 0 all are valid, 2 at least one is not.
 pub fn run(args: &Args) -> ExitCode {
-    let manifests: Vec<_> = args.file.iter().map(|path| check(path, manifest::read(path))).collect();
+    let manifests: Vec<_> = args.file.iter().map(|path| check(path, text(path))).collect();
     let result = Report { valid: manifests.iter().all(|checked| checked.valid), manifests };
     let mut out = std::io::stdout().lock();
     // A reader that closed the pipe needs no more; the exit code still has the result.
@@ -99,27 +99,40 @@ pub fn run(args: &Args) -> ExitCode {
     if result.valid { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }
 
-fn check(path: &Path, read: Result<wscluster_api::WsCluster, ManifestError>) -> Checked {
+fn text(path: &Path) -> std::io::Result<String> {
+    if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) }
+}
+
+fn check(path: &Path, text: std::io::Result<String>) -> Checked {
     let file = path.display().to_string();
-    let errors: Vec<_> = match read {
-        Ok(cluster) => {
-            properties(&cluster.spec.source.kafka).into_iter().map(|found| Problem::of_field(&file, found)).collect()
-        }
-        Err(ManifestError::Invalid { violations, .. }) => {
-            violations.into_iter().map(|found| Problem::of_field(&file, found)).collect()
-        }
-        Err(ManifestError::Kind { field, found, expected, .. }) => {
-            let remedy = format!("write {field}: {expected}");
-            vec![Problem::of_field(&file, Violation { field: field.to_owned(), value: found, remedy })]
-        }
-        Err(error) => vec![Problem::of_file(&error)],
+    let (violations, whole) = match text {
+        Err(source) => (Vec::new(), Some(ManifestError::Read { path: path.into(), source })),
+        Ok(text) => match manifest::parse(&text, path) {
+            Ok(_) => (properties(&text), None),
+            Err(ManifestError::Invalid { mut violations, .. }) => {
+                violations.extend(properties(&text));
+                (violations, None)
+            }
+            Err(ManifestError::Kind { field, found, expected, .. }) => {
+                let remedy = format!("write {field}: {expected}");
+                (vec![Violation { field: field.to_owned(), value: found, remedy }], None)
+            }
+            Err(error) => (Vec::new(), Some(error)),
+        },
     };
+    let mut errors: Vec<_> = violations.into_iter().map(|found| Problem::of_field(&file, found)).collect();
+    errors.extend(whole.as_ref().map(Problem::of_file));
     Checked { file, valid: errors.is_empty(), errors }
 }
 
-/// The properties that librdkafka does not accept.
-fn properties(kafka: &Kafka) -> Vec<Violation> {
-    let refusal = |(name, value): (&String, &String)| {
+/// The properties of the manifest `text` that librdkafka does not accept.
+///
+/// They are read from the YAML itself, so that a manifest with other errors gets these errors too.
+fn properties(text: &str) -> Vec<Violation> {
+    let value: Value = serde_yaml::from_str(text).unwrap_or_default();
+    let Some(properties) = value["spec"]["source"]["kafka"]["properties"].as_mapping() else { return Vec::new() };
+    let refusal = |(name, value): (&Value, &Value)| {
+        let (name, value) = (name.as_str()?, value.as_str()?);
         let error = ClientConfig::new().set(name, value).create_native_config().err()?;
         Some(Violation {
             field: format!("spec.source.kafka.properties.{name}"),
@@ -127,7 +140,7 @@ fn properties(kafka: &Kafka) -> Vec<Violation> {
             remedy: format!("librdkafka refuses it ({error}); see its CONFIGURATION.md for names and values"),
         })
     };
-    kafka.properties.iter().filter_map(refusal).collect()
+    properties.iter().filter_map(refusal).collect()
 }
 
 #[cfg(test)]
@@ -136,7 +149,7 @@ mod tests {
 
     fn checked(text: &str) -> Checked {
         let path = Path::new("cluster.yaml");
-        check(path, manifest::parse(text, path))
+        check(path, Ok(text.to_owned()))
     }
 
     fn manifest(spec: &str) -> String {
@@ -162,7 +175,9 @@ mod tests {
         let text = manifest("      properties: { no.such: \"1\", fetch.wait.max.ms: soon, fetch.min.bytes: \"1\" }\n");
         let fields: Vec<_> = checked(&text).errors.into_iter().filter_map(|problem| problem.field).collect();
         let path = "spec.source.kafka.properties";
-        assert_eq!(fields, [format!("{path}.fetch.wait.max.ms"), format!("{path}.no.such")]);
+        assert_eq!(fields, [format!("{path}.no.such"), format!("{path}.fetch.wait.max.ms")]);
+        let errors = checked(&format!("{text}  capacity: 0\n")).errors;
+        assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
     #[test]
@@ -170,6 +185,13 @@ mod tests {
         let errors = checked("apiVersion: v1\nkind: Secret\n").errors;
         assert_eq!(errors[0].field.as_deref(), Some("apiVersion"));
         assert_eq!(errors[0].remedy.as_deref(), Some("write apiVersion: wscluster.dev/v1alpha1"));
+    }
+
+    #[test]
+    fn reports_a_file_that_cannot_be_read() {
+        let path = Path::new("/nowhere/cluster.yaml");
+        let errors = check(path, text(path)).errors;
+        assert!(errors[0].message.starts_with("failed to read /nowhere/cluster.yaml: No such file"), "{errors:?}");
     }
 
     #[test]

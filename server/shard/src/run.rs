@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "HOST:PORT")]
     admin: SocketAddr,
     /// Kafka bootstrap addresses, instead of those in the manifest; separated by commas.
-    #[arg(long, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT",
+    #[arg(long, short, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT",
         value_parser = NonEmptyStringValueParser::new())]
     brokers: Vec<String>,
     /// Event loops, one thread each [default: spec.template.shard.workers, or one per CPU].

@@ -42,6 +42,30 @@ fn names_field_and_value_of_a_bad_manifest() {
 }
 
 #[test]
+fn validate_lists_every_error_and_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (good, bad) = (path("good.yaml"), path("bad.yaml"));
+    let (code, _, err) = output(wscluster().args(["init", &good]));
+    assert_eq!(code, Some(0), "{err}");
+    let (code, _, err) = output(wscluster().args(["init", &good]));
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.starts_with("error: ") && err.contains("--force"), "{err}");
+    std::fs::write(&bad, manifest(2, 0, "      properties: { no.such: \"1\" }\n")).unwrap();
+
+    let (code, out, err) = output(wscluster().args(["validate", "-f", &good, &bad]));
+    assert_eq!((code, out), (Some(2), format!("{good}: valid\n")), "{err}");
+    assert!(err.starts_with(&format!("error: {bad}: spec.capacity: 0 is not allowed; ")), "{err}");
+
+    let (code, out, _) = output(wscluster().args(["validate", "-o", "json", "-f", &good, "-f", &bad]));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["valid"]), (Some(2), &false.into()), "{report}");
+    let [good, bad] = [&report["manifests"][0], &report["manifests"][1]];
+    assert_eq!((&good["valid"], &bad["valid"]), (&true.into(), &false.into()), "{report}");
+    assert_eq!((&bad["errors"][0]["field"], &bad["errors"][0]["value"]), (&"spec.capacity".into(), &"0".into()));
+}
+
+#[test]
 fn names_a_missing_file() {
     let (code, _, err) = output(wscluster().args(["local", "-f", "/nowhere/cluster.yaml"]));
     assert_eq!(code, Some(2));

@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, alias = "gateway", value_name = "URL")]
     pub url: Option<String>,
     /// Kafka bootstrap addresses to publish to, separated by commas [default: those of --local or of the manifest].
-    #[arg(long, alias = "kafka", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(long, short, alias = "kafka", value_name = "HOST:PORT", value_delimiter = ',')]
     pub brokers: Vec<String>,
     /// Topic to publish one record to [default: the manifest's first whose channel needs no header].
     #[arg(long)]
