@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(man(Some(dir.path().into())), ExitCode::SUCCESS);
         for command in commands().iter().skip(1) {
             let page = std::fs::read_to_string(dir.path().join(format!("wscluster-{}.1", command.get_name()))).unwrap();
-            assert!(page.starts_with(".ie") && page.contains(".SH OPTIONS"), "{page}");
+            assert!(page.contains(".TH") && page.contains(".SH OPTIONS"), "{page}");
         }
         assert!(dir.path().join("wscluster.1").exists());
         let below = dir.path().join("wscluster.1/below");

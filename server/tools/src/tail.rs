@@ -28,7 +28,8 @@ Examples:
 tail reconnects and resumes after a lost connection. It gives up a connection that is silent for two
 ping intervals of the server (54 s by default), and an attempt without an answer after 10 s.
 
-Exit codes: 0 ended by --count, --for or a signal, 1 refused or never subscribed, 2 wrong command line.";
+Exit codes: 0 ended by --count, --for or a signal, 1 refused or never subscribed, 2 wrong command
+line.";
 
 /// Arguments of `wscluster tail`.
 #[derive(clap::Args, Clone, Debug)]
