@@ -47,7 +47,7 @@ kafka() {
         /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 --create --if-not-exists --topic "$topic" --partitions 3 >/dev/null
 }
 
-# pod NAME ARGUMENT…: a pod that runs wscluster once.
+# pod NAME ARGUMENT…: a pod that runs wscluster once. Without a request it would get next to no CPU beside the pods of other tests.
 pod() {
     k apply -f - >/dev/null <<END
 apiVersion: v1
@@ -63,6 +63,7 @@ spec:
       image: $WSCLUSTER_IMAGE
       imagePullPolicy: IfNotPresent
       args: $(printf '%s\n' "${@:2}" | jq -Rcn '[inputs]')
+      resources: { requests: { cpu: 50m, memory: 32Mi } }
       securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: [ALL] } }
 END
 }

@@ -9,6 +9,7 @@ strict='
       automountServiceAccountToken: false'
 container='
           imagePullPolicy: IfNotPresent
+          resources: { requests: { cpu: 50m, memory: 32Mi } }
           securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: [ALL] } }'
 
 k apply -f - <<EOF

@@ -19,6 +19,7 @@ spec:
     - name: $1
       image: $WSCLUSTER_IMAGE
       imagePullPolicy: IfNotPresent
+      resources: { requests: { cpu: 20m, memory: 32Mi } }
       args: [$2]
       livenessProbe: { httpGet: { path: /livez, port: 9090 }, periodSeconds: 1 }
       readinessProbe: { httpGet: { path: /readyz, port: 9090 }, periodSeconds: 1 }
