@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# The images for the stages with a cluster, in target/test-images.
+# The images for the stages with a cluster, in target/test-images, and their limits of size. Optimised: in a debug build, clients and
+# shards of tests side by side need more CPU than two cores have, and are late.
 # lane: cluster
-# needs: build jars
+# needs: jars
+# limit: 1800
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 images=${CARGO_TARGET_DIR:-target}/test-images
 rm -rf "$images"
-tests/images/build --profile dev --out "$images"
+tests/images/build --out "$images"
 if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
     echo "skipped: needs Java 17 and Maven"
     exit 77

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 
 cluster_up stage
 status=0
-tests/cluster/run tests/e2e/run --jobs 4 --group beside --group alone --group last | tee "$STAGE_DIR/result" || status=1
+tests/cluster/run tests/e2e/run --jobs 3 --group beside --group alone --group last | tee "$STAGE_DIR/result" || status=1
 read -r passed _ failed _ < <(tail -n 1 "$STAGE_DIR/result")
 # The operator's own tests against an API server: what it makes of the objects that the operator applies.
 if tests/cluster/run cargo test --quiet --offline --locked --workspace --lib apply::tests::real -- --ignored; then
