@@ -1,4 +1,4 @@
-//! What must hold, at every moment or in the end. The first thing that does not is kept; the run goes no further.
+//! The invariants, checked continuously or at the end. The first violation is recorded and stops the run.
 
 use wscluster_plan::Blocked;
 
@@ -9,20 +9,20 @@ use crate::scenario::Spec;
 use crate::shard::Life;
 use crate::world::World;
 
-/// A client that could have a slot has one within this time.
+/// A client gets a slot within this time if enough slots are free.
 const PATIENCE: Ms = 25_000;
-/// Little differences between what the operator knows and what is so.
+/// Tolerance for the difference between the state and what the operator knows of it.
 const SLACK: Ms = 500;
 
 impl World {
     fn fail(&mut self, what: String) {
-        self.tell(|| format!("BROKEN: {what}"));
+        self.trace(|| format!("BROKEN: {what}"));
         if self.violation.is_none() {
             self.violation = Some(what);
         }
     }
 
-    /// Something breaks or is edited: who waits has a reason.
+    /// A fault or an edit: clients may wait again.
     pub(crate) fn trouble(&mut self) {
         self.trouble_at = self.now;
     }
@@ -38,19 +38,19 @@ impl World {
     pub(crate) fn check_pick(&mut self, gateway: usize, member: &Member) {
         if !member.is_open || member.used + member.in_flight >= member.capacity {
             let (ordinal, used) = (member.ordinal, member.used + member.in_flight);
-            self.fail(format!("gateway {gateway} picks shard {ordinal}, which it believes full or closed ({used})"));
+            self.fail(format!("gateway {gateway} picks shard {ordinal}, which it sees as full or closed ({used})"));
         }
     }
 
     pub(crate) fn check_refusal(&mut self, client: u32) {
         self.refusals += 1;
-        self.tell(|| format!("client {client} is refused"));
+        self.trace(|| format!("client {client} is refused"));
         if self.scenario.is_quiet {
-            self.fail(format!("a handshake fails although nothing is broken: client {client}"));
+            self.fail(format!("a handshake fails in a quiet scenario: client {client}"));
         }
     }
 
-    /// What the `StatefulSet` does not ask for any more, or lets go of to another revision, may be deleted from now on.
+    /// From now on, the controller may delete surplus pods and pods of an older revision at or above the partition.
     pub(crate) fn check_let_go(&mut self) {
         let set = self.set;
         let is_let_go = |pod: &&crate::kube::Pod| {
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// A pod is about to be deleted by the operator's will.
+    /// A pod is about to be deleted on behalf of the operator.
     pub(crate) fn check_removal(&mut self, uid: u32) {
         let now = self.now;
         let pace = self.scenario.pace;
@@ -74,7 +74,8 @@ impl World {
         let deadline = self.spec.deadline;
         let has_passed = |began: Ms| now + SLACK >= began + deadline;
         let is_new = process.up_since + 2 * pace.ask + pace.observe + pace.act + 2 * pace.watch + SLACK > now;
-        // Until its kubelet has found it unready for that long, it is the operator's own trouble that it hears nothing.
+        // Until the kubelet has found the pod unready for as long as a deadline, only the connection of the operator
+        // may be broken.
         let lag = 2 * (pace.ask + pace.observe + pace.act + pace.watch) + SLACK;
         let was_stopped = pod.stop.1 + lag > now && has_passed(pod.stop.0);
         let is_fine = !was_stopped && !pod.unready_since().is_some_and(has_passed);
@@ -92,11 +93,12 @@ impl World {
             || (unheard.is_some_and(has_passed) && !is_fine);
         if !is_allowed {
             let (ordinal, held) = (pod.ordinal, process.connections());
-            self.fail(format!("shard {ordinal} (pod {uid}) is taken away with {held} connections"));
+            self.fail(format!("shard {ordinal} (pod {uid}) is removed with {held} connections"));
         }
     }
 
-    /// The operator begins a drain of `uid`. Only where nothing breaks: it cannot count what it does not hear of.
+    /// The operator begins a drain of `uid`. Checked in quiet scenarios only: the operator cannot count shards that
+    /// it does not reach.
     pub(crate) fn check_motion(&mut self, uid: u32, spec: &Spec) {
         if !self.scenario.is_quiet {
             return;
@@ -108,12 +110,12 @@ impl World {
         }
     }
 
-    /// A client comes back to a shard.
+    /// A client resumes on a shard.
     pub(crate) fn check_session(&mut self, client: u32, ordinal: u32, position: u64, from: u64, is_told: bool) {
         if is_told {
             self.told += 1;
             if self.scenario.is_quiet {
-                self.fail(format!("client {client} is told of a gap although nothing is broken"));
+                self.fail(format!("client {client} gets a gap in a quiet scenario"));
             }
         } else if from > position {
             self.fail(format!(
@@ -124,7 +126,7 @@ impl World {
         }
     }
 
-    /// Once a second. Returns whether everything has come to rest.
+    /// Runs once a second. Returns whether the cluster is stable.
     pub(crate) fn check_all(&mut self) -> bool {
         let now = self.now;
         let is_homeless = |state: &State| matches!(state, State::Away | State::Asking { .. });
@@ -168,19 +170,20 @@ impl World {
         is_at_rest
     }
 
-    /// Every slot that is taken is taken by a client.
+    /// Checks that every slot in use belongs to a client.
     fn check_slots(&mut self) {
         for at in 0..self.pods.len() {
             let (ordinal, process) = (self.pods[at].ordinal, &self.pods[at].process);
             let (taken, held) = (process.connections(), process.slots.len());
-            // Those of clients that were cut off in a partition come back when it is over.
+            // Slots of clients behind a network partition are freed after it.
             if taken as usize > held && now_is_late(self.now, self.trouble_at) {
                 self.fail(format!("shard {ordinal} counts {taken} connections and holds {held}"));
             }
         }
     }
 
-    /// It has not come to rest. It need not where the plan says truly that slots are missing.
+    /// The cluster is not stable at the end. That is allowed only if the plan reports missing slots and they are
+    /// missing.
     fn check_end(&mut self, homeless: u32) {
         if let Some(Blocked::Slots { ordinal, .. }) = self.operator.blocked {
             let held: u32 =
@@ -196,7 +199,7 @@ impl World {
         let blocked = self.operator.blocked;
         let pods = self.pods.len();
         self.fail(format!(
-            "no rest: {pods} pods, replicas {replicas}, partition {partition}, {wanted} wanted, {homeless} clients without \
+            "not stable: {pods} pods, replicas {replicas}, partition {partition}, {wanted} wanted, {homeless} clients without \
              a slot, blocked by {blocked:?}"
         ));
     }

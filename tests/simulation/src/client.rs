@@ -1,4 +1,4 @@
-//! Clients: they come, hold a connection, and when it ends come back with the position that they have seen.
+//! Clients: each connects, holds its connection, and resumes from its last position when the connection ends.
 
 use rand::RngExt as _;
 
@@ -11,49 +11,49 @@ use crate::world::World;
 /// A client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// What it does.
+    /// Its state.
     pub state: State,
-    /// Counts its states, so that what was planned in an earlier one is void.
+    /// Changes with every state; events of an earlier state are void.
     pub epoch: u32,
-    /// The offset that it expects next, once it has seen anything.
+    /// The offset that it expects next, after its first session.
     pub position: Option<u64>,
-    /// Since when it is without a connection.
+    /// When it lost its connection.
     pub homeless_since: Ms,
 }
 
-/// What a client does.
+/// The state of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not come yet, or waits before it dials.
+    /// Not yet arrived, or waiting before the next attempt.
     Away,
-    /// It has left for good.
+    /// Left for good.
     Left,
-    /// Its gateway looks for a slot.
+    /// In a handshake: its gateway looks for a slot.
     Asking {
-        /// Which gateway.
+        /// The gateway.
         gateway: usize,
-        /// Shards that were tried, a bit each.
+        /// A bit set of the shards that were tried.
         tried: u128,
-        /// When that began.
+        /// The start of the handshake.
         began: Ms,
-        /// How long it waits at most for a slot.
+        /// The longest wait for a slot.
         until: Ms,
     },
-    /// It has a slot.
+    /// Connected.
     Connected {
-        /// Through this gateway.
+        /// The gateway.
         gateway: usize,
-        /// On this pod.
+        /// The pod.
         uid: u32,
-        /// Where it stands in the list of that shard.
+        /// Its index in the list of the shard.
         place: usize,
-        /// First offset of this session.
+        /// The first offset of this session.
         from: u64,
     },
 }
 
 impl World {
-    /// It comes back after `delay`.
+    /// The client reconnects after `delay`.
     pub(crate) fn back_off(&mut self, client: u32, delay: Ms) {
         let who = &mut self.clients[client as usize];
         if who.state == State::Left {
@@ -65,7 +65,7 @@ impl World {
         self.queue.plan(self.now + delay, Event::Knock(client, epoch));
     }
 
-    /// Its connection breaks without a word, and what was on the wire with it; `dark` tells since when nothing came through.
+    /// The connection breaks without a Close. Messages sent since `dark` are lost.
     pub(crate) fn cut_off(&mut self, client: u32, dark: Option<Ms>) {
         let lost = self.rng.random_range(0..300);
         self.end_session(client, Some(dark.unwrap_or(self.now).saturating_sub(lost)));
@@ -73,7 +73,8 @@ impl World {
         self.back_off(client, delay);
     }
 
-    /// The session ends, and the slot is free. All arrived that the shard has read by now, or by `until`.
+    /// The session ends and the slot is free. The client has received everything that the shard has read by now, or
+    /// by `until`.
     pub(crate) fn end_session(&mut self, client: u32, until: Option<Ms>) {
         let State::Connected { uid, from, .. } = self.clients[client as usize].state else { return };
         if let Some(pod) = self.pod(uid) {
@@ -85,7 +86,7 @@ impl World {
         self.clients[client as usize].homeless_since = self.now;
     }
 
-    /// It has a slot of `uid`, and subscribes with its position.
+    /// The client gets a slot of pod `uid`, and subscribes with its position.
     pub(crate) fn connect(&mut self, client: u32, gateway: usize, uid: u32) {
         let now = self.now;
         let mutant = self.mutant;
@@ -99,7 +100,7 @@ impl World {
             None => (reader.at(now), true),
             Some(_) if mutant == Some(Mutant::ForgetsPosition) => (reader.at(now), false),
             Some(position) if mutant == Some(Mutant::Repeats) => (position.saturating_sub(1), false),
-            // The shard is behind, and does not read: it cannot tell what was missed.
+            // The shard lags and does not read: it cannot know what the client missed.
             Some(position) if position > reader.at(now) && reader.stopped.is_some() => (reader.at(now), true),
             Some(position) if position < reader.low(now) && mutant != Some(Mutant::ReadyTooEarly) => {
                 (reader.at(now), true)
@@ -116,7 +117,7 @@ impl World {
         self.sessions += 1;
     }
 
-    /// It leaves for good.
+    /// The client leaves for good.
     pub(crate) fn leave(&mut self, client: u32) {
         self.end_session(client, None);
         self.clients[client as usize].state = State::Left;

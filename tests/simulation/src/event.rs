@@ -1,64 +1,64 @@
-//! What happens when: a queue in virtual time. Events of the same moment happen in the order in which they were planned.
+//! The event queue, in virtual time. Events of the same time happen in the order in which they were scheduled.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::Ms;
 
-/// Something that happens. Shards are named by the uid of their pod and the incarnation of their process.
+/// An event. Shards are identified by the uid of their pod and the incarnation of their process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The spec changes: index into the scenario.
+    /// The spec is edited: index into the scenario.
     Edit(usize),
-    /// Something breaks: index into the scenario.
+    /// A fault begins: index into the scenario.
     Break(usize),
-    /// It is whole again.
+    /// A fault ends.
     Mend(usize),
     /// The operator observes and plans.
     Observe(u32),
-    /// What it planned takes effect.
+    /// The operator executes its plan.
     Act(u32),
-    /// The operator asks every shard for its health.
+    /// The operator polls the health of every shard.
     Ask(u32),
-    /// The operator's process is there again.
+    /// The operator's process has restarted.
     OperatorStarts,
-    /// The `StatefulSet` controller looks.
+    /// The `StatefulSet` controller reconciles.
     Sync,
     /// A container starts.
     Start(u32),
     /// A shard has filled its window.
     Filled(u32, u32),
-    /// A shard evicts one: with the number of its drain.
+    /// A shard evicts one client: with the number of the drain.
     Evict(u32, u32),
-    /// A drain is over.
+    /// A drain's deadline has passed.
     DrainOver(u32, u32),
-    /// A pod's grace period has passed.
+    /// A pod's grace period is over.
     Kill(u32),
-    /// A pod is gone.
+    /// The object of a pod is deleted.
     Gone(u32),
     /// A partitioned shard notices that a client is gone.
     Ghost(u32, u32),
-    /// A gateway hears of pods that came or went.
+    /// A gateway receives a change of the list of shards.
     Discover(usize),
-    /// A gateway asks every shard for its health.
+    /// A gateway polls the health of every shard.
     Poll(usize),
-    /// A gateway is there again.
+    /// A gateway has restarted.
     GatewayStarts(usize),
-    /// A client dials.
+    /// A client connects to a gateway.
     Knock(u32, u32),
-    /// Its upgrade reaches a shard.
+    /// The upgrade of a client reaches a shard.
     Upgrade(u32, u32, u32),
-    /// The gateway gives up on that shard.
+    /// The gateway stops waiting for the answer of the shard.
     Timeout(u32, u32, u32),
-    /// It has waited in the queue for a while.
+    /// A queued client tries again.
     Retry(u32, u32),
-    /// It leaves for good.
+    /// A client leaves for good.
     Leave(u32),
-    /// Everything is checked.
+    /// The periodic checks run.
     Check,
 }
 
-/// Events to come.
+/// The scheduled events.
 #[derive(Debug, Default)]
 pub struct Queue {
     heap: BinaryHeap<Entry>,
@@ -73,7 +73,7 @@ struct Entry {
 }
 
 impl Ord for Entry {
-    /// The earliest is the greatest, as the heap gives that one first.
+    /// Reversed: the heap returns the greatest, which must be the earliest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
@@ -86,13 +86,13 @@ impl PartialOrd for Entry {
 }
 
 impl Queue {
-    /// Plans `event` for `at`.
+    /// Schedules `event` at `at`.
     pub fn plan(&mut self, at: Ms, event: Event) {
         self.heap.push(Entry { at, number: self.next, event });
         self.next += 1;
     }
 
-    /// The next one.
+    /// Removes and returns the next event.
     pub fn pop(&mut self) -> Option<(Ms, Event)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }

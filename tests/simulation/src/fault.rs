@@ -1,4 +1,4 @@
-//! What breaks: processes, links, whole parts; each for a while.
+//! Faults: processes, connections or whole parts fail for a while.
 
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
@@ -7,7 +7,7 @@ use crate::Ms;
 use crate::event::Event;
 use crate::world::World;
 
-/// Something that breaks.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The process of a shard is killed; its kubelet starts another.
@@ -20,25 +20,25 @@ pub enum Fault {
     OperatorBlind,
     /// A gateway does not reach a shard.
     GatewayCut(usize, u32),
-    /// Nobody reaches the API server.
+    /// The API server is unreachable.
     ApiAway,
     /// A gateway does not reach the API server.
     GatewayBlind(usize),
-    /// The operator's process is killed, with all that it remembers.
+    /// The operator's process is killed and loses its memory.
     OperatorKilled,
-    /// A gateway's process is killed, with its tunnels.
+    /// A gateway's process is killed, and its tunnels end.
     GatewayKilled(usize),
-    /// Shards cannot read.
+    /// Shards cannot read from Kafka.
     KafkaAway,
-    /// A pod is evicted, as when its node is drained.
+    /// A pod is evicted, as by a drain of its node.
     Evicted(u32),
 }
 
-/// Shards that there may be while something breaks, with the extra one.
+/// Shards that may exist during a fault, including the extra one.
 const ORDINALS: u32 = 7;
 
 impl Fault {
-    /// Shards that the operator does not hear of while it lasts.
+    /// Shards that the operator does not reach during the fault.
     fn hides(self) -> std::ops::Range<u32> {
         match self {
             Self::Stopped(ordinal) | Self::OperatorCut(ordinal) => ordinal..ordinal + 1,
@@ -47,7 +47,7 @@ impl Fault {
         }
     }
 
-    /// When it breaks, for how long, and what; whole before `calm`.
+    /// Generates a fault: start, duration, kind. It ends before `calm`.
     pub fn draw(calm: Ms, gateways: usize, rng: &mut SmallRng) -> (Ms, Ms, Self) {
         let ordinal = rng.random_range(0..6);
         let gateway = rng.random_range(0..gateways);
@@ -69,7 +69,7 @@ impl Fault {
         (at, length, fault)
     }
 
-    /// What no client should notice.
+    /// A fault that no client should notice.
     pub fn draw_quiet(calm: Ms, gateways: usize, rng: &mut SmallRng) -> (Ms, Ms, Self) {
         let fault =
             if rng.random_bool(0.5) { Self::ApiAway } else { Self::GatewayBlind(rng.random_range(0..gateways)) };
@@ -81,7 +81,7 @@ impl Fault {
 impl World {
     pub(crate) fn break_something(&mut self, index: usize) {
         let (_, length, fault) = self.scenario.faults[index];
-        self.tell(|| format!("FAULT {fault:?} for {:.1} s", length as f64 / 1_000.0));
+        self.trace(|| format!("FAULT {fault:?} for {:.1} s", length as f64 / 1_000.0));
         self.trouble();
         self.active.push((index, fault, self.now));
         self.queue.plan(self.now + length, Event::Mend(index));
@@ -125,7 +125,7 @@ impl World {
         let Some(at) = self.active.iter().position(|(active, ..)| *active == index) else { return };
         let (_, fault, began) = self.active.swap_remove(at);
         self.trouble();
-        self.tell(|| format!("mended: {fault:?}"));
+        self.trace(|| format!("mended: {fault:?}"));
         for ordinal in fault.hides() {
             if self.unheard_since(ordinal).is_some() {
                 continue;
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// Whether something like this is broken now.
+    /// Whether such a fault is active.
     pub(crate) fn is_broken(&self, like: impl Fn(Fault) -> bool) -> bool {
         self.active.iter().any(|(_, fault, _)| like(*fault))
     }
@@ -156,7 +156,7 @@ impl World {
         self.active.iter().find(|(_, fault, _)| is_cut(*fault)).map(|(_, _, at)| *at)
     }
 
-    /// Since when, without a break, the operator hears nothing of the shard `ordinal`.
+    /// Since when the operator has had no answer of the shard `ordinal`, over successive faults.
     pub(crate) fn unheard_since(&self, ordinal: u32) -> Option<Ms> {
         let is_dark = self.is_broken(|fault| fault.hides().contains(&ordinal));
         self.dark.iter().find(|(dark, _)| is_dark && *dark == ordinal).map(|(_, since)| *since)

@@ -1,7 +1,8 @@
-//! Gateways: what each believes of every shard, and how a client gets a slot. The choice itself is the real one.
+//! Gateways: the view that each has of every shard, and how a client gets a slot. The picker is the real one.
 //!
-//! The rest follows `docs/handshake.md`: beliefs from polls and answers, own handshakes in flight added, doubtful after 2 s,
-//! closed after 10 s, penalties for failures, other shards tried, a wait, and a last try of those not heard since.
+//! The rest follows `docs/handshake.md`: the view comes from polls and answers, plus the gateway's own handshakes in
+//! flight; it is doubtful after 2 s without an answer, and closed after 10 s; failures are penalized, other shards
+//! are tried, then the client waits in the queue, and a last attempt includes shards that have not answered since.
 
 use rand::RngExt as _;
 use wscluster_routing::pick::{Candidate, choose};
@@ -18,28 +19,28 @@ use crate::world::World;
 pub struct Gateway {
     /// Whether its process runs.
     pub is_up: bool,
-    /// The shards that it knows.
+    /// The shards in its list.
     pub members: Vec<Member>,
 }
 
-/// A shard as a gateway believes it to be.
+/// The view that a gateway has of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
     /// Its pod.
     pub uid: u32,
-    /// Its place.
+    /// The ordinal of the shard.
     pub ordinal: u32,
-    /// Slots taken.
+    /// Slots in use.
     pub used: u32,
-    /// Slots in all.
+    /// All slots.
     pub capacity: u32,
-    /// Handshakes on the way to it.
+    /// Handshakes of this gateway in flight.
     pub in_flight: u32,
     /// Whether it takes upgrades.
     pub is_open: bool,
-    /// When it was last heard; 0 for never.
+    /// The time of the last answer; 0 for never.
     pub heard: Ms,
-    /// Others are preferred until then.
+    /// Until this time, other shards are preferred.
     pub penalty: Ms,
     /// Failures in a row.
     pub failures: u32,
@@ -51,7 +52,7 @@ const SHARD_TIMEOUT: Ms = 2_000;
 const PATIENCE: Ms = 5_000;
 
 impl Gateway {
-    /// Whether it heard of this pod.
+    /// Whether the pod is in its list.
     pub(crate) fn knows(&self, uid: u32) -> bool {
         self.members.iter().any(|member| member.uid == uid && member.heard > 0)
     }
@@ -97,7 +98,7 @@ impl World {
         self.ask_next(client, false);
     }
 
-    /// The next shard for a client, or the queue, or at the end of its patience the refusal.
+    /// Picks the next shard for a client; otherwise the client waits in the queue, or is refused after the timeout.
     fn ask_next(&mut self, client: u32, has_failed: bool) {
         let now = self.now;
         let State::Asking { gateway, tried, began, until } = self.clients[client as usize].state else { return };
@@ -127,7 +128,7 @@ impl World {
         }
     }
 
-    /// The real choice, among those that a gateway believes to have room.
+    /// Runs the real picker on the shards with room in the view of the gateway.
     fn pick(&mut self, gateway: usize, tried: u128) -> Option<u32> {
         let (now, mutant) = (self.now, self.mutant);
         for is_doubtful in [false, true] {
@@ -151,14 +152,14 @@ impl World {
         None
     }
 
-    /// 503.
+    /// The handshake is answered with 503.
     fn refuse(&mut self, client: u32) {
         self.check_refusal(client);
         let hint = self.rng.random_range(100..=self.scenario.pace.hint.max(101));
         self.back_off(client, hint);
     }
 
-    /// An upgrade reaches a shard, which grants a slot or refuses.
+    /// An upgrade request reaches a shard, which grants a slot or refuses.
     pub(crate) fn upgrade(&mut self, client: u32, epoch: u32, uid: u32) {
         let State::Asking { gateway, .. } = self.clients[client as usize].state else { return };
         if self.clients[client as usize].epoch != epoch {
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// No answer from a shard.
+    /// A shard did not answer.
     pub(crate) fn timed_out(&mut self, client: u32, epoch: u32, uid: u32) {
         let State::Asking { gateway, .. } = self.clients[client as usize].state else { return };
         if self.clients[client as usize].epoch == epoch {
@@ -214,7 +215,7 @@ impl World {
         self.ask_next(client, true);
     }
 
-    /// A client in the queue tries again; while any waits, shards are asked more often.
+    /// A queued client tries again. While any client waits, shards are polled more often.
     pub(crate) fn retry(&mut self, client: u32, epoch: u32) {
         if self.clients[client as usize].epoch != epoch {
             return;
@@ -226,7 +227,7 @@ impl World {
         self.ask_next(client, false);
     }
 
-    /// Asks every shard for its health, and ends the tunnels of those that have been silent for too long.
+    /// Polls the health of every shard, and ends the tunnels to shards that have been silent for too long.
     pub(crate) fn poll(&mut self, gateway: usize) {
         let now = self.now;
         let mut gone = Vec::new();
@@ -260,10 +261,10 @@ impl World {
         if held.is_empty() {
             return;
         }
-        self.tell(|| format!("gateway {gateway} ends {} tunnels of pod {uid}, which is silent", held.len()));
+        self.trace(|| format!("gateway {gateway} ends {} tunnels of pod {uid}, which is silent", held.len()));
         for client in held {
             self.cut_off(client, dark);
-            // The shard does not hear of it, and keeps the slot until it does.
+            // The shard does not notice, and keeps the slot until it does.
             if let Some(pod) = self.pod_mut(uid).filter(|pod| pod.process.life == Life::Up) {
                 pod.process.ghosts += 1;
                 self.queue.plan(self.now + 30_000, Event::Ghost(uid, incarnation));
@@ -271,14 +272,14 @@ impl World {
         }
     }
 
-    /// The shard has waited long enough for a pong.
+    /// The shard has waited in vain for a pong.
     pub(crate) fn ghost(&mut self, uid: u32, incarnation: u32) {
         if let Some(pod) = self.pod_mut(uid).filter(|pod| pod.process.incarnation == incarnation) {
             pod.process.ghosts = pod.process.ghosts.saturating_sub(1);
         }
     }
 
-    /// Its list of shards is that of the API server; without one it keeps the last.
+    /// Copies the list of shards from the API server; keeps the last list while the API server is unreachable.
     pub(crate) fn discover(&mut self, gateway: usize) {
         if self.is_blind(gateway) {
             let again = self.now + self.rng.random_range(200..=5_000);

@@ -1,9 +1,9 @@
-//! What Kubernetes does: the API server's objects, the `StatefulSet` controller, the kubelet.
+//! Kubernetes: the objects of the API server, the `StatefulSet` controller, the kubelet.
 //!
-//! The controller is that of Kubernetes with `podManagementPolicy: Parallel` and a partition: it creates what is missing, on the
-//! revision that all pods had last below the partition and on the newest from there; deletes what is too much; and replaces
-//! from the highest ordinal down to the partition, one at a time, waiting for each new pod to be ready. It never touches a
-//! broken pod of the newest revision.
+//! The controller behaves like that of Kubernetes with `podManagementPolicy: Parallel` and a partition. It creates
+//! missing pods: below the partition on the last revision that all pods had, from the partition up on the newest. It
+//! deletes surplus pods. It replaces pods from the highest ordinal down to the partition, one at a time, and waits
+//! until each new pod is ready. It never replaces a broken pod of the newest revision.
 
 use rand::RngExt as _;
 
@@ -16,13 +16,13 @@ use crate::world::World;
 /// The `StatefulSet`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatefulSet {
-    /// Pods asked for.
+    /// Wanted pods.
     pub replicas: u32,
-    /// Pods below stay as they are.
+    /// Pods with a lower ordinal keep their revision.
     pub partition: u32,
     /// The newest revision.
     pub update: usize,
-    /// The revision that all pods had last.
+    /// The last revision that all pods had.
     pub current: usize,
     /// Whether it exists.
     pub exists: bool,
@@ -31,31 +31,31 @@ pub struct StatefulSet {
 /// A pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
-    /// Never used twice.
+    /// Unique over the run.
     pub uid: u32,
-    /// Its place.
+    /// Its ordinal.
     pub ordinal: u32,
-    /// Its template.
+    /// The revision of its template.
     pub revision: usize,
-    /// When its container was started last.
+    /// The last start of its container.
     pub started: Ms,
-    /// From when until when its process was last stopped.
+    /// Start and end of the last time that its process was stopped (SIGSTOP).
     pub stop: (Ms, Ms),
     /// When it began to terminate.
     pub deleting: Option<Ms>,
-    /// The `StatefulSet` may delete it at any time: whether that was right was judged then.
+    /// The `StatefulSet` may delete it at any time; the check ran when that became possible.
     pub let_go: bool,
     /// Its process.
     pub process: Process,
 }
 
 impl Pod {
-    /// Ready, as the kubelet tells.
+    /// Ready in the view of the kubelet.
     pub fn is_ready(&self) -> bool {
         self.process.is_open() && self.process.stopped_at.is_none()
     }
 
-    /// Since when it is not, where it was.
+    /// When it became unready, if it was ready before.
     pub fn unready_since(&self) -> Option<Ms> {
         let Process { life, drain, stopped_at, .. } = &self.process;
         let drained = drain.map(|drain| drain.began);
@@ -63,7 +63,7 @@ impl Pod {
     }
 }
 
-/// Longer than a drain may take.
+/// Longer than any drain.
 const GRACE: Ms = 5_000;
 
 impl World {
@@ -75,7 +75,7 @@ impl World {
         self.pods.iter_mut().find(|pod| pod.uid == uid)
     }
 
-    /// Controllers and watches hear of a change a little later.
+    /// Controllers and watches receive a change a little later.
     pub(crate) fn plan_sync(&mut self) {
         let watch = self.scenario.pace.watch;
         if !self.is_sync_planned {
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// One look of the `StatefulSet` controller.
+    /// One reconciliation of the `StatefulSet` controller.
     pub(crate) fn sync(&mut self) {
         self.is_sync_planned = false;
         if self.is_api_away() || !self.set.exists {
@@ -147,19 +147,19 @@ impl World {
         };
         let started = self.now;
         self.pods.push(Pod { uid, ordinal, revision, started, stop: (0, 0), deleting: None, let_go: false, process });
-        self.tell(|| format!("pod {uid} is created: shard {ordinal}, revision r{revision}, capacity {capacity}"));
+        self.trace(|| format!("pod {uid} is created: shard {ordinal}, revision r{revision}, capacity {capacity}"));
         self.queue.plan(self.now + self.rng.random_range(100..3_000), Event::Start(uid));
         self.plan_discovery();
     }
 
-    /// A pod is deleted; its process is told so by SIGTERM.
+    /// A pod is deleted; its process gets SIGTERM.
     pub(crate) fn delete(&mut self, uid: u32) {
         let now = self.now;
         let deadline = self.spec.deadline;
         let Some(pod) = self.pod_mut(uid).filter(|pod| pod.deleting.is_none()) else { return };
         pod.deleting = Some(now);
         let (ordinal, connections) = (pod.ordinal, pod.process.connections());
-        self.tell(|| format!("pod {uid} (shard {ordinal}) is deleted with {connections} connections"));
+        self.trace(|| format!("pod {uid} (shard {ordinal}) is deleted with {connections} connections"));
         self.queue.plan(now + deadline + GRACE, Event::Kill(uid));
         self.terminate(uid);
     }
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// The pod's object vanishes.
+    /// The object of the pod is deleted.
     pub(crate) fn gone(&mut self, uid: u32) {
         if self.is_api_away() {
             self.queue.plan(self.now + 500, Event::Gone(uid));
@@ -198,13 +198,13 @@ impl World {
         }
         if let Some(at) = self.pods.iter().position(|pod| pod.uid == uid) {
             let ordinal = self.pods.remove(at).ordinal;
-            self.tell(|| format!("pod {uid} (shard {ordinal}) is gone"));
+            self.trace(|| format!("pod {uid} (shard {ordinal}) is gone"));
             self.plan_sync();
             self.plan_discovery();
         }
     }
 
-    /// The eviction API, with a budget of one: only while all others are ready.
+    /// The eviction API with a budget of one pod: succeeds only while all other pods are ready.
     pub(crate) fn evict_pod(&mut self, ordinal: u32) {
         let all_ready = self.pods.iter().all(|pod| pod.deleting.is_none() && pod.is_ready());
         let pod = self.pods.iter().find(|pod| pod.ordinal == ordinal);

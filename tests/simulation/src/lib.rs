@@ -1,10 +1,12 @@
-//! A cluster in virtual time, drawn from a seed: the plan and the gateway's picker are the real ones, all else is a model.
+//! Simulates a cluster in virtual time, generated from a seed. The plan and the gateway's picker are the real ones;
+//! everything else is a model.
 //!
-//! A [`scenario`] says what is wanted, edited and broken, and when. A [`world`] plays it: API server, `StatefulSet` controller
-//! and kubelet in [`kube`], the process of a [`shard`], [`gateway`]s with what they believe, [`client`]s that come back with
-//! their position, the [`log`] they read, the [`operator`], and [`fault`]s. What must hold is in [`check`]; a run that breaks it
-//! tells its story. A [`mutant`] breaks one part on purpose: that proves that the checks can fail. [`scale`] is another model,
-//! for numbers: a thousand shards.
+//! - [`scenario`]: the specs, edits and faults of one run, and their times.
+//! - [`world`]: runs a scenario. [`kube`] has the API server, the `StatefulSet` controller and the kubelet;
+//!   [`shard`], [`gateway`], [`client`] and [`operator`] are the processes; [`log`] is Kafka, [`fault`] what fails.
+//! - [`check`]: the invariants. A run that violates one prints its trace.
+//! - [`mutant`]: breaks one part on purpose, to prove that the checks can fail.
+//! - [`scale`]: another model, for figures of a thousand shards.
 
 pub mod check;
 pub mod client;
@@ -22,5 +24,5 @@ pub mod scenario;
 pub mod shard;
 pub mod world;
 
-/// Milliseconds since the world began.
+/// Virtual milliseconds since the start of the run.
 pub type Ms = u64;

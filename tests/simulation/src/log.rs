@@ -1,34 +1,33 @@
-//! Kafka's log as shards read it: one partition, a steady rate, positions that mean the same everywhere.
+//! Kafka's log as shards read it: one partition with a constant rate; positions are valid on every shard.
 //!
-//! What a client gets is an interval of offsets for each of its sessions. A client that follows the protocol says its last offset
-//! when it comes back, and the next interval has to begin there: a hole is a loss, an overlap a repeat. A shard that cannot
-//! serve it has to say so.
+//! A session delivers an interval of offsets. A client resumes with its last offset, and the next interval must begin
+//! there: a gap is a loss, an overlap a duplicate. A shard that cannot serve the offset must report that.
 
 use crate::Ms;
 
-/// Records a second.
+/// Records per second.
 const RATE: u64 = 50;
 
-/// The offset that is written next at `at`.
+/// The offset that is written next at time `at`.
 pub const fn end(at: Ms) -> u64 {
     at * RATE / 1_000
 }
 
-/// How a shard reads.
+/// The reader of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader {
-    /// Behind the log by so much.
+    /// Its lag behind the end of the log, in milliseconds.
     pub lag: Ms,
-    /// Where it stopped, while it cannot read.
+    /// The offset at which it stopped, while it cannot read.
     pub stopped: Option<u64>,
-    /// The first offset in its window when that was filled.
+    /// The first offset of its window when the window was filled.
     pub filled_from: u64,
-    /// How much time its window covers.
+    /// The time that its window covers.
     pub window: Ms,
 }
 
 impl Reader {
-    /// The offset that it reads next.
+    /// The next offset to read.
     pub fn at(&self, now: Ms) -> u64 {
         self.stopped.unwrap_or_else(|| end(now.saturating_sub(self.lag)))
     }

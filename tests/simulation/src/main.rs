@@ -1,4 +1,5 @@
-//! `wscluster-simulation`: plays seeds, tells the story of one, proves that the checks can fail, and measures at scale.
+//! `wscluster-simulation`: runs seeds, prints the trace of one, proves that the checks can fail, and measures at
+//! scale.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,9 +10,9 @@ use wscluster_simulation::play::search;
 use wscluster_simulation::report::page;
 use wscluster_simulation::world::run;
 
-/// Plays clusters in virtual time.
+/// Simulates clusters in virtual time.
 #[derive(Parser)]
-#[command(about = "Plays clusters in virtual time", max_term_width = 100)]
+#[command(about = "Simulates clusters in virtual time", max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -19,34 +20,34 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Play many seeds; exit code 1 and the story of the first that fails, if one does.
+    /// Run many seeds; on a failure, print the trace of the first failed seed and exit with 1
     Run {
-        /// How many.
+        /// Number of seeds
         #[arg(long, default_value_t = 100_000)]
         seeds: u64,
-        /// The first one.
+        /// First seed
         #[arg(long, default_value_t = 0)]
         from: u64,
-        /// Play this one only, and tell its story.
+        /// Run this seed only, and print its trace
         #[arg(long, conflicts_with_all = ["seeds", "from"])]
         seed: Option<u64>,
-        /// Break this part on purpose.
+        /// Break this part on purpose
         #[arg(long, value_enum)]
         mutant: Option<Mutant>,
     },
-    /// Break each part on purpose; exit code 1 if one is not noticed.
+    /// Break each part on purpose; exit with 1 if one is not detected
     Mutants {
-        /// How many seeds each may take.
+        /// Seeds to try for each part
         #[arg(long, default_value_t = 20_000)]
         seeds: u64,
     },
-    /// Play a thousand shards and a million clients, and print the page of figures.
+    /// Simulate a thousand shards and a million clients, and print the page of figures
     Scale,
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { seed: Some(seed), mutant, .. } => tell(seed, mutant),
+        Command::Run { seed: Some(seed), mutant, .. } => trace(seed, mutant),
         Command::Run { seeds, from, mutant, .. } => play(from, seeds, mutant),
         Command::Mutants { seeds } => mutants(seeds),
         Command::Scale => {
@@ -56,16 +57,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn tell(seed: u64, mutant: Option<Mutant>) -> ExitCode {
+fn trace(seed: u64, mutant: Option<Mutant>) -> ExitCode {
     let outcome = run(seed, mutant, true);
-    for line in &outcome.story {
+    for line in &outcome.trace {
         println!("{line}");
     }
     if let Some(violation) = outcome.violation {
         println!("seed {seed}: {violation}");
         return ExitCode::FAILURE;
     }
-    println!("seed {seed}: all holds, {} s", outcome.ended / 1_000);
+    println!("seed {seed}: all checks pass, {} s", outcome.ended / 1_000);
     ExitCode::SUCCESS
 }
 
@@ -74,15 +75,15 @@ fn play(from: u64, seeds: u64, mutant: Option<Mutant>) -> ExitCode {
     let total = search(from, seeds, mutant);
     let seconds = began.elapsed().as_secs_f64();
     if let Some((seed, violation)) = total.failed {
-        let _ = tell(seed, mutant);
+        let _ = trace(seed, mutant);
         println!("seed {seed} fails: {violation}");
-        println!("again: cargo run -p wscluster-simulation -- run --seed {seed}");
+        println!("reproduce: cargo run -p wscluster-simulation -- run --seed {seed}");
         println!("0 passed, 1 failed");
         return ExitCode::FAILURE;
     }
     println!(
         "{seeds} scenarios in {seconds:.1} s: {:.1} days of virtual time, {} connections, {} upgrades refused by a shard, {} \
-         handshakes refused, {} clients told of a gap, {} plans that wait for slots in the end",
+         handshakes refused, {} reported gaps, {} plans blocked by missing slots at the end",
         total.virtual_ms as f64 / 86_400_000.0,
         total.sessions,
         total.wrong_picks,
@@ -102,7 +103,7 @@ fn mutants(seeds: u64) -> ExitCode {
             println!("{name:24} caught by seed {seed}: {violation}");
         } else {
             missed += 1;
-            println!("{name:24} NOT NOTICED in {seeds} seeds");
+            println!("{name:24} NOT DETECTED in {seeds} seeds");
         }
     }
     println!("{} passed, {missed} failed", Mutant::value_variants().len() - missed);

@@ -1,5 +1,5 @@
-//! Parts that are broken on purpose, one at a time. Each has to be caught within twenty thousand
-//! seeds, or a check is worth nothing.
+//! Parts that are broken on purpose, one at a time. Twenty thousand seeds must detect each of them: this proves that
+//! the checks can fail.
 
 use clap::ValueEnum;
 use wscluster_plan::{Action, Desired, Observed, Plan, Shard, State};
@@ -7,51 +7,51 @@ use wscluster_plan::{Action, Desired, Observed, Plan, Shard, State};
 use crate::scenario::Spec;
 use crate::world::World;
 
-/// What is wrong.
+/// The broken part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mutant {
     /// The plan removes and replaces shards without a drain.
     RemovesWithoutDrain,
-    /// The plan takes every slot for free.
+    /// The plan treats every slot as free.
     IgnoresSlots,
-    /// The plan counts slots of shards that a gateway does not know.
+    /// The plan counts free slots of shards that a gateway does not know.
     CountsUnknown,
-    /// The plan forgets clients that are on their way back.
+    /// The plan ignores clients that are reconnecting.
     ForgetsReturning,
-    /// The plan lets the partition go at once.
+    /// The plan sets the partition to 0 at once.
     LetsTemplatesRoll,
-    /// The plan never takes a drain back.
+    /// The plan never cancels a drain.
     NeverUndrains,
-    /// The plan takes a silent shard for an empty one.
+    /// The plan treats a silent shard as empty.
     RemovesSilent,
-    /// The plan lets a shard go that only the operator cannot reach.
+    /// The plan removes a shard that only the operator cannot reach.
     IgnoresKubelet,
-    /// The plan has everything in motion at once.
+    /// The plan moves every shard at once.
     IgnoresMotion,
-    /// The plan waits for broken shards to turn ready.
+    /// The plan waits until broken shards are ready.
     WaitsForBroken,
     /// The operator trusts health answers from before its own action.
     TrustsOldHealth,
-    /// The picker takes any shard.
+    /// The picker may pick a full shard.
     PicksFull,
-    /// The picker takes a shard that drains.
+    /// The picker may pick a draining shard.
     PicksDraining,
-    /// A gateway tries one shard only.
+    /// A gateway never tries a second shard.
     NeverRetries,
-    /// A shard grants slots that it has not.
+    /// A shard grants more slots than it has.
     OverAdmits,
-    /// A shard forgets to give a slot back.
+    /// A shard does not free the slots of some clients.
     LeaksSlots,
-    /// A shard turns ready before its window is filled, and says it has everything.
+    /// A shard is ready before its window is filled, and claims a complete window.
     ReadyTooEarly,
-    /// A shard begins at the end of the log, whatever the client has seen.
+    /// A shard starts sessions at the end of the log, ignoring the position of the client.
     ForgetsPosition,
-    /// A shard begins one too early.
+    /// A shard starts sessions one record too early.
     Repeats,
 }
 
 impl World {
-    /// Breaks what the plan is told.
+    /// Breaks the input of the plan.
     pub(crate) fn mutant_before(&self, desired: &mut Desired, observed: &mut Observed) {
         match self.mutant {
             Some(Mutant::IgnoresSlots) => {
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// Breaks what the plan says.
+    /// Breaks the output of the plan.
     pub(crate) fn mutant_after(&self, spec: &Spec, planned: &mut Plan) {
         match self.mutant {
             Some(Mutant::RemovesWithoutDrain) => {

@@ -1,7 +1,7 @@
-//! The operator: it asks shards for their health, looks at the API server through a cache, plans, and acts a little later.
+//! The operator: polls the health of shards, reads the API server through a cache, plans, and acts a little later.
 //!
-//! It forgets everything when its process is killed. After each of its own actions it writes down what that did, so that no health
-//! answer from before is taken for true.
+//! It loses its memory when its process is killed. After each of its own actions it records the effect, so that it
+//! does not trust an earlier health answer.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::world::World;
 /// The operator's process.
 #[derive(Debug)]
 pub struct Operator {
-    /// Counts its starts; what was planned by an earlier one is void.
+    /// The number of its starts; events of an earlier process are void.
     pub epoch: u32,
     is_up: bool,
     known: Vec<Known>,
@@ -26,21 +26,21 @@ pub struct Operator {
     cache: Cache,
     decided: Option<(Plan, Spec)>,
     approved: Option<(usize, u32)>,
-    /// Why its last plan did not go on.
+    /// Why its last plan was blocked.
     pub blocked: Option<Blocked>,
 }
 
-/// What it knows of a pod's process.
+/// Its knowledge of the process of a pod.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     uid: u32,
     first_seen: Ms,
-    /// The last answer, and when it came.
+    /// The last answer, and its time.
     heard: Option<(Ms, State, u32, u32)>,
     drain_since: Option<Ms>,
 }
 
-/// The API server as its watch has told.
+/// The cached objects of the API server.
 #[derive(Clone, Debug, Default)]
 struct Cache {
     spec: Option<Spec>,
@@ -53,7 +53,7 @@ struct Seen {
     uid: u32,
     ordinal: u32,
     revision: usize,
-    /// When its container was started last.
+    /// The last start of its container.
     started: Ms,
     deleting: Option<Ms>,
     is_down: bool,
@@ -67,7 +67,7 @@ const fn moment(at: Ms) -> Timestamp {
 }
 
 impl Operator {
-    /// One that runs, and remembers evicted clients for `window`.
+    /// A running operator that counts evicted clients as reconnecting for `window`.
     pub fn new(window: Ms) -> Self {
         Self {
             epoch: 0,
@@ -108,7 +108,7 @@ impl World {
         self.queue.plan(self.now + 2 * self.scenario.pace.ask, Event::Observe(epoch));
     }
 
-    /// Asks every shard that it knows of for its health.
+    /// Polls the health of every shard in its cache.
     pub(crate) fn ask(&mut self, epoch: u32) {
         if self.operator.epoch != epoch || !self.operator.is_up {
             return;
@@ -138,7 +138,7 @@ impl World {
         self.queue.plan(next, Event::Ask(epoch));
     }
 
-    /// Looks and plans.
+    /// Observes and plans.
     pub(crate) fn observe(&mut self, epoch: u32) {
         if self.operator.epoch != epoch || !self.operator.is_up {
             return;
@@ -148,7 +148,7 @@ impl World {
             self.queue.plan(now + 500, Event::Observe(epoch));
             return;
         }
-        // Now and then the watch is a round behind.
+        // Sometimes the watch is one round late.
         if self.operator.cache.spec.is_none() || self.rng.random_bool(0.8) {
             self.refresh();
         }
@@ -213,7 +213,8 @@ impl World {
             let (heard, said, connections, capacity) =
                 known.heard.unwrap_or((0, State::Starting, 0, self.scenario.templates[seen.revision].capacity));
             let is_silent = now - heard.max(seen.started) > patience;
-            // A shard that starts says so itself, or its container does not run yet: the rest is doubt.
+            // A shard counts as starting only if it reports that, or its container does not run yet. Anything else is
+            // uncertain.
             let is_doubtful = is_silent || (said == State::Starting && seen.is_ready);
             let state = match (seen.deleting, seen.is_looping) {
                 (Some(_), _) => State::Leaving,
@@ -226,7 +227,7 @@ impl World {
                 State::Leaving => seen.deleting,
                 State::Silent => {
                     let silent = known.drain_since.unwrap_or(heard.max(known.first_seen) + patience);
-                    // While its kubelet found it ready, it was only the operator's own way to it that was broken.
+                    // While its kubelet found it ready, only the connection from the operator was broken.
                     Some(seen.unready_since.map_or(silent, |unready| unready.max(silent)))
                 }
                 State::Draining => known.drain_since,
@@ -248,7 +249,7 @@ impl World {
         Observed { replicas: self.operator.cache.replicas, reconnecting: 0, shards }
     }
 
-    /// Carries the plan out: the `StatefulSet` in one write, then the shards.
+    /// Executes the plan: the `StatefulSet` in one write, then the shards.
     pub(crate) fn act(&mut self, epoch: u32) {
         if self.operator.epoch != epoch || !self.operator.is_up {
             return;
@@ -264,11 +265,11 @@ impl World {
         if !self.set.exists {
             (self.set.exists, self.set.current) = (true, spec.revision);
         }
-        // The answer says what it is now; a cache may say so only when the API server was away and is back.
+        // The answer has the current object; the cache may lag if the API server was unreachable.
         self.operator.cache.replicas = planned.replicas;
         if self.set != before {
             let set = self.set;
-            self.tell(|| {
+            self.trace(|| {
                 format!("StatefulSet: replicas {}, partition {}, r{}", set.replicas, set.partition, set.update)
             });
             self.plan_sync();
@@ -278,7 +279,7 @@ impl World {
             let seen = self.operator.cache.pods.iter().find(|pod| pod.ordinal == step.ordinal);
             let Some(uid) = seen.map(|seen| seen.uid) else { continue };
             if step.action != Action::Wait {
-                self.tell(|| format!("operator: {:?} of shard {}: it {}", step.action, step.ordinal, step.reason));
+                self.trace(|| format!("operator: {:?} of shard {}: it {}", step.action, step.ordinal, step.reason));
             }
             match step.action {
                 Action::Wait | Action::Remove => {}
@@ -317,8 +318,8 @@ impl World {
         }
     }
 
-    /// The action is known to have worked, and says more than what was heard before. Not so the number of connections: some may
-    /// have come since it was told, and a drain of nobody is not over before the shard says so itself.
+    /// A successful action is newer than any earlier answer. The number of connections is not: some may
+    /// have been made since, and a drain is over only when the shard reports that it is empty.
     fn note_action(&mut self, uid: u32, state: State) {
         let is_trusting = self.mutant == Some(Mutant::TrustsOldHealth);
         if let Some((_, said, connections, _)) = &mut self.operator.known(uid, self.now).heard {

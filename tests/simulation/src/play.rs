@@ -1,4 +1,4 @@
-//! Many seeds at once.
+//! Runs many seeds in parallel.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -6,22 +6,22 @@ use std::sync::{Mutex, PoisonError};
 use crate::mutant::Mutant;
 use crate::world::{Outcome, run};
 
-/// What many seeds came to.
+/// The sums over many seeds.
 #[derive(Debug, Default)]
 pub struct Total {
-    /// The first seed that failed, and how.
+    /// The first seed that failed, and the failed check.
     pub failed: Option<(u64, String)>,
-    /// Virtual time of all.
+    /// Virtual time, summed up.
     pub virtual_ms: u64,
-    /// Connections that were made.
+    /// Connections that were established.
     pub sessions: u64,
     /// Upgrades that a shard refused.
     pub wrong_picks: u64,
-    /// Handshakes that ended in a 503.
+    /// Handshakes that were answered with 503.
     pub refusals: u64,
-    /// Clients that were told of a gap.
+    /// Sessions that began with a reported gap.
     pub told: u64,
-    /// Runs in which the plan waits for slots in the end.
+    /// Runs that end with a plan blocked by missing slots.
     pub blocked: u64,
 }
 
@@ -41,7 +41,7 @@ impl Total {
     }
 }
 
-/// Plays `seeds` of them from `from`, on all cores; each takes a hundred seeds at a time, and none begins after a failure.
+/// Runs `seeds` seeds from `from` on all cores, in batches of a hundred. No batch begins after a failure.
 pub fn search(from: u64, seeds: u64, mutant: Option<Mutant>) -> Total {
     const BATCH: u64 = 100;
     let next = AtomicU64::new(from);

@@ -1,4 +1,4 @@
-//! `docs/simulation.md`: the figures at scale, with the machine on which the times were taken.
+//! Writes `docs/simulation.md`: the figures at scale, and the machine of the measurement.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ const HEAD: &str = include_str!("report.md");
 
 const SIZE: Size = Size { shards: 1_000, capacity: 1_100, clients: 1_000_000, gateways: 50, poll: 500 };
 
-/// What happens, and the slots of each shard.
+/// Description, case, and slots of each shard.
 const CASES: [(&str, Case, u32); 5] = [
-    ("all come within a minute", Case::Fill, 1_100),
-    ("the same, for 99 % of all slots", Case::Fill, 1_010),
+    ("all clients connect within a minute", Case::Fill, 1_100),
+    ("the same, filling 99 % of all slots", Case::Fill, 1_010),
     ("1 shard killed", Case::Crash(1), 1_100),
     ("50 shards killed at once", Case::Crash(50), 1_100),
-    ("100 shards more, then a tenth of all clients change", Case::Grow(100), 1_250),
+    ("100 shards added, then a tenth of all clients replaced", Case::Grow(100), 1_250),
 ];
 
-/// The page.
+/// The text of the page.
 pub fn page(progress: impl Fn(&str)) -> String {
     let mut page = HEAD.to_owned();
     for (name, case, capacity) in CASES {
@@ -43,7 +43,7 @@ pub fn page(progress: impl Fn(&str)) -> String {
     let took = one_plan();
     writeln!(
         page,
-        "\nOne plan for 1,000 shards, 900 of them of another revision and 100 too many: {:.2} ms, on {}.",
+        "\nOne plan for 1,000 shards, 900 of them on another revision and 100 surplus: {:.2} ms, on {}.",
         took.as_secs_f64() * 1_000.0,
         machine()
     )
@@ -51,7 +51,7 @@ pub fn page(progress: impl Fn(&str)) -> String {
     page
 }
 
-/// The best of twenty, as the machine may have other work.
+/// The shortest of twenty runs: the machine may have other work.
 fn one_plan() -> Duration {
     let desired = Desired {
         shards: 900,
@@ -86,7 +86,7 @@ fn one_plan() -> Duration {
     (0..20).map(once).min().unwrap_or_default()
 }
 
-/// Its CPU and cores, as the kernel tells.
+/// The cores and the CPU model.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));

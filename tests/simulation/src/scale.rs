@@ -1,8 +1,9 @@
-//! A thousand shards, a million clients, fifty gateways: how far off the gateways' beliefs lead, by how old they are.
+//! A thousand shards, a million clients, fifty gateways: measures how the age of the gateways' views affects their
+//! picks.
 //!
-//! Only what matters for that is modelled: each gateway's belief of each shard (from polls, and from the answers to its own
-//! handshakes), its handshakes in flight, the real choice, and shards that grant or refuse. No part of a run is random but from
-//! its seed.
+//! The model has only what matters for that: the view that each gateway has of each shard (from polls, and from
+//! answers to its own handshakes), its handshakes in flight, the real picker, and shards that grant or refuse. A run
+//! depends on its seed only.
 
 use std::collections::BinaryHeap;
 
@@ -12,51 +13,49 @@ use wscluster_routing::pick::{Candidate, choose};
 
 use crate::Ms;
 
-/// The size of it.
+/// The size of the cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Shards.
     pub shards: u32,
-    /// Connections that one may hold.
+    /// Connections that a shard may hold.
     pub capacity: u32,
-    /// Clients.
     pub clients: u32,
-    /// Gateways.
     pub gateways: u32,
-    /// Between two polls of a shard by a gateway, give or take a fifth.
+    /// Milliseconds between two polls of a shard by a gateway, ± 20 %.
     pub poll: Ms,
 }
 
-/// What happens.
+/// What happens to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
-    /// All clients come within a minute.
+    /// All clients connect within a minute.
     Fill,
-    /// Everybody is there; shards of this many are killed at once, and their clients come back within a second.
+    /// All clients are connected. This many shards are killed at once, and their clients reconnect within a second.
     Crash(u32),
-    /// Everybody is there; so many shards are added, empty, and then a tenth of all clients go and others come, within a minute.
+    /// All clients are connected. This many empty shards are added; then a tenth of the clients is replaced within a
+    /// minute.
     Grow(u32),
 }
 
-/// How it went.
+/// The measured figures.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
-    /// 100 · (max − min) / max over the shards that serve, in the end.
+    /// 100 · (max − min) / max over the connections of serving shards at the end.
     pub imbalance: f64,
-    /// Upgrades that a shard refused, of a thousand handshakes.
+    /// Upgrades refused by a shard, per thousand handshakes.
     pub wrong_picks: f64,
-    /// Handshakes that waited in a queue, of a thousand.
+    /// Handshakes that waited in a queue, per thousand.
     pub queued: f64,
-    /// The slowest of a thousand handshakes, and the slowest of all.
+    /// Milliseconds of a handshake: the 99.9th percentile, and the slowest.
     pub slow: [Ms; 2],
-    /// From the first client that looks for a slot to the last that has one.
+    /// Milliseconds from the first handshake to the last granted slot.
     pub settled: Ms,
 }
 
 const STALE: Ms = 2_000;
 const GONE: Ms = 10_000;
 
-/// A gateway's belief.
+/// The view that a gateway has of a shard.
 #[derive(Clone, Copy, Debug, Default)]
 struct Belief {
     used: u32,
@@ -91,7 +90,7 @@ struct Model {
     last: Ms,
 }
 
-/// Plays `case` at that size.
+/// Runs `case` at this size.
 pub fn play(size: Size, case: Case, seed: u64) -> Figures {
     let mut model = Model {
         size,
@@ -123,7 +122,7 @@ impl Model {
     fn begin(&mut self, case: Case) {
         let Size { shards, clients, gateways, poll, .. } = self.size;
         let (begin, length) = (3 * poll, 60_000);
-        // Everybody is there, spread as evenly as can be, but for those shards that are new.
+        // All clients are connected, spread evenly over the shards that are not new.
         let (new, there) = match case {
             Case::Fill => (shards, 0),
             Case::Crash(_) => (0, clients),
@@ -160,7 +159,7 @@ impl Model {
         self.coming = u64::from(coming);
     }
 
-    /// Until everybody has a slot.
+    /// Runs until every client has a slot.
     fn run(&mut self) {
         while self.waits.len() < self.coming as usize {
             let Some(std::cmp::Reverse((at, _, event))) = self.queue.pop() else { return };
@@ -239,7 +238,7 @@ impl Model {
         self.plan(next, Event::Poll { gateway, shard });
     }
 
-    /// Some client leaves: each is as likely as another.
+    /// A uniformly random client leaves.
     fn leave(&mut self) {
         for _ in 0..1_000 {
             let shard = self.rng.random_range(0..self.size.shards as usize);

@@ -1,8 +1,8 @@
-//! What is wanted, edited and broken in one run, and when: all drawn from its seed.
+//! The specs, edits and faults of one run, and their times, all generated from its seed.
 //!
-//! Half of the scenarios are quiet: nobody comes or goes, only the spec is edited, and nothing breaks but the API server, or the way of a
-//! gateway to it, which no client needs. There not one handshake may fail. In all of them the last edit asks for something that can be had, and from then on nothing breaks, so
-//! everything has to come to rest.
+//! Half of the scenarios are quiet: no client arrives or leaves for good, and the only faults are an unreachable API
+//! server, which clients do not need. In a quiet scenario no handshake may fail. In every scenario the last edit can
+//! be satisfied and no fault follows it, so the cluster must become stable.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,89 +13,89 @@ use crate::fault::Fault;
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// Where it was drawn from.
+    /// The seed.
     pub seed: u64,
-    /// Whether nothing but the API server, or the way to it, breaks and nobody comes or goes.
+    /// Whether the only faults concern the API server, and no client arrives or leaves.
     pub is_quiet: bool,
-    /// How many clients there are.
+    /// Number of clients.
     pub clients: u32,
-    /// How many gateways.
+    /// Number of gateways.
     pub gateways: usize,
     /// Pod templates by revision.
     pub templates: Vec<Template>,
-    /// What is wanted at first.
+    /// The first spec.
     pub spec: Spec,
-    /// What is wanted later.
+    /// The edits of the spec.
     pub edits: Vec<(Ms, Spec)>,
-    /// What breaks, and for how long.
+    /// The faults: start, duration, kind.
     pub faults: Vec<(Ms, Ms, Fault)>,
     /// When clients leave for good.
     pub leaving: Vec<(Ms, u32)>,
-    /// From then on nothing is edited and nothing breaks.
+    /// The time after which there are no edits and no faults.
     pub calm: Ms,
-    /// By then everything has come to rest.
+    /// The time by which the cluster must be stable.
     pub end: Ms,
-    /// How slow the parts are.
+    /// The delays of the parts.
     pub pace: Pace,
 }
 
-/// What a spec asks for.
+/// The spec of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// How many shards.
+    /// Number of shards.
     pub shards: u32,
     /// Index of the template.
     pub revision: usize,
-    /// Nothing moves.
+    /// `spec.paused`.
     pub paused: bool,
-    /// Evictions a second.
+    /// Evictions per second.
     pub evict_rate: u32,
-    /// End of a drain.
+    /// Longest duration of a drain.
     pub deadline: Ms,
-    /// Shards in motion at once.
+    /// Shards that may be in motion at once.
     pub max_in_motion: u32,
-    /// One more may be started.
+    /// Whether an extra shard may be started.
     pub surge: bool,
-    /// A person approves each replacement.
+    /// Whether a person approves each replacement.
     pub supervised: bool,
 }
 
 /// A pod template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// How it turns out.
+    /// How its pods behave.
     pub quality: Quality,
-    /// Slots.
+    /// Slots of a shard.
     pub capacity: u32,
 }
 
-/// How a template turns out.
+/// How the pods of a template behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quality {
-    /// It works.
+    /// They work.
     Good,
-    /// Its process crashes again and again.
+    /// Their process crashes again and again.
     Crashes,
-    /// It never turns ready.
+    /// They never become ready.
     Hangs,
 }
 
-/// How slow the parts are.
+/// The delays of the parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Between two health polls of a gateway.
+    /// Pause between two health polls of a gateway.
     pub poll: Ms,
-    /// Between two health polls of the operator.
+    /// Pause between two health polls of the operator.
     pub ask: Ms,
-    /// Between two looks of the operator.
+    /// Pause between two plans of the operator.
     pub observe: Ms,
-    /// Longest time from the operator's look to its deed.
+    /// Longest time from an observation of the operator to its action.
     pub act: Ms,
-    /// Longest time until a controller or a watch hears of a change.
+    /// Longest time until a controller or a watch receives a change.
     pub watch: Ms,
-    /// Longest hint to a client.
+    /// Longest reconnect delay that a client is given.
     pub hint: Ms,
-    /// What a shard's window covers.
+    /// The time that a shard's window covers.
     pub window: Ms,
 }
 
@@ -120,7 +120,7 @@ impl Scenario {
         };
         let first = spec.clone();
         let mut edits = Vec::new();
-        // Clients come within ten seconds; what is quiet begins when they are in.
+        // Clients connect within ten seconds; the edits of a quiet scenario begin after that.
         let mut at = if is_quiet { 25_000 } else { rng.random_range(0..25_000) };
         for _ in 0..rng.random_range(1..=6) {
             edit(&mut spec, &mut templates, rng);
@@ -170,7 +170,7 @@ impl Pace {
     }
 }
 
-/// One edit, as a person or another controller makes it.
+/// One edit of a person or another controller.
 fn edit(spec: &mut Spec, templates: &mut Vec<Template>, rng: &mut SmallRng) {
     match rng.random_range(0..12) {
         0..=3 => spec.shards = rng.random_range(1..=6),
@@ -199,7 +199,7 @@ fn renew(templates: &mut Vec<Template>, template: Template) -> usize {
     templates.len() - 1
 }
 
-/// The last edit: what it asks for holds everybody, and works.
+/// The last edit: a working spec with room for every client.
 fn last_edit(spec: &mut Spec, templates: &mut Vec<Template>, clients: u32, rng: &mut SmallRng) {
     spec.paused = false;
     if templates[spec.revision].quality != Quality::Good {

@@ -11,64 +11,64 @@ use crate::mutant::Mutant;
 use crate::scenario::Quality;
 use crate::world::World;
 
-/// What a process does.
+/// The state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Its container does not run yet, or not again.
+    /// Its container does not run.
     Down,
-    /// It crashes again and again, and the API server says so.
+    /// In a crash loop, which the API server shows.
     Looping,
-    /// It fills its window.
+    /// Filling its window.
     Filling,
-    /// It serves.
+    /// Serving.
     Up,
 }
 
-/// A drain under way.
+/// A drain in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
-    /// When it began.
+    /// Its start.
     pub began: Ms,
-    /// After this long it is over.
+    /// Its longest duration.
     pub deadline: Ms,
-    /// Evictions a second.
+    /// Evictions per second.
     pub rate: u32,
-    /// The process ends with it.
+    /// Whether the process ends after it.
     pub is_last: bool,
 }
 
 /// The process of a pod.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Counts its starts.
+    /// The number of its starts.
     pub incarnation: u32,
-    /// What it does.
+    /// Its state.
     pub life: Life,
-    /// When it turned ready.
+    /// When it became ready.
     pub up_since: Ms,
-    /// Clients that it holds.
+    /// Its clients.
     pub slots: Vec<u32>,
-    /// Slots of clients that are gone without a word.
+    /// Slots of clients that left without a Close.
     pub ghosts: u32,
-    /// Slots in all.
+    /// All slots.
     pub capacity: u32,
-    /// What it moves away.
+    /// The drain in progress.
     pub drain: Option<Drain>,
-    /// Counts its drains.
+    /// The number of its drains.
     pub drains: u32,
-    /// Since when it is stopped.
+    /// When it was stopped (SIGSTOP).
     pub stopped_at: Option<Ms>,
-    /// How it reads.
+    /// Its reader.
     pub reader: Reader,
 }
 
 impl Process {
-    /// Slots that are taken.
+    /// Slots in use.
     pub fn connections(&self) -> u32 {
         self.slots.len() as u32 + self.ghosts
     }
 
-    /// Whether it takes upgrades, full or not.
+    /// Whether it takes upgrades, unless it is full.
     pub fn is_open(&self) -> bool {
         self.life == Life::Up && self.drain.is_none()
     }
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// The window is filled, unless Kafka is away.
+    /// The window is filled, unless Kafka is unreachable.
     pub(crate) fn filled(&mut self, uid: u32, incarnation: u32) {
         let (now, is_early) = (self.now, self.mutant == Some(Mutant::ReadyTooEarly));
         let Some(pod) = self.pod_mut(uid).filter(|pod| pod.process.incarnation == incarnation) else { return };
@@ -126,11 +126,11 @@ impl World {
         pod.process.life = Life::Up;
         pod.process.up_since = now;
         let ordinal = pod.ordinal;
-        self.tell(|| format!("shard {ordinal} (pod {uid}) is ready"));
+        self.trace(|| format!("shard {ordinal} (pod {uid}) is ready"));
         self.plan_sync();
     }
 
-    /// `POST /drain`, or SIGTERM where it is the last.
+    /// `POST /drain`, or SIGTERM for the last drain.
     pub(crate) fn begin_drain(&mut self, uid: u32, drain: Drain) {
         let now = self.now;
         let gap = 1_000 / Ms::from(drain.rate);
@@ -173,14 +173,14 @@ impl World {
         }
     }
 
-    /// The deadline of drain `number`: whoever is left is closed at once.
+    /// The deadline of drain `number`: the remaining clients are closed at once.
     pub(crate) fn drain_over(&mut self, uid: u32, number: u32) {
         let Some(pod) = self.pod(uid).filter(|pod| pod.process.drains == number) else { return };
         let Some(drain) = pod.process.drain.filter(|_| pod.process.is_running()) else { return };
         let left = pod.process.slots.clone();
         if !left.is_empty() {
             let ordinal = pod.ordinal;
-            self.tell(|| format!("shard {ordinal} closes {} at its deadline", left.len()));
+            self.trace(|| format!("shard {ordinal} closes {} at its deadline", left.len()));
         }
         for client in left {
             self.close(client);
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// A shard closes a client with 1012: everything that it has read is written before.
+    /// A shard closes a client with 1012, after it has written everything that it has read.
     fn close(&mut self, client: u32) {
         let hint = self.rng.random_range(100..=self.scenario.pace.hint.max(101));
         self.end_session(client, None);
@@ -204,7 +204,7 @@ impl World {
         self.queue.plan(gone, Event::Gone(uid));
     }
 
-    /// The process is no more; whoever it held is cut off.
+    /// The process has ended; its connections break.
     pub(crate) fn end_process(&mut self, uid: u32) {
         let Some(pod) = self.pod_mut(uid) else { return };
         pod.process.life = Life::Down;
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    /// `kill -9`; the kubelet starts another process in the same pod.
+    /// `kill -9`: the kubelet starts another process in the same pod.
     pub(crate) fn crash(&mut self, uid: u32) {
         let Some(pod) = self.pod(uid) else { return };
         let (is_up, is_leaving, ordinal) =
@@ -228,14 +228,14 @@ impl World {
         if !is_up {
             return;
         }
-        self.tell(|| format!("shard {ordinal} (pod {uid}) is killed"));
+        self.trace(|| format!("shard {ordinal} (pod {uid}) is killed"));
         self.end_process(uid);
         let again = self.now + self.rng.random_range(200..2_000);
         let event = if is_leaving { Event::Gone(uid) } else { Event::Start(uid) };
         self.queue.plan(again, event);
     }
 
-    /// `SIGCONT` for all of an ordinal.
+    /// SIGCONT for all pods of an ordinal.
     pub(crate) fn resume(&mut self, ordinal: u32) {
         let is_kafka_away = self.is_broken(|fault| fault == Fault::KafkaAway);
         let mut over = Vec::new();
@@ -250,7 +250,7 @@ impl World {
         }
         for (uid, drain, number, deleting) in over {
             if deleting.is_some() && !drain.is_some_and(|drain| drain.is_last) {
-                // The signal was waiting for it.
+                // SIGTERM was pending.
                 self.terminate(uid);
             } else if drain.is_some_and(|drain| self.now >= drain.began + drain.deadline) {
                 self.drain_over(uid, number);
@@ -258,12 +258,12 @@ impl World {
         }
     }
 
-    /// Half to one and a half of `gap`.
+    /// A random time between 0.5 and 1.5 times `gap`.
     pub(crate) fn jitter(&mut self, gap: Ms) -> Ms {
         self.rng.random_range(gap / 2..=gap + gap / 2).max(1)
     }
 
-    /// A client's slot is given back.
+    /// Frees the slot of a client.
     pub(crate) fn free_slot(&mut self, client: u32) {
         let ClientState::Connected { uid, place, .. } = self.clients[client as usize].state else { return };
         let leaks = self.mutant == Some(Mutant::LeaksSlots) && self.rng.random_bool(0.05);

@@ -1,4 +1,4 @@
-//! One run: the state of everything, and the loop that lets it happen.
+//! One run: the state of all parts, and the event loop.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,7 +13,7 @@ use crate::mutant::Mutant;
 use crate::operator::Operator;
 use crate::scenario::{Scenario, Spec};
 
-/// Everything there is.
+/// The state of all parts.
 #[derive(Debug)]
 pub struct World {
     pub(crate) now: Ms,
@@ -29,11 +29,11 @@ pub struct World {
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) clients: Vec<Client>,
     pub(crate) operator: Operator,
-    /// What is broken: index, what, since when.
+    /// Active faults: index, fault, start.
     pub(crate) active: Vec<(usize, Fault, Ms)>,
-    /// Shards that the operator did not reach: ordinal, from, until.
+    /// Past times during which the operator did not reach a shard: ordinal, start, end.
     pub(crate) heals: Vec<(u32, Ms, Ms)>,
-    /// Shards that the operator does not reach: ordinal, since when.
+    /// Shards that the operator does not reach now: ordinal, start.
     pub(crate) dark: Vec<(u32, Ms)>,
     pub(crate) trouble_at: Ms,
     pub(crate) violation: Option<String>,
@@ -42,45 +42,45 @@ pub struct World {
     pub(crate) wrong_picks: u64,
     pub(crate) sessions: u64,
     pub(crate) told: u64,
-    /// For picks, so that not each makes a list.
+    /// A buffer for picks, reused to avoid allocations.
     pub(crate) open: Vec<Member>,
-    story: Option<Vec<String>>,
+    trace: Option<Vec<String>>,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What did not hold.
+    /// The check that failed.
     pub violation: Option<String>,
-    /// What happened, where it was asked for.
-    pub story: Vec<String>,
-    /// Whether the plan waits in the end, for want of slots.
+    /// The trace of events, if requested.
+    pub trace: Vec<String>,
+    /// Whether the plan is blocked at the end because slots are missing.
     pub is_blocked: bool,
-    /// Handshakes that ended in a 503.
+    /// Handshakes that were answered with 503.
     pub refusals: u64,
-    /// Shards that refused an upgrade.
+    /// Upgrades that a shard refused.
     pub wrong_picks: u64,
-    /// Connections that were made.
+    /// Connections that were established.
     pub sessions: u64,
-    /// Clients that were told of a gap.
+    /// Sessions that began with a reported gap.
     pub told: u64,
-    /// When it ended, in virtual time.
+    /// The virtual time of the end.
     pub ended: Ms,
 }
 
-/// Plays the scenario of `seed`.
+/// Runs the scenario of `seed`.
 pub fn run(seed: u64, mutant: Option<Mutant>, tells: bool) -> Outcome {
     let scenario = Scenario::draw(seed);
     World::new(scenario, mutant, tells).run()
 }
 
 impl World {
-    /// The world before anything has happened.
+    /// The state before the first event.
     pub fn new(scenario: Scenario, mutant: Option<Mutant>, tells: bool) -> Self {
         let client = Client { state: State::Away, epoch: 0, position: None, homeless_since: 0 };
         let gateway = Gateway { is_up: true, members: Vec::new() };
         Self {
-            // So that no moment is 0, which stands for never.
+            // No event is at 0, which stands for "never".
             now: 1_000,
             rng: SmallRng::seed_from_u64(!scenario.seed),
             queue: Queue::default(),
@@ -104,19 +104,19 @@ impl World {
             sessions: 0,
             told: 0,
             open: Vec::new(),
-            story: tells.then(Vec::new),
+            trace: tells.then(Vec::new),
             scenario,
         }
     }
 
-    /// A line of the story.
-    pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
-        if let Some(story) = &mut self.story {
-            story.push(format!("{:8.3}  {}", self.now as f64 / 1_000.0, line()));
+    /// Adds a line to the trace.
+    pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:8.3}  {}", self.now as f64 / 1_000.0, line()));
         }
     }
 
-    /// Until everything has come to rest, something does not hold, or time is up.
+    /// Runs until the cluster is stable, a check fails, or the time is over.
     pub fn run(mut self) -> Outcome {
         self.begin();
         let mut at_rest = 0;
@@ -124,7 +124,7 @@ impl World {
             self.now = at;
             if event == Event::Check {
                 at_rest = if self.check_all() { at_rest + 1 } else { 0 };
-                // At rest, and still so a little later.
+                // Stable, and still stable a little later.
                 if at_rest >= 4 || at >= self.scenario.end {
                     break;
                 }
@@ -138,7 +138,7 @@ impl World {
         }
         Outcome {
             violation: self.violation,
-            story: self.story.unwrap_or_default(),
+            trace: self.trace.unwrap_or_default(),
             is_blocked: self.is_blocked,
             refusals: self.refusals,
             wrong_picks: self.wrong_picks,
@@ -179,13 +179,13 @@ impl World {
         let Scenario { seed, clients, gateways, is_quiet, calm, pace, .. } = self.scenario;
         let (spec, templates) = (self.spec.clone(), self.scenario.templates.clone());
         let kind = if is_quiet { "quiet" } else { "with faults" };
-        self.tell(|| {
+        self.trace(|| {
             format!("seed {seed}, {kind}: {clients} clients, {gateways} gateways, calm from {} s", calm / 1_000)
         });
-        self.tell(|| format!("{pace:?}"));
-        self.tell(|| format!("{spec:?}"));
+        self.trace(|| format!("{pace:?}"));
+        self.trace(|| format!("{spec:?}"));
         for (revision, template) in templates.iter().enumerate() {
-            self.tell(|| format!("r{revision}: {template:?}"));
+            self.trace(|| format!("r{revision}: {template:?}"));
         }
     }
 
@@ -195,7 +195,7 @@ impl World {
                 self.spec = self.scenario.edits[index].1.clone();
                 self.trouble();
                 let spec = self.spec.clone();
-                self.tell(|| format!("EDIT {spec:?}"));
+                self.trace(|| format!("EDIT {spec:?}"));
             }
             Event::Break(index) => self.break_something(index),
             Event::Mend(index) => self.mend(index),
