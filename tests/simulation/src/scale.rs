@@ -16,10 +16,13 @@ use crate::Ms;
 /// The size of the cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
+    /// Number of shards.
     pub shards: u32,
     /// Connections that a shard may hold.
     pub capacity: u32,
+    /// Number of clients.
     pub clients: u32,
+    /// Number of gateways.
     pub gateways: u32,
     /// Milliseconds between two polls of a shard by a gateway, ± 20 %.
     pub poll: Ms,
