@@ -272,6 +272,6 @@ mod tests {
         assert_eq!(read[0], Ok(Record { headers, ..plain("BTC", r#"{"p":1.5}"#) }));
         assert_eq!(read[1], Ok(plain("k", "text")));
         assert_eq!(read[2], Ok(Record { value: None, ..plain("k", "") }));
-        assert!(read[3].as_ref().unwrap_err().starts_with("line 4 is no record: unknown field `val`"));
+        assert!(read[3].as_ref().unwrap_err().starts_with("line 4 is not a record: unknown field `val`"));
     }
 }
