@@ -24,6 +24,7 @@ Exit codes: 0 ended on a signal, 1 did not start or failed, 2 wrong command line
 /// Arguments of `wscluster gateway`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES,
+    override_usage = "wscluster gateway [OPTIONS] --file <FILE> <--shard …|--members …|--discover …>",
     group(clap::ArgGroup::new("source").required(true).args(["shards", "members", "discover"])))]
 pub struct Args {
     /// WsCluster manifest; `-` is standard input.
