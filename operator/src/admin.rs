@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use wscluster_admin::metrics::reference::{self, Note, note};
 use wscluster_admin::metrics::register_process;
 
+use crate::api_call::Call;
 use crate::metrics::{Metrics, WatchName};
 
 /// Three times the interval at which an idle watch is renewed.
@@ -85,8 +86,12 @@ fn register(metrics: &Arc<Metrics>, registry: &mut Registry) {
 
 /// The rows of `docs/metrics.md` for the operator, or which of them do not fit the code.
 pub(crate) fn metrics_reference() -> Result<String, String> {
+    let metrics = Arc::new(Metrics::new());
+    // Families whose labels are open have no series, and so no text, before their first event.
+    metrics.clusters(None, 0);
+    metrics.called(&Call { verb: "", kind: "", namespace: None }, "");
     let mut registry = Registry::default();
-    register(&Arc::new(Metrics::new()), &mut registry);
+    register(&metrics, &mut registry);
     reference::table(&registry, NOTES)
 }
 
@@ -147,7 +152,6 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::api_call::Call;
 
     async fn ask(metrics: &Arc<Metrics>, ready: bool, path: &str) -> (StatusCode, String) {
         let (_, ready) = watch::channel(ready);

@@ -105,7 +105,7 @@ impl EventLoop<'_> {
                 self.report(&event);
                 self.reconcile();
             }
-            Some(answer) = self.reconciler.answered() => self.reconciler.record(answer, &mut self.fleet),
+            Some(answer) = self.reconciler.answered() => Reconciler::record(answer, &mut self.fleet),
             Some(ended) = self.fleet.ended() => {
                 self.follow_up(&ended);
                 self.reconcile();

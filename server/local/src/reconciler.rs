@@ -196,7 +196,7 @@ impl Reconciler {
     }
 
     /// Records the answer to an order.
-    pub(crate) fn record(&mut self, answer: CallResult, fleet: &mut Fleet) {
+    pub(crate) fn record(answer: CallResult, fleet: &mut Fleet) {
         let CallResult { ordinal, call, result } = answer;
         let Some(child) = fleet.shard(ordinal) else { return };
         let now = Instant::now();

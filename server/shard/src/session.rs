@@ -195,7 +195,7 @@ impl Worker {
         if !to_backfill.is_empty() {
             let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
             let (backfill, waits_for) = (self.request_backfill(to_backfill), WaitsFor::Backfill);
-            return self.pending.push(PendingSubscribe { backfill, deadline, waits_for, ..request });
+            return self.pending.push(PendingSubscribe { deadline, backfill, waits_for, ..request });
         }
 
         let positions = self.first_positions(key, &request.channels, &recoveries);

@@ -191,27 +191,27 @@ impl Window {
     }
 
     fn begin(&mut self, partition: Partition, topic: &Arc<str>, from: i64, lost: bool) -> Option<Loss> {
-        let mut loss = Loss { channels: HashSet::new() };
+        let mut gone = Loss { channels: HashSet::new() };
         let mut missed = lost;
         if self.topics.insert(Arc::clone(topic), partition.epoch).is_some_and(|epoch| epoch != partition.epoch) {
             missed = true;
-            self.end_other_incarnations(topic, partition.epoch, &mut loss);
+            self.end_other_incarnations(topic, partition.epoch, &mut gone);
             self.recreated.insert(Arc::clone(topic));
         } else if self.recreated.contains(topic) && !self.partitions.contains_key(&partition) {
             // The first partition of the new topic has reported the loss.
             missed = false;
         }
         match self.partitions.get_mut(&partition) {
-            Some(reading) if from <= reading.applied + 1 && !lost => return missed.then_some(loss),
+            Some(reading) if from <= reading.applied + 1 && !lost => return missed.then_some(gone),
             Some(_) => {
                 missed = true;
-                self.lose(partition, from, &mut loss);
+                self.lose(partition, from, &mut gone);
             }
             // It is unknown which channels this partition feeds: assume every channel of its topic.
             None if missed => {
                 let of_topic = |at: &Partition| self.partitions.get(at).is_some_and(|reading| reading.topic == *topic);
                 let fed = |lanes: &Lanes| lanes.iter().any(|lane| of_topic(&lane.partition));
-                loss.channels
+                gone.channels
                     .extend(self.channels.iter().filter(|(_, lanes)| fed(lanes)).map(|(name, _)| Arc::clone(name)));
             }
             None => {}
@@ -219,7 +219,7 @@ impl Window {
         let begun_at = self.base.plus(self.entries.len()).before();
         let reading = Reading { begun: from, begun_at, floor: from, applied: from - 1, topic: Arc::clone(topic) };
         self.partitions.insert(partition, reading);
-        missed.then_some(loss)
+        missed.then_some(gone)
     }
 }
 

@@ -66,9 +66,11 @@ impl Collector for ProcessCollector {
             .encode_descriptor("process_cpu", "CPU time of all threads", Some(&Unit::Seconds), Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&cpu, None)?;
         if let Ok(boot) = procfs::boot_time_secs() {
-            let start = boot as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64;
+            let since_epoch = boot as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64;
             let help = "Start of the process, seconds since 1970-01-01 UTC";
-            encoder.encode_descriptor("process_start_time", help, Some(&Unit::Seconds), Gauge)?.encode_gauge(&start)?;
+            encoder
+                .encode_descriptor("process_start_time", help, Some(&Unit::Seconds), Gauge)?
+                .encode_gauge(&since_epoch)?;
         }
         for (name, help, bytes) in [
             ("process_resident_memory", "Resident memory", stat.rss_bytes().get()),

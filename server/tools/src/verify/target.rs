@@ -233,7 +233,7 @@ fn websocket_address(option: &'static str, text: &str) -> Result<Endpoint, Targe
     })?;
     // A URL without a path is often written with a final slash.
     if endpoint.path == "/" {
-        endpoint.path = "/ws".to_owned();
+        "/ws".clone_into(&mut endpoint.path);
     }
     Ok(endpoint)
 }
