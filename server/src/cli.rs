@@ -311,7 +311,7 @@ mod tests {
                     }
                     Some("timeout") => assert_eq!(value.as_deref(), Some("DURATION"), "{name}: {arg}"),
                     Some(other) => {
-                        assert!(!["kafka", "manifest", "gateway", "endpoint"].contains(&other), "{name}: {arg}")
+                        assert!(!["kafka", "manifest", "gateway", "endpoint"].contains(&other), "{name}: {arg}");
                     }
                     None => {}
                 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A fake API server with one EndpointSlice, whose watch has no events.
+/// A fake API server with one `EndpointSlice`, whose watch has no events.
 fn api_server(shard: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
