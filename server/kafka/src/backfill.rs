@@ -1,8 +1,8 @@
 //! Backfill: reads records that no worker remembers back from Kafka, by position.
 //!
-//! It has its own consumers and threads, so it never delays live records. [`Limits`] bound each request; a request beyond a
-//! limit is answered with a reason and never with a part of the records. Records are encoded by the code of the live reader,
-//! so clients get the same bytes.
+//! It has its own consumers and threads, so it never delays live records. [`Limits`] bound each request; a request
+//! beyond a limit is answered with a reason and never with a part of the records. Records are encoded by the code of
+//! the live reader, so clients get the same bytes.
 
 mod scan;
 
@@ -132,7 +132,8 @@ impl Backfill {
         self.shared.incarnations.get(partition.epoch).is_some_and(|incarnation| !incarnation.mapping.makes(channel))
     }
 
-    /// Requests records. The receiver gets the answer within [`Limits::time`], or an error when the threads have ended.
+    /// Requests records. The receiver gets the answer within [`Limits::time`], or an error when the threads have
+    /// ended.
     pub fn request(&self, request: BackfillRequest) -> oneshot::Receiver<Result<BackfillRecords, LostReason>> {
         let (answer, receiver) = oneshot::channel();
         let job = Job { request, answer, requested: std::time::Instant::now() };

@@ -48,7 +48,8 @@ impl Connect<'_> {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
-            // After a cut link, a new connection is faster than TCP, whose retries back off with the length of the cut.
+            // After a cut link, a new connection is faster than TCP, whose retries back off with the length of the
+            // cut.
             .set("socket.timeout.ms", "10000")
             .set("log.connection.close", "false")
             .set("allow.auto.create.topics", "false")
@@ -95,8 +96,9 @@ impl Connect<'_> {
         Ok((config, context))
     }
 
-    /// Longest wait of an empty fetch. An assignment takes effect after the fetch in flight. The embedded broker, which is used
-    /// when the manifest names no brokers, ends an empty fetch only after this time, so there it dominates the latency.
+    /// Longest wait of an empty fetch. An assignment takes effect after the fetch in flight. The embedded broker,
+    /// which is used when the manifest names no brokers, ends an empty fetch only after this time, so there it
+    /// dominates the latency.
     fn fetch_wait_ms(&self) -> &'static str {
         if self.spec.brokers.is_empty() { "5" } else { "100" }
     }

@@ -1,7 +1,8 @@
 //! Callbacks of librdkafka: log, errors, token refresh, and topic ids.
 //!
-//! When a topic is recreated, librdkafka continues at the old offset. It only logs a debug line about the changed id, before
-//! any record of the new topic. [`Context::id`] takes the id from that line, so that the reader notices in time.
+//! When a topic is recreated, librdkafka continues at the old offset. It only logs a debug line about the changed id,
+//! before any record of the new topic. [`Context::id`] takes the id from that line, so that the reader notices in
+//! time.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -1,8 +1,8 @@
-//! Reads credentials: the only place of this crate that reads a secret, from a file, the environment, or a mounted Secret.
-//! No error and no log line contains one.
+//! Reads credentials: the only place of this crate that reads a secret, from a file, the environment, or a mounted
+//! Secret. No error and no log line contains one.
 //!
-//! Passwords and keys are read once, when a client of the brokers is made; tokens are read before each login. To follow files
-//! that change, watch the path that [`path_of`] returns and make the client anew.
+//! Passwords and keys are read once, when a client of the brokers is made; tokens are read before each login. To
+//! follow files that change, watch the path that [`path_of`] returns and make the client anew.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! The embedded broker of `wscluster local`: librdkafka's mock cluster, on loopback and in memory.
 //!
-//! It works with any Kafka producer and consumer. Each partition keeps its newest 5 MiB (or 100,000 batches), and all data is
-//! lost when the process ends. It lacks offsets by time, isolation of transactions, security and replication. Not for
-//! production.
+//! It works with any Kafka producer and consumer. Each partition keeps its newest 5 MiB (or 100,000 batches), and all
+//! data is lost when the process ends. It lacks offsets by time, isolation of transactions, security and replication.
+//! Not for production.
 
 use std::sync::mpsc;
 use std::thread;

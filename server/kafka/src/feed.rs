@@ -1,7 +1,7 @@
 //! The feed from a source to the workers of a shard: records in order.
 //!
-//! A source encodes each record once. Every worker gets the same [`Update`]s in the same order and keeps its own window, so a
-//! window holds exactly the records that its worker has applied.
+//! A source encodes each record once. Every worker gets the same [`Update`]s in the same order and keeps its own
+//! window, so a window holds exactly the records that its worker has applied.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use wscluster_protocol::{Partition, Record};
 pub enum Update {
     /// Records, in the order of offsets within each partition. Never empty.
     Records(Vec<Arc<Record>>),
-    /// Reading of a partition begins at `from`: every record at or after it follows, and none before it. Sent before the first
-    /// record, and again after a loss (see `lost`).
+    /// Reading of a partition begins at `from`: every record at or after it follows, and none before it. Sent before
+    /// the first record, and again after a loss (see `lost`).
     Begin {
         /// The partition.
         partition: Partition,
@@ -21,8 +21,8 @@ pub enum Update {
         topic: Arc<str>,
         /// First offset that follows.
         from: i64,
-        /// Whether records were missed, because retention overtook the reader or the topic was recreated. Clients of its
-        /// channels must get a `gap`.
+        /// Whether records were missed, because retention overtook the reader or the topic was recreated. Clients of
+        /// its channels must get a `gap`.
         lost: bool,
     },
     /// The window holds the records that were in the log at start: the shard may turn ready.

@@ -1,9 +1,9 @@
-//! Identity of topics: the id that Kafka gives a topic when it is created (KIP-516). A recreated topic has another id. Also
-//! which partitions of a topic can be read now.
+//! Identity of topics: the id that Kafka gives a topic when it is created (KIP-516). A recreated topic has another
+//! id. Also which partitions of a topic can be read now.
 //!
-//! The only module with `unsafe` code: librdkafka offers this only through `rd_kafka_DescribeTopics`, for which the `rdkafka`
-//! crate has no safe wrapper. Every object that this module makes is freed, no pointer outlives the object it points into,
-//! and a call ends within its timeout.
+//! The only module with `unsafe` code: librdkafka offers this only through `rd_kafka_DescribeTopics`, for which the
+//! `rdkafka` crate has no safe wrapper. Every object that this module makes is freed, no pointer outlives the object
+//! it points into, and a call ends within its timeout.
 #![allow(unsafe_code, reason = "topic ids have no safe interface; see the module's documentation")]
 
 use std::ffi::{CStr, CString, c_char};
@@ -71,9 +71,9 @@ pub fn describe<C: ClientContext>(
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
 
-    // SAFETY: `client` lives through this function, and so do `names` and `pointers`, which the collection copies. Each
-    // constructor's result is freed once by `Owned`, in reverse order of creation: the event before the queue it came from.
-    // What is read from the event (descriptions, ids, errors) is copied before the event is freed.
+    // SAFETY: `client` lives through this function, and so do `names` and `pointers`, which the collection copies.
+    // Each constructor's result is freed once by `Owned`, in reverse order of creation: the event before the queue it
+    // came from. What is read from the event (descriptions, ids, errors) is copied before the event is freed.
     unsafe {
         let rk = client.native_ptr();
         let collection = Owned {
@@ -126,8 +126,8 @@ pub fn describe<C: ClientContext>(
 /// # Safety
 /// `description` points into an event that is not freed yet.
 unsafe fn described(description: *const rd::rd_kafka_TopicDescription_t) -> Result<Described, RDKafkaErrorCode> {
-    // SAFETY: as promised by the caller; all that is read belongs to the description, the arrays are as long as said, and
-    // what is kept is copied.
+    // SAFETY: as promised by the caller; all that is read belongs to the description, the arrays are as long as said,
+    // and what is kept is copied.
     unsafe {
         let error = rd::rd_kafka_error_code(rd::rd_kafka_TopicDescription_error(description));
         if error as i32 != 0 {

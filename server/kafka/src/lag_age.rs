@@ -1,7 +1,7 @@
 //! Age of the oldest unread record, estimated from the end offsets alone: clocks of producers are not trusted.
 //!
-//! A record that was at the end of the log some seconds ago and is still unread is at least that old. Offsets are summed over
-//! all partitions, so one stuck partition beside flowing ones is noticed late.
+//! A record that was at the end of the log some seconds ago and is still unread is at least that old. Offsets are
+//! summed over all partitions, so one stuck partition beside flowing ones is noticed late.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ impl LagAge {
     /// Most marks; with more, every second one is dropped.
     const MARKS: usize = 64;
 
-    /// Records that the end offsets sum up to `end` and that `lag` records are unread. Returns the least age of the oldest of
-    /// them.
+    /// Records that the end offsets sum up to `end` and that `lag` records are unread. Returns the least age of the
+    /// oldest of them.
     pub(super) fn observe(&mut self, now: Instant, end: u64, lag: u64) -> Duration {
         let handled = end.saturating_sub(lag);
         // A mark beyond the end belongs to a topic that was recreated.

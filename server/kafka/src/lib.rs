@@ -1,11 +1,11 @@
 //! Kafka: the source of a shard's records, and the embedded broker of `wscluster local`.
 //!
-//! [`start`] reads every partition of the manifest's topics without a consumer group, so each shard gets each record exactly
-//! once and in order. It sends every worker the same [`Update`]s. A slow worker makes the source wait: lag grows, and no
-//! record is dropped. After a broker failure, reading continues at the next offset.
+//! [`start`] reads every partition of the manifest's topics without a consumer group, so each shard gets each record
+//! exactly once and in order. It sends every worker the same [`Update`]s. A slow worker makes the source wait: lag
+//! grows, and no record is dropped. After a broker failure, reading continues at the next offset.
 //!
-//! - [`Source`]: a running source. Its threads are `watch` (which partitions there are, and where reading begins), `read`
-//!   (records in order) and the backfill.
+//! - [`Source`]: a running source. Its threads are `watch` (which partitions there are, and where reading begins),
+//!   `read` (records in order) and the backfill.
 //! - [`feed`]: what workers receive.
 //! - [`backfill`]: reads records back that no worker remembers.
 //! - [`Connect`]: configuration of librdkafka clients, also for producers and test tools.
@@ -62,7 +62,8 @@ pub struct Options {
     pub brokers: Vec<String>,
     /// Client id, where the manifest gives none.
     pub client: String,
-    /// Largest value that is published, bytes. Larger values are skipped and counted: they exceed the queue of any client.
+    /// Largest value that is published, bytes. Larger values are skipped and counted: they exceed the queue of any
+    /// client.
     pub max_value_bytes: usize,
     /// How long a partition that cannot be read delays the start of a shard.
     pub patience: Duration,
@@ -171,8 +172,8 @@ impl Drop for Source {
     }
 }
 
-/// Checks whether librdkafka accepts `spec`, without asking a broker. Secrets may exist only in the environment of the shard:
-/// where one cannot be read, only the properties are checked.
+/// Checks whether librdkafka accepts `spec`, without asking a broker. Secrets may exist only in the environment of
+/// the shard: where one cannot be read, only the properties are checked.
 pub fn check(spec: &Kafka) -> Result<(), SourceError> {
     let somewhere = ["localhost".to_owned()];
     let connect = Connect { spec, brokers: &somewhere, client: "wscluster" };
@@ -194,8 +195,8 @@ fn critical_thread(name: &str, broken: &Arc<SetOnce<()>>, run: impl FnOnce() + S
     spawn_critical(name, tell, run).map(drop)
 }
 
-/// Starts to read the topics of `spec`. Returns at once. The source waits for brokers and topics that do not exist yet, and
-/// [`Source::status`] reports them.
+/// Starts to read the topics of `spec`. Returns at once. The source waits for brokers and topics that do not exist
+/// yet, and [`Source::status`] reports them.
 pub fn start(spec: &Kafka, options: &Options, workers: Vec<Sender<Update>>) -> Result<Source, SourceError> {
     let connect = Connect { spec, brokers: &options.brokers, client: &options.client };
     let (config, context) = connect.consumer()?;

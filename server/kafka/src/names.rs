@@ -26,8 +26,8 @@ impl Names {
         Self { young: HashMap::new(), old: HashMap::new(), generation }
     }
 
-    /// Moves `channel` to the position `at`. Returns its shared name and its previous position, unless that is below `begun`:
-    /// then records were lost in between.
+    /// Moves `channel` to the position `at`. Returns its shared name and its previous position, unless that is below
+    /// `begun`: then records were lost in between.
     pub(super) fn advance(&mut self, channel: &str, at: Position, begun: i64) -> (Arc<str>, Option<Position>) {
         if !self.young.contains_key(channel) {
             let (name, last) =

@@ -1,8 +1,8 @@
 //! The reader thread: polls records from librdkafka, encodes them, and sends them to every worker in order.
 //!
-//! Only this thread assigns and polls. All records that have arrived leave as one [`Update`], without waiting for more. It
-//! keeps the next offset of every partition and reads no record twice. After a topic was recreated, it reads nothing of the
-//! topic until the watch has assigned it anew.
+//! Only this thread assigns and polls. All records that have arrived leave as one [`Update`], without waiting for
+//! more. It keeps the next offset of every partition and reads no record twice. After a topic was recreated, it reads
+//! nothing of the topic until the watch has assigned it anew.
 
 mod filling;
 
@@ -323,7 +323,8 @@ impl Reader {
         } else if filling.len() == before {
             return;
         }
-        // Unread records may still arrive. Clients with later positions wait, and learn at their deadline that they are missing.
+        // Unread records may still arrive. Clients with later positions wait, and learn at their deadline that they
+        // are missing.
         self.report_unread();
         if !self.shared.filled.swap(true, Ordering::Relaxed) {
             self.send(&Update::Filled);

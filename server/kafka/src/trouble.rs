@@ -1,4 +1,5 @@
-//! Current troubles of the source. A trouble is logged when it begins and when it is over, and `/health` shows it in between.
+//! Current troubles of the source. A trouble is logged when it begins and when it is over, and `/health` shows it in
+//! between.
 //!
 //! Logging is rate-limited by kind, so a stream of bad records or a flapping broker cannot flood the log.
 

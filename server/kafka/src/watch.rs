@@ -1,8 +1,8 @@
 //! The watch thread: which partitions there are, where reading of each begins, and how far the reader lags.
 //!
 //! It has its own thread because its requests block. Each second it describes the topics, which finds new topics, new
-//! partitions and recreated topics, and asks for the end offsets. It reads no records. Topics that match a pattern are listed
-//! every ten seconds.
+//! partitions and recreated topics, and asks for the end offsets. It reads no records. Topics that match a pattern
+//! are listed every ten seconds.
 
 mod begin;
 
@@ -217,8 +217,8 @@ impl Watch {
         }
     }
 
-    /// A random broker to ask about topics, so that a retry may reach another one. The broker that answered over the bootstrap
-    /// connection has no id yet (−1), which would select the controller.
+    /// A random broker to ask about topics, so that a retry may reach another one. The broker that answered over the
+    /// bootstrap connection has no id yet (−1), which would select the controller.
     fn find_broker(&self, topic: &str) -> Result<i32, LookError> {
         let metadata = self.consumer.fetch_metadata(Some(topic), Self::TIMEOUT).map_err(LookError::List)?;
         let brokers = metadata.brokers();
@@ -254,7 +254,8 @@ impl Watch {
         Ok(named.map(|(at, entry)| (entry.topic.name.clone(), at)).chain(self.matched.iter().cloned()).collect())
     }
 
-    /// Begins the new partitions of a topic and reports its troubles. Returns whether more of it may become readable soon.
+    /// Begins the new partitions of a topic and reports its troubles. Returns whether more of it may become readable
+    /// soon.
     fn take_up(&mut self, name: &str, entry: usize, found: &Described, starts: &mut Vec<PartitionStart>) -> bool {
         let trouble = Kind::Topic(name.to_owned());
         if !found.readable {
@@ -340,7 +341,8 @@ impl Watch {
         Ok(())
     }
 
-    /// The partitions that are read and have a leader. One without a leader would delay every request about the others.
+    /// The partitions that are read and have a leader. One without a leader would delay every request about the
+    /// others.
     fn partitions(&self) -> Vec<(&str, i32)> {
         self.known
             .iter()

@@ -1,8 +1,8 @@
 //! The table of close codes: what each code means, what the client should do, and when it may reconnect.
 //!
-//! This is the only list. The shard, the gateway, the metric labels and our clients use it, and a test compares it with
-//! the table in `docs/protocol.md`. To add a code, add a variant with its number, add its row to [`CloseCode::ALL`] and
-//! [`CloseCode::entry`], and copy the new row to the page.
+//! This is the only list. The shard, the gateway, the metric labels and our clients use it, and a test compares it
+//! with the table in `docs/protocol.md`. To add a code, add a variant with its number, add its row to
+//! [`CloseCode::ALL`] and [`CloseCode::entry`], and copy the new row to the page.
 
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub enum Advice {
     Jitter,
     /// After the delay in the close reason ([`retry_after`]); as [`Advice::Jitter`] where the reason has none.
     AfterHint,
-    /// After a long delay: the client itself is the cause, so the first delay is drawn from the long end of the jitter.
+    /// After a long delay: the client itself is the cause, so the first delay is drawn from the long end of the
+    /// jitter.
     BackOff,
     /// The same request would be refused again.
     Never,
@@ -131,8 +132,8 @@ impl CloseCode {
 }
 
 impl Advice {
-    /// The advice of a Close frame with this code, or of a connection that ended without one (`None`). Codes that are not
-    /// in the table follow the ranges of `docs/protocol.md`, so that clients understand codes of a newer service.
+    /// The advice of a Close frame with this code, or of a connection that ended without one (`None`). Codes that are
+    /// not in the table follow the ranges of `docs/protocol.md`, so that clients understand codes of a newer service.
     pub fn of_close(code: Option<u16>) -> Self {
         let Some(number) = code else { return Self::Jitter };
         match CloseCode::from_number(number) {
@@ -167,8 +168,8 @@ pub fn retry_after(json: &str) -> Option<Duration> {
     serde_json::from_str(json).ok().map(|Hint { retry_after_ms }| Duration::from_millis(retry_after_ms))
 }
 
-/// The value of the metric label `code` for a connection that ended with `number`. Codes above 2999 that are not in the
-/// table count as `3000` or `4999`: applications choose them freely, so a label for each would be unbounded.
+/// The value of the metric label `code` for a connection that ended with `number`. Codes above 2999 that are not in
+/// the table count as `3000` or `4999`: applications choose them freely, so a label for each would be unbounded.
 pub fn metric_label(number: u16) -> u16 {
     match number {
         _ if CloseCode::from_number(number).is_some() => number,

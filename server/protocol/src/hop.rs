@@ -1,10 +1,11 @@
-//! What a gateway adds to a request on the way to a shard, so that a head at the gateway's limit fits the shard's limit.
+//! What a gateway adds to a request on the way to a shard, so that a head at the gateway's limit fits the shard's
+//! limit.
 
 use wscluster_api::spec::GatewayLimits;
 use wscluster_ws::upgrade::HeadLimits;
 
-/// Name of the header field with the client's address, as the gateway writes it. RFC 7239 §7.1 keeps this older field for
-/// this use, and common proxies read it.
+/// Name of the header field with the client's address, as the gateway writes it. RFC 7239 §7.1 keeps this older field
+/// for this use, and common proxies read it.
 pub const FORWARDED_FOR: &str = "X-Forwarded-For: ";
 
 /// Longest address that the field can hold.

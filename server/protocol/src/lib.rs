@@ -1,8 +1,9 @@
-//! The protocol between clients and shards as types, without I/O. `docs/protocol.md` describes it for authors of clients.
+//! The protocol between clients and shards as types, without I/O. `docs/protocol.md` describes it for authors of
+//! clients.
 //!
-//! A client opens a WebSocket, subscribes to channels and receives records. Each record carries its [`Position`]; a client
-//! that reconnects sends its last positions and receives what it missed, or learns that something may be missing
-//! ([`LostReason`]).
+//! A client opens a WebSocket, subscribes to channels and receives records. Each record carries its [`Position`]; a
+//! client that reconnects sends its last positions and receives what it missed, or learns that something may be
+//! missing ([`LostReason`]).
 //!
 //! - [`request`]: requests of clients.
 //! - [`reply`]: messages of shards besides records.

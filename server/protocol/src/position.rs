@@ -21,7 +21,8 @@ pub struct Partition {
 
 /// The position of a record. Offsets are comparable only within one partition, and have no arithmetic.
 ///
-/// Written as `EPOCH-PARTITION-OFFSET` (hexadecimal, decimal, decimal), e.g. `9f3c01aa-2-1047`. Clients treat it as opaque.
+/// Written as `EPOCH-PARTITION-OFFSET` (hexadecimal, decimal, decimal), e.g. `9f3c01aa-2-1047`. Clients treat it as
+/// opaque.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Position {
@@ -43,8 +44,8 @@ impl Position {
     }
 }
 
-/// Positions in one channel, one for each partition that feeds it. In JSON a single one is a token, and several are a list
-/// of tokens.
+/// Positions in one channel, one for each partition that feeds it. In JSON a single one is a token, and several are a
+/// list of tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct Positions(pub Vec<Position>);

@@ -1,8 +1,8 @@
 //! Recovery beyond the window: a `subscribe` waits while older records are read back from Kafka.
 //!
-//! Records from Kafka end where the window begins, and the client joins in one step of the worker, so there is no hole and
-//! no repeat. A [`Hold`] keeps the window from evicting records in the meantime. If more records arrive than the window may
-//! hold, the channel is reported as not recovered.
+//! Records from Kafka end where the window begins, and the client joins in one step of the worker, so there is no
+//! hole and no repeat. A [`Hold`] keeps the window from evicting records in the meantime. If more records arrive than
+//! the window may hold, the channel is reported as not recovered.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

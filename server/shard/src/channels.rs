@@ -1,7 +1,7 @@
 //! The subscriptions of one worker. A channel exists while it has a member.
 //!
-//! Members are connection keys in no order. Leaving is O(1), except for a binary search in the connection's own list, so a
-//! connection that ends scans neither the members of big channels nor long lists of other connections.
+//! Members are connection keys in no order. Leaving is O(1), except for a binary search in the connection's own list,
+//! so a connection that ends scans neither the members of big channels nor long lists of other connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;

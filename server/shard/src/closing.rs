@@ -1,6 +1,6 @@
-//! The end of a connection (RFC 6455 §7): a Close frame in each direction, then the socket is closed. If the peer's Close frame
-//! can no longer arrive, our half is shut first and the peer's end awaited, because a reset could destroy our Close frame. All
-//! of this takes [`LINGER`] at most.
+//! The end of a connection (RFC 6455 §7): a Close frame in each direction, then the socket is closed. If the peer's
+//! Close frame can no longer arrive, our half is shut first and the peer's end awaited, because a reset could destroy
+//! our Close frame. All of this takes [`LINGER`] at most.
 
 use wscluster_protocol::close::CloseCode;
 use wscluster_ws::close::NO_STATUS;

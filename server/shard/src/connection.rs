@@ -1,7 +1,7 @@
 //! One connection: its state, and the task that reads it.
 //!
-//! Only the reading task removes a connection from its worker. To end a connection, other code shuts its socket, which wakes
-//! the task. An idle connection owns no buffer.
+//! Only the reading task removes a connection from its worker. To end a connection, other code shuts its socket,
+//! which wakes the task. An idle connection owns no buffer.
 
 use std::cell::RefCell;
 use std::io;
@@ -35,13 +35,13 @@ pub(super) enum ConnectionPhase {
     Ending,
     /// Our side is shut; the peer has not closed its side.
     Shut,
-    /// Both Close frames were exchanged: due frames are sent, then the socket is closed at once (RFC 6455 §7.1.1), so that no
-    /// slot waits for the peer.
+    /// Both Close frames were exchanged: due frames are sent, then the socket is closed at once (RFC 6455 §7.1.1), so
+    /// that no slot waits for the peer.
     Done,
 }
 
-/// The state of a connection. The fields that fan-out reads come first, in one cache line: with thousands of connections,
-/// each line is fetched from memory for each record.
+/// The state of a connection. The fields that fan-out reads come first, in one cache line: with thousands of
+/// connections, each line is fetched from memory for each record.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Connection {
@@ -171,8 +171,8 @@ impl Drop for Reading {
     }
 }
 
-/// Reads once. A read that does not fill the buffer has emptied the socket, so readiness is cleared without a second system
-/// call.
+/// Reads once. A read that does not fill the buffer has emptied the socket, so readiness is cleared without a second
+/// system call.
 pub(super) fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     let result = stream.try_io(Interest::READABLE, || {

@@ -1,7 +1,7 @@
 //! Writes due frames to sockets: one write for each socket where possible, without waiting.
 //!
-//! A connection is blocked while its socket accepts no more bytes: the rest of the current frame and the frames after it wait,
-//! and a task waits until the socket is writable. [`super::slow`] limits how much may wait.
+//! A connection is blocked while its socket accepts no more bytes: the rest of the current frame and the frames after
+//! it wait, and a task waits until the socket is writable. [`super::slow`] limits how much may wait.
 
 use std::io;
 use std::task::Context;
@@ -111,7 +111,8 @@ impl Worker {
         }
         if remainder.is_empty() && due.is_none() {
             if let Some(writer) = blocked.writer {
-                // Another task than the writing one may have called this; then the writing task must not outlive the block.
+                // Another task than the writing one may have called this; then the writing task must not outlive the
+                // block.
                 writer.abort();
             }
             self.flushed(key);

@@ -1,5 +1,5 @@
-//! Drains of a shard. [`wscluster_runtime::drain`] sets the pace; this file chooses the connections. A draining shard refuses
-//! upgrades from the start, because its gateways then ask other shards.
+//! Drains of a shard. [`wscluster_runtime::drain`] sets the pace; this file chooses the connections. A draining shard
+//! refuses upgrades from the start, because its gateways then ask other shards.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -65,7 +65,8 @@ impl Worker {
                 })
             })
         };
-        // During a rebalance other shards evict too: connections that have just arrived go last, or they would move twice.
+        // During a rebalance other shards evict too: connections that have just arrived go last, or they would move
+        // twice.
         let keys: Vec<u32> = open(true).chain(open(false)).take(count as usize).map(|key| key as u32).collect();
         self.shared.metrics.evictions.inc_by(keys.len() as u64);
         for key in keys {

@@ -1,8 +1,8 @@
-//! Fan-out of records: marks each record as due to its subscribers, then writes to their sockets in slices, so that a channel
-//! with ten thousand subscribers delays neither other channels nor reads and accepts.
+//! Fan-out of records: marks each record as due to its subscribers, then writes to their sockets in slices, so that a
+//! channel with ten thousand subscribers delays neither other channels nor reads and accepts.
 //!
-//! Back-pressure: while many bytes are due, no more updates are taken from the source, and lag grows. Records that arrive
-//! before a connection has had its turn leave in the same write.
+//! Back-pressure: while many bytes are due, no more updates are taken from the source, and lag grows. Records that
+//! arrive before a connection has had its turn leave in the same write.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -99,8 +99,8 @@ impl Worker {
         }
     }
 
-    /// Marks `frame` as due to every member of `channel`. With `droppable`, a slow client's policy may drop it as a message of
-    /// that channel.
+    /// Marks `frame` as due to every member of `channel`. With `droppable`, a slow client's policy may drop it as a
+    /// message of that channel.
     fn fan_out(&mut self, channel: ChannelId, frame: Bytes, droppable: Option<ChannelId>) {
         let max = self.shared.settings.max_queue();
         let len = frame.len();
@@ -144,8 +144,8 @@ impl Worker {
         for small in [true, false] {
             let queue = if small { &mut self.small } else { &mut self.bulk };
             let slice = queue.drain(..queue.len().min(SLICE));
-            // A first pass reads all connections, so that the CPU fetches their cache lines in parallel. Each write evicts our
-            // lines from the cache, so reading between writes would wait for memory each time.
+            // A first pass reads all connections, so that the CPU fetches their cache lines in parallel. Each write
+            // evicts our lines from the cache, so reading between writes would wait for memory each time.
             let (mut due, mut len) = ([0; SLICE], 0);
             for key in slice {
                 let queued = |connection: &super::connection::Connection| {

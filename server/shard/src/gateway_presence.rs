@@ -1,5 +1,5 @@
-//! The gateways that send clients to this shard: those that polled its health within the last seconds. The operator begins no
-//! drain before every gateway has found the shards that will take the clients.
+//! The gateways that send clients to this shard: those that polled its health within the last seconds. The operator
+//! begins no drain before every gateway has found the shards that will take the clients.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! From an accepted socket to a connection or a refusal, within the manifest's `headTimeout`.
 //!
-//! The steps: read the head; check path and origin; admit the client ([`admission`]); take a slot; answer. The handshake owns
-//! the slot, so every way to end returns it. Bytes after the head are the client's first frames. [`Attempt`] counts each
-//! handshake under exactly one outcome (invariant A4).
+//! The steps: read the head; check path and origin; admit the client ([`admission`]); take a slot; answer. The
+//! handshake owns the slot, so every way to end returns it. Bytes after the head are the client's first frames.
+//! [`Attempt`] counts each handshake under exactly one outcome (invariant A4).
 
 mod admission;
 mod answer;
@@ -38,8 +38,8 @@ const PROTOCOL: &str = "wscluster.v1";
 /// Time limit for a refused client to read the answer.
 const READ_ANSWER: Duration = Duration::from_secs(1);
 
-/// File descriptors for an accepted client: for a connection, for a refusal only, or none. Without any, the connection is
-/// closed unanswered.
+/// File descriptors for an accepted client: for a connection, for a refusal only, or none. Without any, the
+/// connection is closed unanswered.
 pub(super) struct Room {
     connection: Option<Permit>,
     refusal: Option<RefusalPermit>,
@@ -194,8 +194,8 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Shuts our side and reads up to the peer's end: closing a socket with unread bytes sends a reset, which may destroy the
-/// answer.
+/// Shuts our side and reads up to the peer's end: closing a socket with unread bytes sends a reset, which may destroy
+/// the answer.
 async fn end_politely(worker: &Rc<RefCell<Worker>>, stream: &TcpStream) -> io::Result<()> {
     rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
     loop {

@@ -1,4 +1,5 @@
-//! Liveness: pings, timeouts of silent clients, and the time limit of closing connections. All are driven by the timer wheel.
+//! Liveness: pings, timeouts of silent clients, and the time limit of closing connections. All are driven by the
+//! timer wheel.
 
 use rand::RngExt as _;
 use rustix::net::RecvFlags;
@@ -9,8 +10,8 @@ use super::connection::ConnectionPhase;
 use super::worker::Worker;
 
 impl Worker {
-    /// Schedules the first ping of a new connection at a random time of the first interval, so that connections that arrived
-    /// together are not pinged together.
+    /// Schedules the first ping of a new connection at a random time of the first interval, so that connections that
+    /// arrived together are not pinged together.
     pub(super) fn start_liveness(&mut self, key: u32) {
         let share = rand::rng().random_range(0.5..1.0);
         self.ping_later(key, share);

@@ -1,11 +1,11 @@
 //! The due frames of all connections of a worker, as linked lists that share their common part.
 //!
-//! A connection holds one [`Due`]: its newest waiting frame, which links to the one before. Connections with the same due
-//! frames hold the same node, so fan-out of a record costs one small step for each subscriber and no copy, and one coalesced
-//! buffer serves them all. Pure: no sockets, no policies.
+//! A connection holds one [`Due`]: its newest waiting frame, which links to the one before. Connections with the same
+//! due frames hold the same node, so fan-out of a record costs one small step for each subscriber and no copy, and
+//! one coalesced buffer serves them all. Pure: no sockets, no policies.
 //!
-//! A `Due` owns one reference. [`Outbox::push`], [`Outbox::push_asked`] and [`Outbox::mark`] consume it and return another;
-//! [`Outbox::release`] releases it.
+//! A `Due` owns one reference. [`Outbox::push`], [`Outbox::push_asked`] and [`Outbox::mark`] consume it and return
+//! another; [`Outbox::release`] releases it.
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
@@ -152,8 +152,8 @@ impl Outbox {
         self.get(due).map_or(0, |node| node.len)
     }
 
-    /// All frames of a list in one buffer, if there is one frame or if other connections share the list. For one connection
-    /// alone, the caller copies the frames into its own buffer.
+    /// All frames of a list in one buffer, if there is one frame or if other connections share the list. For one
+    /// connection alone, the caller copies the frames into its own buffer.
     pub(super) fn shared(&mut self, due: Due) -> Option<Bytes> {
         let node = self.nodes.get(due.0 as usize)?;
         if node.len == 1 {
@@ -192,8 +192,8 @@ impl Outbox {
         (remainder, rest)
     }
 
-    /// Drops the oldest frames that may be dropped, until at most `keep` bytes or no such frames are left. Returns the rest and
-    /// the number of dropped frames.
+    /// Drops the oldest frames that may be dropped, until at most `keep` bytes or no such frames are left. Returns
+    /// the rest and the number of dropped frames.
     pub(super) fn drop_oldest(&mut self, due: Due, keep: usize) -> (Due, u32) {
         let mut left = self.bytes(due);
         self.retain(due, |node| {
@@ -203,8 +203,8 @@ impl Outbox {
         })
     }
 
-    /// Keeps the newest frame of each channel, and frames that must not be dropped. Returns the rest and the number of dropped
-    /// frames.
+    /// Keeps the newest frame of each channel, and frames that must not be dropped. Returns the rest and the number
+    /// of dropped frames.
     pub(super) fn conflate(&mut self, due: Due) -> (Due, u32) {
         let mut newest = std::collections::HashMap::new();
         for (at, id) in self.ids(due).into_iter().enumerate() {

@@ -1,8 +1,10 @@
-//! `subscribe` requests that cannot be answered yet. A request waits until the window reaches the client's positions, until
-//! the client has read an earlier replay, or until a backfill has answered; at its deadline it is answered as far as possible.
+//! `subscribe` requests that cannot be answered yet. A request waits until the window reaches the client's positions,
+//! until the client has read an earlier replay, or until a backfill has answered; at its deadline it is answered as
+//! far as possible.
 //!
-//! Each request names what it waits for, so a new record costs nothing for requests that wait for something else. The number
-//! is bounded for each connection and in total, because clients choose the positions that they claim to have seen.
+//! Each request names what it waits for, so a new record costs nothing for requests that wait for something else. The
+//! number is bounded for each connection and in total, because clients choose the positions that they claim to have
+//! seen.
 
 use std::collections::HashMap;
 

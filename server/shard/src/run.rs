@@ -131,8 +131,8 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     })
 }
 
-/// Serves until a reason to stop, then until the drain is over. A shard that lost a worker, or a thread that reads Kafka, drains
-/// too, and then fails: only a new process brings the thread back.
+/// Serves until a reason to stop, then until the drain is over. A shard that lost a worker, or a thread that reads
+/// Kafka, drains too, and then fails: only a new process brings the thread back.
 async fn end(server: &Server, watch_parent: bool, announce: impl FnOnce()) -> std::io::Result<ExitCode> {
     let slots = &server.shared.slots;
     let reason = wait_for_stop(watch_parent, server.shared.broke(), announce).await?;

@@ -96,7 +96,8 @@ impl Drop for Ended {
     }
 }
 
-/// One listener for each worker. Fails when another process uses the port. With port 0, all listeners get the same free port.
+/// One listener for each worker. Fails when another process uses the port. With port 0, all listeners get the same
+/// free port.
 fn listeners(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, StartError> {
     ensure_free(addr)?;
     let share = if workers > 1 { Share::ReusePort } else { Share::Exclusive };

@@ -1,7 +1,7 @@
 //! Requests of clients and their answers.
 //!
-//! A request is served in one step of the worker: recovery, answer and join see the same window, so there is no hole and no
-//! repeat between replayed and live messages.
+//! A request is served in one step of the worker: recovery, answer and join see the same window, so there is no hole
+//! and no repeat between replayed and live messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -231,8 +231,8 @@ impl Worker {
         }
     }
 
-    /// The positions after which channels begin that connection `key` is about to join, for clients that keep positions and get
-    /// no replay of the channel.
+    /// The positions after which channels begin that connection `key` is about to join, for clients that keep
+    /// positions and get no replay of the channel.
     fn first_positions(
         &self,
         key: u32,

@@ -91,16 +91,16 @@ impl Shared {
         }
     }
 
-    /// Takes a slot for a client with this `permit`. Depends on slots, descriptors and state only, never on a load sample
-    /// (invariant A3).
+    /// Takes a slot for a client with this `permit`. Depends on slots, descriptors and state only, never on a load
+    /// sample (invariant A3).
     pub(super) fn take_slot(&self, permit: &mut Option<Permit>) -> Result<Slot, NoSlot> {
         let slot = match self.state() {
             State::Starting => Err(NoSlot::Starting),
             State::Draining => Err(NoSlot::Draining),
             State::Ready | State::Full => self.slots.grant(permit).ok_or_else(|| self.why_no_slot(permit.as_ref())),
         };
-        // A drain ends the process when it finds no connection. If it began since the check above, either it finds this slot
-        // taken, or this second check finds the drain.
+        // A drain ends the process when it finds no connection. If it began since the check above, either it finds
+        // this slot taken, or this second check finds the drain.
         let slot = slot.and_then(|slot| match self.state() {
             State::Draining => Err(NoSlot::Draining),
             _ => Ok(slot),

@@ -1,7 +1,7 @@
 //! Slots: the number of connections of this shard, and the only way to add one.
 //!
-//! All workers share one [`Slots`]. A [`Slot`] is granted atomically and released exactly once, when it is dropped, so the
-//! count can neither exceed the capacity nor leak (invariants A1 and A2).
+//! All workers share one [`Slots`]. A [`Slot`] is granted atomically and released exactly once, when it is dropped,
+//! so the count can neither exceed the capacity nor leak (invariants A1 and A2).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
@@ -29,8 +29,8 @@ impl Slots {
         Arc::new(Self { capacity, used: AtomicU32::new(0), fds })
     }
 
-    /// Grants a slot, unless all are taken. It consumes the `permit`, one [`Permit::CONNECTION`] of [`Self::fds`]; without a slot
-    /// the permit stays.
+    /// Grants a slot, unless all are taken. It consumes the `permit`, one [`Permit::CONNECTION`] of [`Self::fds`];
+    /// without a slot the permit stays.
     pub(crate) fn grant(self: &Arc<Self>, permit: &mut Option<Permit>) -> Option<Slot> {
         let free = |used: u32| (used < self.capacity).then_some(used + 1);
         permit.as_ref()?;

@@ -1,5 +1,5 @@
-//! Tests of a whole shard in this process over real sockets. Clients are tungstenite, an independent implementation, or plain
-//! TCP for invalid input. A feed replaces Kafka.
+//! Tests of a whole shard in this process over real sockets. Clients are tungstenite, an independent implementation,
+//! or plain TCP for invalid input. A feed replaces Kafka.
 
 #![allow(clippy::float_cmp)] // counters are whole numbers
 

@@ -1,7 +1,7 @@
 //! The timer wheel of a worker: a deadline costs eight bytes, and no timer of the runtime.
 //!
-//! Deadlines are multiples of [`TICK`]. An entry is only a hint to check a connection, which stores its own deadline. To move a
-//! deadline, add an entry; the old one is ignored when it comes up.
+//! Deadlines are multiples of [`TICK`]. An entry is only a hint to check a connection, which stores its own deadline.
+//! To move a deadline, add an entry; the old one is ignored when it comes up.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The window of a worker: the records that it has applied, until they are too old or too many.
 //!
-//! Pure: no clock, no socket, no Kafka. [`Window::recover`] returns what a client missed after its positions, without a hole
-//! and without a repeat, or reports that it cannot. Eviction is O(1) for each record; the cost of an answer is proportional to
-//! its size. The last position of a silent channel is remembered (up to a bound), so that its clients recover although the
-//! last record has left the window.
+//! Pure: no clock, no socket, no Kafka. [`Window::recover`] returns what a client missed after its positions, without
+//! a hole and without a repeat, or reports that it cannot. Eviction is O(1) for each record; the cost of an answer is
+//! proportional to its size. The last position of a silent channel is remembered (up to a bound), so that its clients
+//! recover although the last record has left the window.
 
 mod evict;
 mod hold;
@@ -137,8 +137,8 @@ impl Window {
         }
     }
 
-    /// Whether clients of `channel` may have missed records in `loss`: the channel occurred where the loss was, or has not
-    /// occurred anywhere yet.
+    /// Whether clients of `channel` may have missed records in `loss`: the channel occurred where the loss was, or
+    /// has not occurred anywhere yet.
     pub(crate) fn touches(&self, loss: &Loss, channel: &str) -> bool {
         loss.channels.contains(channel) || !self.channels.contains_key(channel)
     }
@@ -160,8 +160,8 @@ impl Window {
         self.entries.is_empty()
     }
 
-    /// The offset up to which a backfill of `partition` should read: the middle of the window, so that the window still has the
-    /// following records when the backfill is done.
+    /// The offset up to which a backfill of `partition` should read: the middle of the window, so that the window
+    /// still has the following records when the backfill is done.
     pub(crate) fn rejoin(&self, partition: Partition) -> Option<i64> {
         self.partitions.get(&partition).map(|reading| reading.floor + (reading.applied + 1 - reading.floor) / 2)
     }

@@ -1,7 +1,7 @@
 //! A worker: an event loop on its own thread, with its own listener, connections, channels and window.
 //!
-//! No socket crosses threads and nothing is locked. State is borrowed for one synchronous step, never across an `await`. Each
-//! concern adds its methods to [`Worker`] in its own file.
+//! No socket crosses threads and nothing is locked. State is borrowed for one synchronous step, never across an
+//! `await`. Each concern adds its methods to [`Worker`] in its own file.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -104,8 +104,8 @@ pub(super) fn run(start: WorkerStart) -> std::io::Result<()> {
     })
 }
 
-/// Advances the timer wheel by one step each [`TICK`]. Time in which this task did not run is not made up for: clients must
-/// not time out because the process was stopped, so it pings them first.
+/// Advances the timer wheel by one step each [`TICK`]. Time in which this task did not run is not made up for:
+/// clients must not time out because the process was stopped, so it pings them first.
 async fn ticks(worker: Rc<RefCell<Worker>>) {
     let mut at = Instant::now();
     loop {
@@ -147,13 +147,14 @@ impl Worker {
         })
     }
 
-    /// Adds an upgraded connection. `first` are the bytes that followed its head; `hello` is its first message, where its
-    /// subprotocol has one.
+    /// Adds an upgraded connection. `first` are the bytes that followed its head; `hello` is its first message, where
+    /// its subprotocol has one.
     pub(super) fn add(&mut self, upgraded: Upgraded, first: &[u8], hello: Option<bytes::Bytes>) {
         let now = self.wheel.now();
         let key = self.connections.insert(Connection::new(upgraded, now)) as u32;
         self.open += 1;
-        // Before the client's bytes are handled, so that the task that ends the connection exists whatever they contain.
+        // Before the client's bytes are handled, so that the task that ends the connection exists whatever they
+        // contain.
         if let Some(me) = self.me.upgrade() {
             tokio::task::spawn_local(Reading::new(me, key));
         }

@@ -1,5 +1,5 @@
-//! Boundaries of frames in a stream that is only relayed (RFC 6455 §5.2), for a relay that inserts a frame or needs to know
-//! whether more frames may follow.
+//! Boundaries of frames in a stream that is only relayed (RFC 6455 §5.2), for a relay that inserts a frame or needs
+//! to know whether more frames may follow.
 //!
 //! Payload is skipped by its length and never read. The state has 16 bytes, and a frame costs a few instructions.
 
@@ -60,7 +60,8 @@ impl Frames {
         }
     }
 
-    /// Advances up to the first end of a frame in `bytes`. Returns the number of bytes up to it; `None` where no frame ends.
+    /// Advances up to the first end of a frame in `bytes`. Returns the number of bytes up to it; `None` where no
+    /// frame ends.
     pub fn pass_one(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut rest = bytes;
         while !rest.is_empty() {

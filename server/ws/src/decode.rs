@@ -1,7 +1,7 @@
 //! A strict, incremental decoder of frames (RFC 6455 §5 and §8.1), for both roles.
 //!
-//! It accepts any pieces of input, unmasks them in place, checks UTF-8 incrementally, and passes each message or control frame
-//! to a sink. It has a buffer only while a message is incomplete, so an idle connection owns none.
+//! It accepts any pieces of input, unmasks them in place, checks UTF-8 incrementally, and passes each message or
+//! control frame to a sink. It has a buffer only while a message is incomplete, so an idle connection owns none.
 
 use super::close::{INVALID_PAYLOAD, MESSAGE_TOO_BIG, PROTOCOL_ERROR, is_sendable};
 use super::frame::{Opcode, mask};
@@ -103,8 +103,8 @@ impl Decoder {
         self.frame.is_none() && self.message.is_none() && self.head_len == 0 && self.partial.is_none()
     }
 
-    /// Decodes `input`, unmasking it in place, and passes each event to `sink`. After `Err` or `Stop` the decoder must not be
-    /// used again.
+    /// Decodes `input`, unmasking it in place, and passes each event to `sink`. After `Err` or `Stop` the decoder
+    /// must not be used again.
     pub fn decode(
         &mut self,
         mut input: &mut [u8],

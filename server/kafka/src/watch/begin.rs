@@ -1,5 +1,5 @@
-//! The offset at which reading of a partition begins: at start and for a late partition, the window's oldest record; for a new
-//! partition, its first record; after a loss, the oldest record that is left.
+//! The offset at which reading of a partition begins: at start and for a late partition, the window's oldest record;
+//! for a new partition, its first record; after a loss, the oldest record that is left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,8 +1,8 @@
 //! Admission: who the client is, and whether it may connect.
 //!
-//! Every client is admitted at once today. Checks of identity belong in [`admit`]: it may wait, within the time limit of the
-//! handshake, and it may refuse with [`Refusal::Unauthorized`] or [`Refusal::Forbidden`]. It runs before a slot is taken, so
-//! that a client that is refused or slow to be checked holds none.
+//! Every client is admitted at once today. Checks of identity belong in [`admit`]: it may wait, within the time limit
+//! of the handshake, and it may refuse with [`Refusal::Unauthorized`] or [`Refusal::Forbidden`]. It runs before a
+//! slot is taken, so that a client that is refused or slow to be checked holds none.
 
 use std::net::IpAddr;
 

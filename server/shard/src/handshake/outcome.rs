@@ -11,8 +11,8 @@ pub(super) enum HandshakeOutcome {
     Accepted,
     /// The request breaks a rule.
     Refused(Refusal),
-    /// The request is valid and the shard has no slot: 503. Also a connection that was closed without an answer because
-    /// there was no descriptor for one.
+    /// The request is valid and the shard has no slot: 503. Also a connection that was closed without an answer
+    /// because there was no descriptor for one.
     Unavailable(NoSlot),
     /// The client closed the connection before it sent a byte, like a port check.
     ClosedSilently,

@@ -1,5 +1,5 @@
-//! Invariants of admission under load: A1 never above capacity, A2 every slot returns once, A3 slots alone decide, A4 one
-//! counted outcome for each handshake.
+//! Invariants of admission under load: A1 never above capacity, A2 every slot returns once, A3 slots alone decide, A4
+//! one counted outcome for each handshake.
 
 use super::*;
 use crate::settings::Settings;

@@ -55,8 +55,8 @@ fn messages(mut bytes: Vec<u8>) -> (Vec<Value>, Option<u16>) {
     (messages, code)
 }
 
-/// Publishes to `channels` in turn until the policy has been applied to the stalled client, then as much again. A healthy
-/// client gets all messages.
+/// Publishes to `channels` in turn until the policy has been applied to the stalled client, then as much again. A
+/// healthy client gets all messages.
 async fn overwhelm(rig: &mut Rig, channels: &[&str], healthy: &mut Client) -> usize {
     let (mut sent, mut more) = (0, None);
     loop {

@@ -1,7 +1,7 @@
 //! Lanes: the records of one channel in one partition, linked from the newest to the oldest.
 //!
-//! Nearly every channel has one lane, because Kafka puts equal keys into one partition. A channel that several partitions feed
-//! has one for each.
+//! Nearly every channel has one lane, because Kafka puts equal keys into one partition. A channel that several
+//! partitions feed has one for each.
 
 use wscluster_protocol::Partition;
 
@@ -44,7 +44,8 @@ pub(super) struct Lane {
     pub(super) partition: Partition,
     /// The newest entry, which may be evicted.
     pub(super) tail: Seq,
-    /// Every record of the lane after this one is in the window. `None`: unknown, only the floor of the partition applies.
+    /// Every record of the lane after this one is in the window. `None`: unknown, only the floor of the partition
+    /// applies.
     pub(super) evicted: Option<Evicted>,
 }
 

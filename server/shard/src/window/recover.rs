@@ -85,8 +85,8 @@ impl Window {
         }
     }
 
-    /// [`Window::recover`] for clients of the old protocol, which know one offset for each topic. Records that were applied from
-    /// `live` on are left out.
+    /// [`Window::recover`] for clients of the old protocol, which know one offset for each topic. Records that were
+    /// applied from `live` on are left out.
     pub(crate) fn recover_offsets(
         &self,
         channel: &str,
@@ -129,8 +129,8 @@ impl Window {
         self.entries.get(tail.index(self.base)?)?.record.clone()
     }
 
-    /// The last position of `channel` in each partition that fed it, as far as this worker knows, whether or not that record is
-    /// still in the window. Every later record of the channel is still to be applied.
+    /// The last position of `channel` in each partition that fed it, as far as this worker knows, whether or not that
+    /// record is still in the window. Every later record of the channel is still to be applied.
     pub(crate) fn latest_positions(&self, channel: &str) -> Vec<Position> {
         let in_window = |lane: &Lane| Some(self.entries.get(lane.tail.index(self.base)?)?.record.as_ref()?.position);
         let gone = |lane: &Lane| Some(Position { partition: lane.partition, offset: lane.evicted?.offset });
@@ -140,7 +140,8 @@ impl Window {
         positions.filter(|position| position.offset >= 0).collect()
     }
 
-    /// Adds the records of `lane` after the offset `after`. Returns when the client's own record was applied; `NONE`: unknown.
+    /// Adds the records of `lane` after the offset `after`. Returns when the client's own record was applied; `NONE`:
+    /// unknown.
     fn collect<'w>(&'w self, lane: &Lane, after: i64, missed: &mut Vec<(Seq, &'w Arc<Record>)>) -> Seq {
         let mut seq = lane.tail;
         while let Some(entry) = seq.index(self.base).and_then(|at| self.entries.get(at)) {

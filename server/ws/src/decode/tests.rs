@@ -1,4 +1,5 @@
-//! Compares the decoder with tungstenite, an independent implementation, and with itself for any splitting of the input.
+//! Compares the decoder with tungstenite, an independent implementation, and with itself for any splitting of the
+//! input.
 
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::{Role as TheirRole, WebSocket, WebSocketConfig};
@@ -215,8 +216,8 @@ fn ours_bytewise(role: Role, input: &[u8]) -> Vec<Seen> {
     seen
 }
 
-/// Whether both return the same events up to the first violation, and both find it or only we do: our decoder is stricter, and
-/// earlier in incomplete frames.
+/// Whether both return the same events up to the first violation, and both find it or only we do: our decoder is
+/// stricter, and earlier in incomplete frames.
 fn agree(ours: &[Seen], theirs: &[Seen]) -> bool {
     let is_violation = |seen: &&Seen| matches!(seen, Seen::Violation(_));
     let same = ours.iter().zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();

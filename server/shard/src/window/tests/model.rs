@@ -1,7 +1,8 @@
 //! Compares the window with a plain list, for random logs, losses, recreated topics and clients at random positions.
 //!
-//! The model keeps the whole log and the index up to which the shard has applied it. A client is a position in that log, so
-//! the records that it missed follow from the list. A hole, a repeat, a wrong order, or a `Lost` without cause fails.
+//! The model keeps the whole log and the index up to which the shard has applied it. A client is a position in that
+//! log, so the records that it missed follow from the list. A hole, a repeat, a wrong order, or a `Lost` without
+//! cause fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::window::{Limits, Recovery, Window, weight};
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// Every partition feeds channel 0; each other channel has one partition. `known_prev`: the source knows the previous one.
+    /// Every partition feeds channel 0; each other channel has one partition. `known_prev`: the source knows the
+    /// previous one.
     Record {
         channel: u8,
         partition: u8,
@@ -40,7 +42,8 @@ struct Client {
     joined: usize,
     left: usize,
     back: usize,
-    /// Percentage of the log before the join at which its shard began to read; `None`: the client got no first positions.
+    /// Percentage of the log before the join at which its shard began to read; `None`: the client got no first
+    /// positions.
     place: Option<usize>,
 }
 
@@ -296,7 +299,8 @@ fn check(case: &Case, client: &Client) -> Result<(), TestCaseError> {
     };
     let owed = missed_at(&shard);
     let blind = |at: &Position| !seen.contains_key(&at.partition);
-    // A documented limit: a partition that the client does not name and that the shard does not know to feed the channel.
+    // A documented limit: a partition that the client does not name and that the shard does not know to feed the
+    // channel.
     let fed = |at: &Position| {
         log[shard.start..shard.at]
             .iter()
