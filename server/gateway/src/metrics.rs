@@ -107,7 +107,7 @@ impl Metrics {
             total: seconds(),
             ended: AtomicU64::new(0),
         };
-        for (outcome, reason) in outcome::LABELS {
+        for (outcome, reason) in outcome::all_labels() {
             drop(metrics.outcomes.get_or_create(&OutcomeLabels { outcome, reason }));
         }
         for cause in outcome::CAUSES {
@@ -149,7 +149,10 @@ impl Metrics {
     /// A handshake has ended.
     pub(crate) fn ended(&self, outcome: Outcome, watch: &Stopwatch) {
         let (outcome, reason) = outcome.labels();
-        debug_assert!(outcome::LABELS.contains(&(outcome, reason)), "{outcome} {reason} is not in outcome::LABELS");
+        debug_assert!(
+            outcome::all_labels().any(|labels| labels == (outcome, reason)),
+            "{outcome} {reason} is not in outcome::all_labels"
+        );
         self.outcomes.get_or_create(&OutcomeLabels { outcome, reason }).inc();
         for (phase, histogram) in Phase::ALL.into_iter().zip(&self.phases) {
             let spent = watch.spent(phase);

@@ -48,46 +48,15 @@ impl Outcome {
 }
 
 /// All that [`Outcome::labels`] can give: their series exist from the start.
-pub(crate) const LABELS: [(&str, &str); 38] = [
-    ("upgraded", ""),
-    ("refused", "malformed"),
-    ("refused", "http_1_0"),
-    ("refused", "http_version"),
-    ("refused", "method"),
-    ("refused", "target"),
-    ("refused", "host"),
-    ("refused", "body"),
-    ("refused", "duplicate_header"),
-    ("refused", "no_upgrade"),
-    ("refused", "connection"),
-    ("refused", "websocket_version"),
-    ("refused", "key"),
-    ("refused", "origin"),
-    ("refused", "head_too_large"),
-    ("refused", "too_many_headers"),
-    ("refused", "head_timeout"),
-    ("refused", "forbidden_origin"),
-    ("refused", "not_found"),
-    ("unavailable", "no_capacity"),
-    ("unavailable", "queue_full"),
-    ("unavailable", "no_shard"),
-    ("unavailable", "timeout"),
-    ("unavailable", "fd_limit"),
-    ("unavailable", "draining"),
-    ("relayed", "3xx"),
-    ("relayed", "401"),
-    ("relayed", "403"),
-    ("relayed", "404"),
-    ("relayed", "other"),
-    ("client_gone", "head"),
-    ("client_gone", "queue"),
-    ("client_gone", "pick"),
-    ("client_gone", "dial"),
-    ("client_gone", "answer"),
-    ("client_gone", "write"),
-    ("idle", ""),
-    ("aborted", ""),
-];
+pub(crate) fn all_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of = |outcome: &'static str| move |reason: &'static str| (outcome, reason);
+    [("upgraded", ""), ("idle", ""), ("aborted", "")]
+        .into_iter()
+        .chain(Refusal::CODES.map(of("refused")))
+        .chain(Unavailable::ALL.map(Unavailable::code).map(of("unavailable")))
+        .chain(["3xx", "401", "403", "404", "other"].map(of("relayed")))
+        .chain(Phase::ALL.map(Phase::name).map(of("client_gone")))
+}
 
 /// All that [`Retry::code`] can give.
 pub(crate) const CAUSES: [&str; 16] = [
@@ -127,6 +96,9 @@ pub(crate) enum Unavailable {
 }
 
 impl Unavailable {
+    const ALL: [Self; 6] =
+        [Self::NoCapacity, Self::QueueFull, Self::NoShard, Self::Timeout, Self::FdLimit, Self::Draining];
+
     /// The word in the answer and in metric labels.
     pub(crate) const fn code(self) -> &'static str {
         match self {

@@ -14,9 +14,7 @@ use rdkafka::message::Headers;
 use serde::de::IgnoredAny;
 use wscluster_api::channel::{Part, Template, TemplateError};
 use wscluster_api::spec::{Tombstones, Topic, ValueFormat};
-
-/// Longest channel name, in bytes.
-const MAX_CHANNEL_BYTES: usize = 256;
+use wscluster_protocol::request::MAX_CHANNEL_BYTES;
 
 /// Why a record is not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

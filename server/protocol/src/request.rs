@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::{Position, Positions};
 
 /// Longest channel name, in bytes.
-const MAX_CHANNEL: usize = 256;
+pub const MAX_CHANNEL_BYTES: usize = 256;
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,7 +166,7 @@ fn subscribe(fields: &Map<String, Value>) -> Result<Command, String> {
     };
     let asked: HashSet<&str> = channels.iter().map(String::as_str).collect();
     if let Some(stranger) = since.keys().find(|name| !asked.contains(name.as_str())) {
-        let name: String = stranger.chars().take(MAX_CHANNEL).collect();
+        let name: String = stranger.chars().take(MAX_CHANNEL_BYTES).collect();
         return Err(format!("data.since names {name:?}, which is not in data.channels"));
     }
     let with_since = |channel: String| {
@@ -192,8 +192,8 @@ fn channels(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
     let mut channels = Vec::with_capacity(values.len());
     for value in values {
         match value.as_str() {
-            Some(name) if name.is_empty() || name.len() > MAX_CHANNEL => {
-                return Err(format!("a channel name has 1 to {MAX_CHANNEL} bytes"));
+            Some(name) if name.is_empty() || name.len() > MAX_CHANNEL_BYTES => {
+                return Err(format!("a channel name has 1 to {MAX_CHANNEL_BYTES} bytes"));
             }
             Some(name) if seen.insert(name) => channels.push(name.to_owned()),
             Some(_) => {}

@@ -12,6 +12,7 @@ use wscluster_protocol::LostReason;
 use wscluster_protocol::close::CloseCode;
 use wscluster_protocol::request::{Command, ErrorCode};
 use wscluster_runtime::fds::Budget;
+use wscluster_ws::upgrade::Refusal;
 
 use super::shared::NoSlot;
 use super::slots::{SlotMetrics, Slots};
@@ -92,35 +93,12 @@ fn seconds() -> Histogram {
 }
 
 /// All words of `HandshakeOutcome`: their series exist from the start.
-pub(crate) const OUTCOMES: [&str; 27] = [
-    "accepted",
-    "malformed",
-    "http_1_0",
-    "http_version",
-    "method",
-    "target",
-    "host",
-    "body",
-    "duplicate_header",
-    "no_upgrade",
-    "connection",
-    "websocket_version",
-    "key",
-    "origin",
-    "head_too_large",
-    "too_many_headers",
-    "head_timeout",
-    "forbidden_origin",
-    "not_found",
-    "starting",
-    "full",
-    "draining",
-    "fd_limit",
-    "closed_silently",
-    "client_left",
-    "answer_timeout",
-    "aborted",
-];
+pub(crate) fn outcomes() -> impl Iterator<Item = &'static str> {
+    ["accepted", "closed_silently", "client_left", "answer_timeout", "aborted"]
+        .into_iter()
+        .chain(Refusal::CODES)
+        .chain(NoSlot::ALL.map(NoSlot::as_str))
+}
 
 const PHASES: [&str; 2] = ["head", "answer"];
 
@@ -158,7 +136,7 @@ impl Metrics {
             loop_lag: seconds(),
             feed_lag: seconds(),
         };
-        for outcome in OUTCOMES {
+        for outcome in outcomes() {
             drop(new.outcomes.get_or_create(&Label("outcome", outcome)));
         }
         for phase in PHASES {

@@ -98,6 +98,30 @@ impl Refusal {
         }
     }
 
+    /// All that [`Self::code`] can give, so that metrics have a series for each from the start.
+    pub const CODES: [&str; 20] = [
+        "malformed",
+        "http_1_0",
+        "http_version",
+        "method",
+        "target",
+        "host",
+        "body",
+        "duplicate_header",
+        "no_upgrade",
+        "connection",
+        "websocket_version",
+        "key",
+        "origin",
+        "head_too_large",
+        "too_many_headers",
+        "head_timeout",
+        "unauthorized",
+        "forbidden",
+        "forbidden_origin",
+        "not_found",
+    ];
+
     /// The word for machines: `error` in the JSON body, and a metric label.
     pub const fn code(self) -> &'static str {
         match self {
