@@ -48,7 +48,7 @@ fn logs_in_by_every_mechanism_and_by_certificate() {
 
 /// Adds or removes the right of the user "blind" to do `operation` on `topic`.
 fn acl(change: &str, operation: &str, topic: &str) {
-    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/kafka/tool");
+    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/kafka/tool");
     let mut args = vec!["acls", change, "--allow-principal", "User:blind", "--operation", operation, "--topic", topic];
     if change == "--remove" {
         args.push("--force");
