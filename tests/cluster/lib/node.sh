@@ -43,7 +43,6 @@ make_cgroup() {
     local hierarchy
     if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
         mkdir -p "/sys/fs/cgroup$cgroup"
-        favour "/sys/fs/cgroup$cgroup/cpu.weight" 800
         return
     fi
     for hierarchy in /sys/fs/cgroup/*/; do
@@ -54,13 +53,7 @@ make_cgroup() {
             cat "$hierarchy/cpuset.cpus" >"$hierarchy$cgroup/cpuset.cpus"
             cat "$hierarchy/cpuset.mems" >"$hierarchy$cgroup/cpuset.mems"
         fi
-        favour "$hierarchy$cgroup/cpu.shares" 8192
     done
-}
-
-# Eight times the usual share: beside compilers, pods must not be late.
-favour() { # FILE VALUE
-    [[ ! -e $1 ]] || echo "$2" >"$1"
 }
 
 # In every hierarchy. Fails while killed processes still exist in one of them.
