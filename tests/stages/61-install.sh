@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The end-to-end tests that install or remove the operator, or count all that it does: on a cluster of their own, beside stage 60.
-# lane: install
+# The end-to-end tests that install or remove the operator, or count all that it does: on a cluster of their own.
+# lane: wait
 # needs: build programs 15-images 28-metrics
 # limit: 900
 set -euo pipefail
