@@ -84,7 +84,7 @@ check "a record from kcat reaches a client" within 30 last_has kcat
 check "a record from publish reaches a client" within 30 last_has publish
 
 "$WSCLUSTER" load --url "$url" -c 100 -r 100 --channels 'K{0..9}.trade' --brokers "$KAFKA_BROKERS" --topic real.trades --publish-rate 100 \
-    --hold 45s --tail 3s --retry 100 --output json --progress json --fail-on 'failed>0,audit.lost>0,audit.declared_lost>0' \
+    --hold 45s --tail 15s --retry 100 --output json --progress json --fail-on 'failed>0,audit.lost>0,audit.declared_lost>0' \
     --fail-on 'audit.mismatched>0,audit.duplicated>0,audit.reordered>0,audit.unrecovered>0,audit.expected<10000' \
     >"$STAGE_DIR/load.json" 2>"$STAGE_DIR/load.log" &
 load=$!
