@@ -43,7 +43,7 @@ pub fn page(progress: impl Fn(&str)) -> String {
     let took = one_plan();
     writeln!(
         page,
-        "\nOne plan for 1,000 shards, 900 of them on another revision and 100 surplus: {:.2} ms, on {}.",
+        "\nA plan for 1,000 shards, of which 900 have another revision and 100 are surplus, takes {:.2} ms on {}.",
         took.as_secs_f64() * 1_000.0,
         machine()
     )
