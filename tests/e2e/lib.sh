@@ -16,7 +16,7 @@ wait_for() {
     shift 2
     until "$@" >"$scratch/answer" 2>&1; do
         ((SECONDS < end)) || fail "$what: not seen in time; last output: $(tail -n 3 "$scratch/answer" | cut -c -900)"
-        sleep 0.5 # a kubectl takes a tenth of a second of CPU
+        sleep 1 # a kubectl takes a tenth of a second of CPU
     done
 }
 

@@ -15,7 +15,7 @@ expect() { # SECONDS NAME TYPE REGEX
     local end=$((SECONDS + $1))
     until says "$2" "$3" "$4"; do
         ((SECONDS < end)) || fail "condition $3 of $2 should say \"$4\", but says \"$(condition "$2" "$3")\""
-        sleep 0.5
+        sleep 1
     done
     # kubectl describe shows the same.
     described "$2" "$(condition "$2" "$3" | sed -E 's/^[A-Za-z]+ [A-Za-z]+: //; s/[][().*+?{}|^$]/./g' | cut -c1-60)" ||
