@@ -1,40 +1,15 @@
 #!/usr/bin/env bash
-# The end-to-end tests on a real Kubernetes (tests/cluster), but those that install or remove the operator: stage 61.
+# The end-to-end tests on a real Kubernetes (tests/cluster) that leave each other alone. They come after the stages with Kafka: those
+# would make them late.
 # lane: cluster
-# needs: test-build programs 15-images
+# needs: build programs 15-images
+# after: 50-kafka 52-kafka-source 55-audit
 # apt: conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 ipset iptables jq libc6-dev maven openjdk-17-jre-headless openssl procps runc socat util-linux zstd
-# limit: 1800
+# limit: 1500
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=/dev/null
 . tests/e2e/lib/stage.sh
 
-cluster_up stage
-status=0
-tests/cluster/run tests/e2e/run --jobs 3 --group beside --group alone --group last | tee "$STAGE_DIR/result" || status=1
-read -r passed _ failed _ < <(tail -n 1 "$STAGE_DIR/result")
-# The operator's own tests against an API server: what it makes of the objects that the operator applies.
-# Its result lines must not be taken for those of this stage.
-if tests/cluster/run cargo test --quiet --offline --locked --workspace --lib apply::tests::real -- --ignored | sed 's/^test result/result/'; then
-    passed=$((passed + 1))
-else
-    failed=$((failed + 1)) status=1
-fi
-
-# However the rig ends, nothing of it stays: not a process, a mount, a cgroup or a file.
-title="wscluster-rig /tmp/wscluster-rig-$WSCLUSTER_RIG"
-kill -KILL "$(pgrep --exact --full "$title")"
-tests/cluster/down
-left=$(
-    pgrep --list-full --full "wscluster-rig-$WSCLUSTER_RIG" || true
-    grep "wscluster-rig-$WSCLUSTER_RIG" /proc/self/mountinfo || true
-    find /sys/fs/cgroup /tmp -maxdepth 2 -name "wscluster-rig-$WSCLUSTER_RIG*"
-)
-if [[ -z $left ]]; then
-    passed=$((passed + 1))
-else
-    echo "left behind: $left"
-    failed=$((failed + 1)) status=1
-fi
-echo "$passed passed, $failed failed"
-exit "$status"
+cluster_up beside
+tests/cluster/run tests/e2e/run --jobs 3 --group beside --group last
