@@ -24,7 +24,7 @@ first_message() {
     received() { k logs client | grep 64000 >/dev/null; }
     wait_for 60 "the message at the client" received
     took=$(since "$begin" 1)
-    report figures "From an empty cluster (images on the node) to the first message at a client, by $1: $took s"
+    report figures "Time from an empty cluster (with the images on the node) to the first message at a client, with $1: $took s"
     k get wsc
     k logs client
     awk -v took="$took" 'BEGIN { exit !(took < 120) }' || fail "the first message took $took s"

@@ -26,7 +26,7 @@ without_operator() {
     wait_for 60 "three shards and two gateways" whole
 }
 # A client whose gateway is gone may try its address once more before kube-proxy removes it.
-attempts=60 through "operator away; a shard and a gateway killed" prices 300 without_operator
+attempts=60 through "operator down; a shard and a gateway killed" prices 300 without_operator
 operator
 
 replaced_too() {

@@ -18,7 +18,7 @@ away_for() { # SECONDS
     wait_for 60 "an API server" answers
 }
 away_during_rollout() { away_for 15; }
-through "API server away for 15 s during a rollout" prices 300 rollout_with away_during_rollout
+through "API server down for 15 s during a rollout" prices 300 rollout_with away_during_rollout
 # What is part of Kubernetes may take more than a minute to recover, which is not under test.
 tests/cluster/refresh
 settled prices
@@ -37,7 +37,7 @@ settled prices 90
 wait_for 60 "the clients' end" phase_of clients 'Succeeded|Failed'
 k logs clients >"$scratch/clients"
 echo 'nobody 0 0' >"$scratch/slots" # there was no API server to ask the gateways through
-row clients "API server away for 60 s" "-" 60
+row clients "API server down for 60 s" "-" 60
 unharmed clients
 same "$restarts 0" "$(k get pods -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}')" "restarts of all pods"
 

@@ -30,10 +30,10 @@ serving_killed() {
     tests/cluster/signal --children KILL "$namespace" "$1"
     wait_for 30 "an end of its tunnels" lost_some "$name"
 }
-through "gateway kill -9 (what serves, not its master)" prices 300 serving_killed "$(pod_of prices gateway)"
+through "gateway kill -9 (without its master)" prices 300 serving_killed "$(pod_of prices gateway)"
 # Until kube-proxy removes the pod, it sends half of the returning clients there, and they are refused.
 attempts=1000
-through "gateway pod kill -9 (all that runs in it)" prices 300 killed "$(pod_of prices gateway)" signal KILL
+through "gateway pod kill -9 (all its processes)" prices 300 killed "$(pod_of prices gateway)" signal KILL
 attempts=0
 
 broker_restart() {

@@ -30,7 +30,7 @@ all_told() {
 all_built() { (($(k get deployment,statefulset -o name | wc -l) == 2 * clusters)); }
 wait_for 240 "objects of $clusters clusters" all_built
 wait_for 120 "a status of $clusters clusters" all_told
-report figures "$clusters WsClusters created at once have their objects and status after: $((SECONDS - begin)) s"
+report figures "$clusters WsClusters created at once: all have their objects and a status after $((SECONDS - begin)) s"
 
 versions() { k get wsc -o json | jq -c '[.items[] | [.metadata.name, .metadata.resourceVersion]] | sort'; }
 quiet() {
@@ -52,6 +52,6 @@ same "$before" "$(versions)" "versions of $clusters clusters after a minute at r
 memory=$(curl -s "http://127.0.0.1:$port/metrics" | awk '/^process_resident_memory_bytes/ { printf "%.1f", $2 / 1e6 }')
 curl -s "http://127.0.0.1:$port/metrics" | tests/promtool check metrics || fail "promtool finds faults in the operator's metrics"
 [[ -n $memory ]] || fail "the operator's metrics do not state its memory"
-report figures "$clusters WsClusters at rest: $memory MB resident in the operator, $per_minute API calls a minute, no status written"
+report figures "$clusters WsClusters at rest: the operator uses $memory MB of memory (resident), makes $per_minute API calls per minute and writes no status"
 ((per_minute <= 120)) || fail "$per_minute API calls a minute at rest"
 awk -v m="$memory" 'BEGIN { exit !(m < 200) }' || fail "the operator holds $memory MB"

@@ -91,7 +91,7 @@ begin=$SECONDS
 remove
 took=$((SECONDS - begin))
 leave clients
-row clients "kubectl delete wsc (nothing is left to come back to)" 50 "$took"
+row clients "kubectl delete wsc (clients cannot return)" 50 "$took"
 left=$(k get all,configmap,secret,serviceaccount,role,rolebinding,poddisruptionbudget,networkpolicy,endpointslice -o name |
     grep -vE '^(configmap/kube-root-ca.crt|serviceaccount/default|pod/clients)$' || true)
 same "" "$left" "what is left in the namespace"
