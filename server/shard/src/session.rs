@@ -20,7 +20,7 @@ use super::channels::{ChannelId, Membership};
 use super::connection::ConnectionPhase;
 use super::metrics::Label;
 use super::pending_subscribes::{PendingSubscribe, WaitsFor};
-use super::settings::{AHEAD_TIMEOUT, ECHO_MAX_MESSAGE};
+use super::settings::{ECHO_MAX_MESSAGE, HOLD_TIMEOUT};
 use super::window::Recovery;
 use super::worker::{Worker, now_ms};
 
@@ -79,7 +79,7 @@ impl Worker {
         self.shared.metrics.requests.get_or_create(&Label("type", command.as_str())).inc();
         let reply = match command {
             Command::Subscribe(channels) => {
-                let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
+                let deadline = self.wheel.now().after(HOLD_TIMEOUT);
                 let may_wait = self.pending.has_room(key, channels.len());
                 let (backfill, waits_for) = (BackfillState::NotRequested, WaitsFor::Nothing);
                 return self.subscribe(PendingSubscribe { key, id, channels, deadline, backfill, waits_for }, may_wait);
@@ -165,7 +165,8 @@ impl Worker {
         }
         let ahead = if may_wait { self.ahead(key, &request.channels) } else { Vec::new() };
         if !ahead.is_empty() {
-            return self.pending.push(PendingSubscribe { waits_for: WaitsFor::Positions(ahead), ..request });
+            let deadline = request.deadline.max(self.wheel.now().after(self.shared.settings.ahead_timeout));
+            return self.pending.push(PendingSubscribe { deadline, waits_for: WaitsFor::Positions(ahead), ..request });
         }
         let mut recoveries = Vec::with_capacity(request.channels.len());
         let mut to_backfill = HashMap::new();
@@ -193,7 +194,7 @@ impl Worker {
             }
         }
         if !to_backfill.is_empty() {
-            let deadline = self.wheel.now().after(AHEAD_TIMEOUT);
+            let deadline = self.wheel.now().after(HOLD_TIMEOUT);
             let (backfill, waits_for) = (self.request_backfill(to_backfill), WaitsFor::Backfill);
             return self.pending.push(PendingSubscribe { deadline, backfill, waits_for, ..request });
         }

@@ -36,6 +36,8 @@ pub struct Settings {
     pub echo: bool,
     /// Whether successful handshakes are logged too.
     pub log_handshakes: bool,
+    /// How long a `subscribe` waits for this shard to reach the client's positions.
+    pub ahead_timeout: Duration,
 }
 
 /// Largest message on `/echo`: that of the Autobahn test suite.
@@ -44,8 +46,11 @@ pub(super) const ECHO_MAX_MESSAGE: u32 = 16 << 20;
 /// Time limit for a closing connection to answer and to read the remaining frames.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// How long a `subscribe` waits for this shard to reach the client's positions.
-pub(super) const AHEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a `subscribe` waits for its client to read an earlier replay, or for a backfill.
+pub(super) const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After a broker's restart, shards find the leaders of partitions up to ten seconds apart.
+const AHEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Settings {
     /// Settings of the shard `name` of a cluster with this `spec`.
@@ -65,6 +70,7 @@ impl Settings {
             workers: spec.template.shard.workers,
             echo: false,
             log_handshakes: false,
+            ahead_timeout: AHEAD_TIMEOUT,
         }
     }
 

@@ -213,7 +213,7 @@ async fn a_subscribe_waits_until_the_shard_reaches_the_clients_position() {
 
 #[tokio::test]
 async fn a_waiting_subscribe_reports_a_loss_at_its_deadline() {
-    let rig = Rig::start(1, |_| {}).await;
+    let rig = Rig::start(1, |settings| settings.ahead_timeout = Duration::from_millis(100)).await;
     let mut client = rig.connect().await;
     let data = json!({ "channels": ["BTC.trade"], "since": { "BTC.trade": "ab-0-1000" } });
     client.send(json!({ "type": "subscribe", "data": data })).await;
