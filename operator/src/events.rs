@@ -24,7 +24,7 @@ const LONGEST: usize = 1_024;
 /// The content of an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// Whether somebody should look into it.
+    /// Whether it needs attention.
     pub(crate) is_warning: bool,
     /// The reason, in `PascalCase`.
     pub(crate) reason: Cow<'static, str>,

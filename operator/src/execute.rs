@@ -96,7 +96,7 @@ impl Executor<'_> {
                 let answer = self.fenced(self.health.client().undrain(pod.address?)).await?;
                 self.is_accepted(pod, &answer).then(|| note("DrainTakenBack"))
             }
-            // A StatefulSet replaces a ready pod by itself, but waits for one that is not.
+            // A StatefulSet replaces a ready pod by itself, but waits for a pod that is not ready.
             Action::Restart if !pod.ready && pod.leaving.is_none() => {
                 self.replace(pod).await.then(|| note("ShardReplaced"))
             }

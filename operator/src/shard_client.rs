@@ -23,7 +23,7 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 pub(crate) enum ShardError {
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The answer is not that of a shard which this operator understands. It may come from another program.
+    /// The answer is not one that a shard of a known version gives. It may come from another program.
     #[error("http://{address}/health answered {status} without the health of a shard: {reason}")]
     NoHealth { address: SocketAddr, status: StatusCode, reason: String },
     /// The shard of a test does not exist.

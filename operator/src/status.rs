@@ -33,7 +33,7 @@ use crate::observe::{ObservedCluster, ShardPod};
 /// What became of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApplyOutcome {
-    /// Every object is as the spec asks for, as far as the plan has progressed.
+    /// Every object matches the spec, as far as the plan has progressed.
     Applied,
     /// Nothing was changed, because the cluster is paused.
     Paused,

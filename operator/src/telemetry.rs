@@ -34,7 +34,7 @@ pub(crate) fn init(args: &LogArgs) {
     // The client logs every unsuccessful answer as an error, also those that the operator handles.
     let quiet = ["kube_client=off", "tower=warn", "hyper_util=warn"].map(str::parse);
     let filter = quiet.into_iter().flatten().fold(filter, EnvFilter::add_directive);
-    // A line that cannot be written would be reported on standard error, too, and panic if that is closed.
+    // By default, a line that cannot be written is reported on standard error, which panics if that is closed.
     let builder = tracing_subscriber::fmt().log_internal_errors(false);
     let builder = builder.with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match args.log_format {

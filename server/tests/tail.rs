@@ -1,4 +1,4 @@
-//! `wscluster tail` as a process: its output, and its end on a signal even if nobody reads the output.
+//! `wscluster tail` as a process: its output, and its end on a signal even if its output is not read.
 
 #![allow(clippy::unwrap_used)] // a test, also in its fixtures
 

@@ -13,7 +13,7 @@ use crate::{Blocked, Release, Shard, State, UndrainCause};
 pub(crate) enum Class {
     /// It stays.
     Wanted,
-    /// The `StatefulSet` no longer asks for it.
+    /// The `StatefulSet` no longer includes it.
     Removed,
     /// Its pod is terminating.
     Leaving,
@@ -21,7 +21,7 @@ pub(crate) enum Class {
     Released(Release),
     /// It must go, and drains or is silent until its deadline.
     Moving,
-    /// It drains but must not.
+    /// It drains, but its drain must be cancelled.
     Undrain(UndrainCause),
     /// It must go, is silent, and another shard goes first.
     Silent,

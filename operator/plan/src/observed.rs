@@ -6,7 +6,7 @@
 //!   drain, it reports the shard as draining with **at least one** connection until the shard itself reports a count.
 //!   An older count of `0` would have the shard removed although clients have connected since. After the caller has
 //!   cancelled a drain, it reports the shard as ready.
-//! - A shard is [`Starting`](State::Starting) only if a fresh answer of the shard says so, or if its container does
+//! - A shard is [`Starting`](State::Starting) only if a fresh answer of the shard reports it, or if its container does
 //!   not run. A shard that has never answered, for example after a restart of the operator, is
 //!   [`Silent`](State::Silent) from the first unanswered request. So is a shard with an unknown state, and one that
 //!   starts and holds connections.

@@ -17,7 +17,7 @@ pub(crate) struct Schedule<'a> {
     moving: u32,
     /// Shards of the wanted revision that a replacement waits for.
     unready: Unready,
-    /// The highest shards that must go and do not start, by [`SURPLUS`] and [`STALE`].
+    /// The highest shards that must go but have to wait, by [`SURPLUS`] and [`STALE`].
     waiting: [Option<u32>; 2],
     /// The step of each serving shard that must go.
     pub(crate) steps: Vec<Step>,

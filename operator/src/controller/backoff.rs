@@ -13,7 +13,7 @@ use crate::status::ApplyOutcome;
 
 const POLICY: Policy =
     Policy { first: Duration::from_secs(1), factor: 2, max: Duration::from_mins(5), jitter: Jitter::From(0.75) };
-/// Shorter, because no watch reports when somebody deletes the object that has the name.
+/// Shorter, because no watch reports the deletion of the object that has the name.
 const NAME_TAKEN: Duration = Duration::from_secs(30);
 
 /// The last failure, the number of failures in a row, and the time of the next attempt.

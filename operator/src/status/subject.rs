@@ -6,8 +6,8 @@ use wscluster_plan::{Blocked, Reason};
 
 use crate::metrics::ErrorCategory;
 
-/// A subject of a message. Messages with the same subjects differ in nothing that anybody waits for: in numbers, in
-/// ordinals, or in the words of Kubernetes or Kafka.
+/// A subject of a message. Messages with the same subjects differ only in details that need no Event: numbers,
+/// ordinals, and texts from Kubernetes or Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// The revision that shards are rolled out to.

@@ -21,7 +21,7 @@ const MAX_MESSAGE: u32 = 16 << 20;
 /// Bytes read at once.
 const READ: usize = 16 << 10;
 
-/// Something that arrived.
+/// What a read returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A text message.

@@ -8,7 +8,7 @@ use wscluster_protocol::{Partition, Position};
 /// How a message follows the previous message of its channel and partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// As it should, as far as this client can tell.
+    /// The expected message, as far as this client can detect.
     Next,
     /// Messages between the two are missing.
     Hole,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wscluster_protocol::close::{Advice, retry_after};
 use wscluster_runtime::backoff::{Jitter, Policy};
 
-/// What the end of a connection, or a refusal, asks of a client.
+/// When a client may reconnect after the end of a connection or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// When to reconnect.
@@ -29,14 +29,14 @@ impl Retry {
         Self { advice: Advice::AfterHint, after: Some(delay) }
     }
 
-    /// What a Close frame asks for. `reason` may be `{"retry_after_ms":n}`.
+    /// The advice of a Close frame. `reason` may be `{"retry_after_ms":n}`.
     pub fn of_close(code: Option<u16>, reason: &str) -> Self {
         let advice = Advice::of_close(code);
         let after = if advice == Advice::AfterHint { retry_after(reason) } else { None };
         Self { advice, after }
     }
 
-    /// What an answer other than 101 asks for; `after` is its `Retry-After` or `retry_after_ms`.
+    /// The advice of a response other than 101; `after` is its `Retry-After` or `retry_after_ms`.
     pub fn of_status(status: u16, after: Option<Duration>) -> Self {
         match (status, after) {
             (_, Some(after)) => Self::after(after),
@@ -80,7 +80,7 @@ impl ReconnectPolicy {
         let repeated = || if first { Duration::ZERO } else { self.jitter(failures - 1) };
         match (retry.advice, retry.after) {
             (Advice::Never, _) => None,
-            // The second time in a row, the advice has not helped: jitter prevents a loop.
+            // Advice that is repeated has not helped. Jitter prevents a tight loop.
             (Advice::AtOnce, _) => Some(repeated()),
             (Advice::AfterHint, Some(hint)) => Some(hint.min(Self::LONGEST_HINT) + repeated()),
             (Advice::AfterHint, None) | (Advice::Jitter, _) => Some(self.jitter(failures)),

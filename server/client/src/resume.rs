@@ -181,7 +181,7 @@ impl Client {
                 }
                 continue;
             };
-            // A link may fail silently. TCP does not tell that to a peer which only receives.
+            // A link may fail silently. TCP does not report this to a peer that only receives.
             let silence = 2 * self.ping;
             match timeout(silence, connection.next()).await {
                 Ok(Ok(Incoming::Text(text))) => self.receive(text)?,

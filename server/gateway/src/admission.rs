@@ -1,14 +1,13 @@
 //! Decides who may connect: a step between the head of a request and the choice of a shard.
 //!
 //! Today it admits every client at once. Checks of identity belong here: they may wait, and may refuse with a status
-//! such as 401 or
-//! 403. The principal is carried in the record of the handshake.
+//! such as 401 or 403. The record of the handshake carries the principal.
 
 use wscluster_ws::upgrade::Refusal;
 
 use super::client::ClientRequest;
 
-/// Whom a client was identified as.
+/// The identity of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Principal {
     name: Option<String>,

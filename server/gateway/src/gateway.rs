@@ -66,8 +66,8 @@ impl Gateway {
         })
     }
 
-    /// Replaces the list of shards, and reserves descriptors for polling them: a connection each, and one that
-    /// replaces it.
+    /// Replaces the list of shards, and reserves descriptors for polling them: two per shard, for a connection and its
+    /// replacement.
     pub(crate) fn set_members(&self, members: &[Member]) {
         let before = self.table.shards().len();
         if self.table.set(members) {

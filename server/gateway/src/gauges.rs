@@ -1,5 +1,5 @@
-//! What `/metrics` tells about the present: queue, tunnels, bytes and the believed load of each shard. Read when asked
-//! for, so that the data path keeps no second copy.
+//! The gauges of `/metrics`: queue, tunnels, bytes and the estimated load of each shard. They are computed on request,
+//! so that the data path keeps no second copy.
 
 use std::fmt::Error;
 use std::sync::{Arc, atomic::Ordering::Relaxed};

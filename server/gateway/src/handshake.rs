@@ -45,7 +45,7 @@ pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: So
         Ok((granted, early)) => {
             let written = match client.stream.write(&granted.bytes) {
                 Ok(written) => written,
-                // The socket has no room now: the tunnel sends the 101.
+                // The socket is full: the tunnel sends the 101 later.
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
                 Err(_) => {
                     record.lap(Phase::Write);
@@ -286,7 +286,7 @@ impl<'a> Placement<'a> {
         }
         self.record.retried(cause);
         drop(lease);
-        // The slot that this attempt had reserved may be the one that another client waits for.
+        // Another client may be waiting for the slot that this attempt had reserved.
         self.gateway.offer_slots();
         Ok(None)
     }

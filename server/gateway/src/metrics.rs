@@ -58,9 +58,9 @@ struct EvictionLabel {
 /// How a tunnel ended whose client was to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eviction {
-    /// The client was told to come back.
+    /// The client received a Close with a hint to reconnect.
     Closed,
-    /// It could not be told in time: a frame did not end, or it read nothing.
+    /// The Close could not be sent in time: a frame did not end, or the client read nothing.
     Cut,
     /// It, or its shard, was faster.
     Left,

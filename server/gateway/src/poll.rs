@@ -89,7 +89,7 @@ async fn follow(gateway: Arc<Gateway>, shard: Arc<Backend>, client: AdminClient)
     loop {
         match client.health(shard.member().admin).await {
             Ok(health) => answered(&gateway, &shard, health, &mut silence),
-            // This gateway lacks descriptors: that says nothing about the shard.
+            // This gateway lacks descriptors, which is no fault of the shard.
             Err(error) if error.io_error().is_some_and(is_shortage) => silence.failed = 0,
             Err(error) => {
                 silence.failed += 1;

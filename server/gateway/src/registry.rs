@@ -27,7 +27,7 @@ use super::metrics::Metrics;
 pub(crate) enum TunnelCommand {
     /// End at once.
     End,
-    /// Close the connection with a hint to come back after this many milliseconds.
+    /// Close the connection with a hint to reconnect after this many milliseconds.
     Leave(u32),
 }
 

@@ -131,8 +131,8 @@ fn workers(args: &Args, settings: &Settings) -> u32 {
     args.workers.or(settings.workers).unwrap_or_else(process::default_workers).max(1)
 }
 
-/// Serves until a reason to stop, then until the drain is over. A failure ends the gateway without a drain: the
-/// failed task may be the one that would move the tunnels away.
+/// Serves until there is a reason to stop, then until the drain is over. A failure ends the gateway without a drain,
+/// because the failed task may be the one that moves the tunnels away.
 async fn until_drained(
     gateway: &Gateway,
     drains: &Drains<Gateway>,

@@ -20,7 +20,7 @@ pub(crate) enum WorkerCommand {
 #[derive(Debug)]
 pub(crate) struct WorkerInbox {
     pub(crate) commands: mpsc::UnboundedReceiver<WorkerCommand>,
-    /// Number of its tunnels that are not being moved away. Only the worker writes it.
+    /// Number of tunnels of the worker that are not being evicted. Only the worker writes it.
     pub(crate) open: Arc<AtomicU32>,
 }
 

@@ -90,7 +90,7 @@ impl Connect<'_> {
             .set("queued.max.messages.kbytes", "16384")
             .set("topic.metadata.refresh.interval.ms", "10000");
         self.extend(&mut config);
-        // Always: the reader learns from these log lines that a topic was recreated, see `Context`.
+        // Always: these log lines show the reader that a topic was recreated, see `Context`.
         let debug = config.get("debug").map_or_else(|| "metadata".to_owned(), |asked| format!("{asked},metadata"));
         config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         Ok((config, context))

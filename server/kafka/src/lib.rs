@@ -10,7 +10,7 @@
 //! - [`backfill`]: reads records back that no worker remembers.
 //! - [`Connect`]: configuration of librdkafka clients, also for producers and test tools.
 //! - [`embedded`]: an in-memory broker for local runs and tests.
-//! - [`identity`]: topic ids, which tell a recreated topic from its predecessor.
+//! - [`identity`]: topic ids, which distinguish a recreated topic from its predecessor.
 
 mod assignment;
 pub mod backfill;

@@ -225,7 +225,7 @@ impl Reader {
         }
         let draft = Draft { kind: mapping.kind(raw), priority: mapping.priority(), data: &self.data };
         let mut record = Record::encode(channel, position, prev, mapping.ts(raw), draft);
-        // Age is measured by Kafka's timestamp, whatever header the message takes its own from.
+        // Age is measured by Kafka's timestamp, even if the timestamp of the message comes from a header.
         record.timestamp_ms = raw.timestamp_ms;
         self.shared.metrics.bytes.inc_by(raw.value.map_or(0, <[u8]>::len) as u64);
         self.batch_bytes += record.frame().len();

@@ -26,7 +26,7 @@ pub(super) struct Opened {
     pub(super) at: Instant,
 }
 
-/// Steps that a handshake completed, also one that failed.
+/// The steps that a handshake has completed, even if it failed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
     /// The TCP connection was established.

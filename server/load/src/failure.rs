@@ -159,7 +159,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// `text`, which a peer chose, as part of a name: lower case, `[a-z0-9_]`, at most 32 characters.
+/// Turns `text` from a peer into a part of a name: lower case, `[a-z0-9_]`, at most 32 characters.
 pub(super) fn word(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     text.chars().take(32).map(safe).collect()

@@ -118,7 +118,7 @@ impl GroundTruth {
                             &mut findings,
                         );
                     }
-                    // The topic was recreated during the run; the records here do not tell the two incarnations apart.
+                    // The topic was recreated during the run, and these records do not identify the incarnation.
                     (Some(_), Some(_)) => findings.mismatched += 1,
                 }
             }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn requires_what_follows_the_position_of_an_answer_also_while_the_client_was_away() {
-        // Joined twice, behind record 4; nothing came, then 8 and 9.
+        // Joined twice after record 4: received nothing the first time, then 8 and 9.
         let behind = || Track::behind(0, PARTITION, 12);
         let sessions = [(1_005, 1_006), (1_040, 1_050)];
         let findings = truth(10).compare(&log(&sessions, vec![behind()]), TAIL);

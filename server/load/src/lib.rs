@@ -96,7 +96,7 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
         Output::Text => table::render(report),
         Output::Json => format!("{value}\n"),
     };
-    // If standard output is closed, the exit code still tells the result.
+    // If standard output is closed, the exit code still reports the result.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     let mut code = ExitCode::SUCCESS;
     // A run without a connected client has tested nothing.

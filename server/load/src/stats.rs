@@ -230,7 +230,7 @@ pub(super) struct ThreadTime {
 }
 
 impl ThreadTime {
-    /// Of the calling thread since it began; `None` where the kernel does not tell.
+    /// Of the calling thread since it began; `None` if the kernel does not provide it.
     pub(super) fn of_this_thread() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         let mut fields = text.split_whitespace().map(|field| field.parse().map(Duration::from_nanos));

@@ -1,4 +1,4 @@
-//! Runs against servers that misbehave, one way each: every way must come out under its own name.
+//! Runs against servers that each misbehave in one way. Every fault must be counted under its own name.
 
 mod failures;
 mod lives;

@@ -39,8 +39,8 @@ impl Demo {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("linger.ms", "0")
-            // The partitioner of the Java client: records with the same key go to the same partition, whoever writes
-            // them.
+            // The partitioner of the Java client: records with the same key go to the same partition, whichever
+            // client writes them.
             .set("partitioner", "murmur2_random")
             .create()?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! What happens during a run: one JSON object a line for programs, one sentence for people.
+//! The events of a run: one JSON object per line for programs, one sentence for people.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -54,7 +54,7 @@ pub(crate) struct Child {
     pub(crate) leaving: Option<Leaving>,
     /// When it accepted the order to drain, if it drains on our order.
     pub(crate) drain: Option<Instant>,
-    /// When the last order to it ended. Earlier health answers do not show its effect.
+    /// When the last command to the child was completed. Earlier health answers do not show its effect.
     pub(crate) ordered: Option<Instant>,
     goal: watch::Sender<ChildGoal>,
     _ports: Vec<ReservedPort>,

@@ -1,4 +1,4 @@
-//! `wscluster local`: runs the manifest that Kubernetes takes as processes of one machine.
+//! `wscluster local`: runs a `WsCluster` manifest, as used on Kubernetes, as processes of one machine.
 //!
 //! Each shard and each gateway is a child process, started from this executable with the subcommand that Kubernetes
 //! would run in a pod. The parent process plays the parts of the operator and the kubelet, and hosts an embedded

@@ -33,7 +33,7 @@ use super::state::{SharedState, with};
 
 /// Time limit of an order to a child.
 const WITHIN: Duration = Duration::from_secs(1);
-/// Time for a drained shard to end: it cuts connections whose Close nobody answered after five seconds.
+/// Time for a drained shard to end: after five seconds it cuts connections whose clients have not answered its Close.
 const EMPTY: Duration = Duration::from_secs(10);
 /// Age that an answer may have, added to the time after which clients reconnect.
 const LATE: Duration = Duration::from_secs(2);
@@ -270,7 +270,7 @@ impl Reconciler {
     }
 
     fn desired(&self) -> Desired {
-        // There is nobody to approve a step.
+        // There is no way to approve a step here.
         Desired {
             shards: self.shards,
             supervised: false,
@@ -303,7 +303,7 @@ impl Reconciler {
                     });
                     StepAction::Drain
                 }
-                // Only a drain that this process began: a person may have begun another by hand.
+                // Only a drain that this process began. Another may have been started by hand.
                 (Action::Undrain, Some(child)) if child.drain.is_some() => {
                     let (address, admin) = (child.at.admin, self.admin.clone());
                     self.calls.spawn(async move {

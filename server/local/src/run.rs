@@ -1,5 +1,5 @@
 //! One run of `wscluster local`: takes the ports, starts broker, admin server and children, and hands over to the
-//! event loop. Whatever way a run ends, no child is left.
+//! event loop. However a run ends, it leaves no child behind.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};

@@ -68,7 +68,8 @@ impl RunFolder {
     }
 }
 
-/// Takes the lock of `folder`. It gets its name when it is lock: under that name nobody finds it free.
+/// Takes the lock of `folder`. The lock file gets its final name only once it is locked, so no other process can find
+/// it unlocked.
 fn hold(folder: &Path) -> io::Result<File> {
     let new = folder.join("lock.new");
     let file = File::create(&new)?;

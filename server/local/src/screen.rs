@@ -1,5 +1,5 @@
 //! All output of a run. Standard output gets the ready message and the events: as text for people, or as one JSON
-//! object a line for programs. Standard error gets the log lines of all children and, on a terminal, the live line
+//! object per line for programs. Standard error gets the log lines of all children and, on a terminal, the live line
 //! below them.
 //!
 //! Output never blocks ([`wscluster_runtime::nonblocking_writer`]): a terminal that is paused (Ctrl-S) stops neither
@@ -20,7 +20,7 @@ use super::ready_message::ReadyMessage;
 use super::state::RunState;
 use super::traffic::TrafficRates;
 
-/// Least time between two state lines without a terminal.
+/// Minimum time between two state lines without a terminal.
 const STATE_INTERVAL: Duration = Duration::from_secs(10);
 /// With more shards than this, the live line has their sum instead of each.
 const SHARDS_SHOWN: usize = 8;

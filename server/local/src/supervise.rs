@@ -65,7 +65,7 @@ pub(crate) struct HungChild {
     pub(crate) silent: Duration,
 }
 
-/// Time for a hung child to end by itself: if it can, it tells its clients to reconnect.
+/// Time for a hung child to end by itself and, if it can, to close its connections with a hint to reconnect.
 const HUNG_GRACE: Duration = Duration::from_secs(5);
 /// Clients wait at most this long for the next process of a gateway.
 const MAX_CLIENT_WAIT: Duration = Duration::from_secs(1);
@@ -175,7 +175,7 @@ async fn watch_process(
     loop {
         let ChildGoal { order, hung } = *goal.borrow_and_update();
         if order > obeyed {
-            // Each order once: a second SIGTERM means "at once".
+            // Send each signal once: a second SIGTERM means "at once".
             running.signal(if order == ChildOrder::Kill { Signal::KILL } else { Signal::TERM });
             obeyed = order;
         }

@@ -2,7 +2,7 @@
 //! clients.
 //!
 //! A client opens a WebSocket, subscribes to channels and receives records. Each record carries its [`Position`]; a
-//! client that reconnects sends its last positions and receives what it missed, or learns that something may be
+//! client that reconnects sends its last positions and receives what it missed, or a reason why messages may be
 //! missing ([`LostReason`]).
 //!
 //! - [`request`]: requests of clients.

@@ -7,9 +7,9 @@ pub enum LostReason {
     TooOld,
     /// The position belongs to another topic, or to a topic before it was recreated.
     Epoch,
-    /// The shard cannot tell what the client has seen of some partition of the channel.
+    /// The shard does not know what the client has received from some partition of the channel.
     UnknownPosition,
-    /// The client sent something that is no position.
+    /// The client sent a value that is not a position.
     BadPosition,
     /// The connection is subscribed to the channel already, so a replay would repeat messages.
     AlreadySubscribed,
@@ -25,7 +25,7 @@ pub enum LostReason {
     TooFar,
     /// No broker answered.
     Unavailable,
-    /// The client disconnected while its records were read. Only a metric label: nobody is left to be answered.
+    /// The client disconnected while its records were read. Only a metric label, because no client is left to answer.
     Gone,
     /// The old `reconnect` sent one offset for a channel that several partitions feed.
     SeveralPartitions,

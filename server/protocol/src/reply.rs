@@ -41,7 +41,7 @@ pub enum Reply {
     Gap {
         /// The channel.
         channel: String,
-        /// The positions after which the channel goes on.
+        /// The positions after which the channel continues.
         #[serde(default, skip_serializing_if = "Positions::is_empty")]
         positions: Positions,
     },

@@ -14,11 +14,11 @@ pub const MAX_CHANNEL_BYTES: usize = 256;
 pub struct Request {
     /// The `id` that the answer repeats as `ref`.
     pub id: Option<Value>,
-    /// What the client asks for.
+    /// The command of the client.
     pub command: Command,
 }
 
-/// What a client asks for; `type` and `data` of the message.
+/// A command of a client: `type` and `data` of the message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Join channels. Each is named once, with the client's last position in it.
@@ -42,7 +42,7 @@ pub enum Since {
     Latest,
     /// After these positions, one for each partition.
     At(Vec<Position>),
-    /// The client sent something that is not a position.
+    /// The client sent a value that is not a position.
     Unreadable,
 }
 

@@ -1,4 +1,4 @@
-//! One shard as a gateway knows it; [`super::table`] explains where the knowledge comes from.
+//! The state of one shard, as known to a gateway; [`super::table`] explains where the values come from.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -277,7 +277,7 @@ impl Lease {
         before.candidate().has_room().then_some(lease)
     }
 
-    /// Asks the shard even if it is full as far as known.
+    /// Takes a lease even if the shard is believed to be full.
     pub fn force(shard: &Arc<Backend>) -> Self {
         shard.in_flight.fetch_add(1, Relaxed);
         Self(Arc::clone(shard))

@@ -40,7 +40,7 @@ impl fmt::Display for Member {
 /// Why a list of members is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembersError {
-    /// A line is no member.
+    /// A line is not a member.
     #[error("line {line}: {reason}")]
     Line {
         /// Its number, from 1.
@@ -53,7 +53,7 @@ pub enum MembersError {
     Twice(String),
 }
 
-/// Reads a list: a member a line, empty lines ignored. An empty list is valid.
+/// Parses a list with one member per line. Empty lines are ignored, and an empty list is valid.
 pub fn parse_members(text: &str) -> Result<Vec<Member>, MembersError> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())).filter(|(_, line)| !line.is_empty());
     let member = |(line, text): (usize, &str)| text.parse().map_err(|reason| MembersError::Line { line, reason });

@@ -1,6 +1,6 @@
 //! Growing waits between attempts: the one back-off of server and operator.
 //!
-//! A [`Policy`] is constant; a [`Backoff`] counts the failures in a row of one task. As an `Iterator` it fits
+//! A [`Policy`] is constant; a [`Backoff`] counts the consecutive failures of one task. As an `Iterator` it fits
 //! libraries that take delays that way.
 
 use std::time::Duration;

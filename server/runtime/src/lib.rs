@@ -1,4 +1,4 @@
-//! What every process of wscluster needs, whatever its part.
+//! Shared by all processes of wscluster.
 //!
 //! - [`sockets`], [`socket_activation`], [`fds`]: listening sockets and the budget of file descriptors.
 //! - [`logs`], [`nonblocking_writer`], [`log_limit`]: log lines that never block their writer, and limits for floods

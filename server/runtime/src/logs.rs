@@ -52,7 +52,7 @@ pub struct LogArgs {
 pub enum LogFormat {
     /// For people; coloured on a terminal.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

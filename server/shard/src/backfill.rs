@@ -107,7 +107,7 @@ fn join(window: &Window, channel: &str, positions: &[Position], found: &Backfill
         .collect();
     // The backfill was for other channels: this one was still in the window then, and has been evicted since.
     let Some(backfilled) = found.records.get(channel) else { return Missed::Lost(OUTRUN) };
-    // So far back, the window cannot tell which records of other partitions the client has seen.
+    // That far back, the window does not show which records of other partitions the client has received.
     if window.may_owe_elsewhere(channel, positions) {
         return Missed::Lost(LostReason::UnknownPosition);
     }

@@ -75,7 +75,7 @@ pub struct Metrics {
     pub evictions: Counter,
     /// Connections that ended, by close code; `1006` without a Close frame.
     pub closes: Family<CloseLabel, Counter>,
-    /// How late a worker's loop came to its timers.
+    /// How late a worker's loop served its timers.
     pub loop_lag: Histogram,
     /// Age of records when they were fanned out.
     pub feed_lag: Histogram,
@@ -84,7 +84,7 @@ pub struct Metrics {
 /// Label of [`Metrics::closes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CloseLabel {
-    /// RFC 6455 §7.4; codes that are none of ours count as `3000` or `4999`.
+    /// Codes of RFC 6455 §7.4 and of this service. Others count as `3000` or `4999`.
     pub code: u32,
 }
 

@@ -106,7 +106,7 @@ impl PublishError {
         !matches!(self, Self::Deliver(error) if !matches!(error, DeliverError::Config(_) | DeliverError::Client(_)))
     }
 
-    /// Whether `--file` names something that is no manifest at all. It named the records once.
+    /// Whether `--file` does not name a manifest. Earlier versions read records from `--file`.
     fn is_other_file(&self) -> bool {
         use wscluster_api::manifest::ManifestError::{Documents, Kind, Parse};
         matches!(self, Self::Manifest(Documents { .. } | Kind { .. } | Parse { .. }))

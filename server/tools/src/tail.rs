@@ -74,7 +74,7 @@ fn since(text: &str) -> Result<(String, Position), String> {
 /// Time limit for the TCP connection, and again for the upgrade.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long writing the current line may take at the end: whoever reads standard output may be slow.
+/// Time limit for writing the current line at the end, because the reader of standard output may be slow.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// Why `tail` failed.
@@ -157,8 +157,8 @@ fn unsubscribed(args: &Args) -> Option<&str> {
         .find(|channel| args.channels.iter().all(|one| one != channel))
 }
 
-/// Runs the client on a thread of its own, in `runtime`: printing blocks while nobody reads standard output, and a signal
-/// must end the process nevertheless.
+/// Runs the client on a thread of its own, in `runtime`: printing blocks while standard output is not read, and a
+/// signal must end the process nevertheless.
 async fn supervise(
     args: &Args,
     config: Config,

@@ -91,7 +91,7 @@ async fn refresh(args: &Args, address: &str) -> ExitCode {
                 Ok(())
             }
         };
-        // Nobody reads standard output any more.
+        // Standard output is closed.
         if args.once || written.is_err() {
             return if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }

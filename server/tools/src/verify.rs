@@ -123,6 +123,6 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    // If standard output is closed, the exit code still tells the result.
+    // If standard output is closed, the exit code still reports the result.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -11,7 +11,7 @@ use crate::world::World;
 
 /// A client gets a slot within this time if enough slots are free.
 const PATIENCE: Ms = 25_000;
-/// Tolerance for the difference between the state and what the operator knows of it.
+/// Tolerance for the difference between the actual state and the operator's view of it.
 const SLACK: Ms = 500;
 
 impl World {

@@ -106,7 +106,7 @@ impl Slices<'_> {
             let ended = self.watch().await;
             self.steady |= began.elapsed() >= STEADY;
             match ended? {
-                // A watch that keeps ending at once is retried no faster than one that fails.
+                // A watch that ends at once again and again is retried as slowly as one that fails.
                 _ if began.elapsed() < STEADY => return Err(ApiError::Short),
                 End::Outdated => return Ok(()),
                 End::Over => {}

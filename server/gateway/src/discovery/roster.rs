@@ -1,8 +1,9 @@
 //! Turns the present listing into a steady list of members. Pure: the time is an argument.
 //!
-//! One member a name. It keeps its address while that is listed, so that a second address family, listed later,
-//! changes nothing. A name that vanishes stays for [`HOLD`]: an endpoint that moves between slices may be in neither
-//! for a moment, and the table would forget its shard. The poller and the first attempt find out that a pod is gone.
+//! There is one member per name. A member keeps its address while that address is listed, so a second address family
+//! that is listed later changes nothing. A member that is no longer listed stays for [`HOLD`], because an endpoint that
+//! moves between slices may be in neither for a moment. The table would otherwise forget its shard. If the pod is gone,
+//! the poller or the first attempt detects it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,7 +61,7 @@ impl Roster {
     }
 }
 
-/// A place whose pod stays before one whose pod terminates; among these the one in use, else the first.
+/// Prefers a place whose pod is not terminating; among equal ones, the one in use, or else the first.
 fn choose(used: &Place, places: impl Iterator<Item = Place>) -> Option<Place> {
     let is_other = |place: &Place| (place.ws, place.admin) != (used.ws, used.admin);
     places.min_by_key(|place| (place.terminating, is_other(place), *place))

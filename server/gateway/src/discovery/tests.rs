@@ -124,7 +124,7 @@ async fn serves_by_the_last_list_while_the_api_server_is_away() {
     rig.tell(0, State::Ready, 0, 9, "a");
     let _new = rig.tunnel().await;
     assert_eq!(shards[1].slots.load(SeqCst), 1);
-    // Who is no longer listed keeps its tunnels until it ends them.
+    // A shard that is no longer listed keeps its tunnels until it ends them.
     early.send("still here").await;
     assert_eq!(early.bytes(10).await, b"still here");
 }

@@ -203,7 +203,7 @@ fn begins_a_recreated_topic_as_another_life_also_when_it_is_longer() {
         let first = records[0].0;
         rig.delete();
         rig.create(1);
-        // The worst case: by the time anybody looks, the new log is longer than the old one was.
+        // The worst case: when the shard looks again, the new log is longer than the old one was.
         let count = if longer { 50 } else { 3 };
         rig.send(0, numbers(100..100 + count));
         let (records, begun) = rig.read(usize::try_from(count).unwrap());
@@ -222,7 +222,7 @@ fn tells_of_the_gap_when_retention_overtook_it() {
     let spec = rig.spec();
     rig.start_with(&spec, 1);
     rig.until_filled();
-    // A worker that does not listen: the source gets stuck, the log goes on and is cut.
+    // A worker that does not receive: the source blocks, while the log grows and is cut.
     let value = "x".repeat(1_000);
     let mut sent = 0;
     while rig.status().lag < 40_000 {

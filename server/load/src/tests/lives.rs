@@ -63,7 +63,7 @@ fn counts_a_connection_lost_in_the_hold_and_its_return() {
         let head = switching(&key(&mut s));
         s.write_all(head.as_bytes()).unwrap();
         if i == 0 {
-            // Only after the client counts as connected; it says so by its first heartbeat.
+            // Only after the client counts as connected, which its first heartbeat shows.
             let mut byte = [0; 64];
             assert!(s.read(&mut byte).unwrap() > 0);
             s.write_all(&close_frame(4200, "")).unwrap();

@@ -1,4 +1,4 @@
-//! A topic that changes under the follower: what the embedded broker cannot do. Needs brokers and says so:
+//! A topic that changes while it is followed, which the embedded broker does not support. Needs real brokers:
 //! `tests/kafka/run cargo test -p wscluster-load --lib topic::real -- --ignored`.
 
 use std::time::{Duration, Instant};

@@ -2,13 +2,13 @@
 //!
 //! Every client is admitted at once today. Checks of identity belong in [`admit`]: it may wait, within the time limit
 //! of the handshake, and it may refuse with [`Refusal::Unauthorized`] or [`Refusal::Forbidden`]. It runs before a
-//! slot is taken, so that a client that is refused or slow to be checked holds none.
+//! slot is taken, so that a client that is refused, or whose check is slow, holds none.
 
 use std::net::IpAddr;
 
 use wscluster_ws::upgrade::{Refusal, UpgradeRequest};
 
-/// The identity of a client, kept with its connection. Nothing is known of anybody yet.
+/// The identity of a client, kept with its connection. Empty until clients are authenticated.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Principal {}
 

@@ -97,7 +97,7 @@ impl Window {
         let feeds = |partition: &Partition| lanes.is_none_or(|lanes| lanes.get(*partition).is_some());
         let mut since = Vec::new();
         for (topic, &offset) in last_offset {
-            // An offset does not tell whether it is from before or after the topic was recreated.
+            // An offset may be from before or after the topic was recreated.
             if self.recreated.contains(topic.as_str()) {
                 return Recovery::Lost(LostReason::Recreated);
             }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 /// Header field of a 503 that names its reason.
 pub const REASON: &str = "X-Wscluster-Reason";
 
-/// Why a request is refused, whatever slots are free.
+/// Why a request is refused, regardless of free slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// The bytes are not an HTTP head (RFC 9112 §2.2, §5).
@@ -177,7 +177,7 @@ pub struct Unavailable<'a> {
     pub reason: &'a str,
     /// A sentence for people, in the body.
     pub message: Option<&'a str>,
-    /// When the client may come back. Draw a value for each client, so that clients refused together do not return
+    /// When the client may retry. Draw a value for each client, so that clients refused together do not return
     /// together.
     pub retry_after_ms: u64,
     /// Further header fields.

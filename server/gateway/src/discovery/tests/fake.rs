@@ -102,7 +102,7 @@ impl FakeApi {
         self.state.changed.send_replace(());
     }
 
-    /// Cuts all watches. `gone`: whatever they know is too old.
+    /// Cuts all watches. `gone`: their resource versions are too old.
     pub(super) fn cut(&self, gone: Option<Gone>) {
         let mut known = self.known();
         known.epoch += 1;

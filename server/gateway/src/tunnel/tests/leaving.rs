@@ -56,7 +56,7 @@ fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// However a stream of frames is cut into pieces, whenever the client is chosen, whatever it takes at once.
+    /// For every split of a stream of frames, every time of the eviction, and every size of the client's reads.
     #[test]
     fn puts_the_close_between_two_frames_and_nothing_behind_it(
         frames in frames(),
