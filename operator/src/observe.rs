@@ -1,4 +1,4 @@
-//! Observes one cluster: the objects in the watch caches, and what the shards report about themselves.
+//! Observes one cluster: the objects in the watch caches, and the health that the shards report.
 //!
 //! Reads caches, polls the health of new shards, and asks the API server only why pods are missing. Decides nothing.
 

@@ -19,7 +19,7 @@ use crate::status::{Status, Subjects};
 
 /// Shortest interval between writes of a status in which only numbers changed.
 const NUMBERS: Duration = Duration::from_secs(10);
-/// The same Event is published again only after this time: until then its repetition is due to an outdated cache.
+/// The same Event is published again only after this time. An earlier repetition is due to an outdated cache.
 const REPEAT: Duration = Duration::from_secs(10);
 
 /// The memory of one cluster.

@@ -50,7 +50,7 @@ enum Cause {
     Shape(StatusCode, serde_json::Error),
 }
 
-/// The error at the bottom of the chain: the ones above it only name the layer.
+/// The innermost error of the chain; the outer ones only name the layer.
 fn root<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
     let mut root = error;
     while let Some(source) = root.source() {

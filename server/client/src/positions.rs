@@ -76,8 +76,8 @@ impl Positions {
         channels.iter().filter(|channel| !known(channel)).map(String::as_str).collect()
     }
 
-    /// The `since` of a subscription to `channels`; with `latest`, a channel without a position requests its last
-    /// message.
+    /// The `since` of a subscription to `channels`; with `latest`, it requests the last message of each channel
+    /// without a position.
     pub fn since(&self, channels: &[String], latest: bool) -> Map<String, Value> {
         let mut since = Map::new();
         for channel in channels {

@@ -1,4 +1,4 @@
-//! Both ends of what the process and one of its workers share: commands, and the number of open tunnels.
+//! The handle of a worker, and the worker's side of it: commands, and the number of open tunnels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -126,8 +126,8 @@ pub fn describe<C: ClientContext>(
 /// # Safety
 /// `description` points into an event that is not freed yet.
 unsafe fn described(description: *const rd::rd_kafka_TopicDescription_t) -> Result<Described, RDKafkaErrorCode> {
-    // SAFETY: as promised by the caller; all that is read belongs to the description, the arrays are as long as said,
-    // and what is kept is copied.
+    // SAFETY: as promised by the caller. All reads are within the description, the arrays have the returned lengths,
+    // and everything that is kept is copied.
     unsafe {
         let error = rd::rd_kafka_error_code(rd::rd_kafka_TopicDescription_error(description));
         if error as i32 != 0 {

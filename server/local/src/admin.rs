@@ -60,7 +60,7 @@ pub(crate) fn start(
     Ok((wscluster_admin::start(addr, Arc::new(Run(state)), Arc::new(registry), more)?, restarts))
 }
 
-/// The query of the page that a request without one is redirected to.
+/// The query string to which a request for the page without one is redirected.
 #[derive(Clone, Debug)]
 pub(crate) struct PageLink {
     /// The WebSocket URL to connect to.

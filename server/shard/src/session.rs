@@ -152,7 +152,7 @@ impl Worker {
         ahead
     }
 
-    /// Answers `request`; with `may_wait`, leaves it pending where the answer needs records that are not here yet.
+    /// Answers `request`; with `may_wait`, leaves it pending if the answer needs records that have not arrived yet.
     fn subscribe(&mut self, request: PendingSubscribe, may_wait: bool) {
         let key = request.key;
         let max = self.shared.settings.delivery.max_subscriptions as usize;

@@ -104,8 +104,8 @@ pub(super) fn run(start: WorkerStart) -> std::io::Result<()> {
     })
 }
 
-/// Advances the timer wheel by one step each [`TICK`]. Time in which this task did not run is not made up for:
-/// clients must not time out because the process was stopped, so it pings them first.
+/// Advances the timer wheel by one step each [`TICK`]. It does not catch up on time in which this
+/// task did not run: clients must not time out because the process was stopped, so it pings them first.
 async fn ticks(worker: Rc<RefCell<Worker>>) {
     let mut at = Instant::now();
     loop {

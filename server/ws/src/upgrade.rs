@@ -27,7 +27,7 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// Hard limit of fields: the maximum of the manifest schema, and the one that a gateway adds. They are parsed on
+    /// Hard limit of fields: the maximum of the manifest schema, plus the field that a gateway adds. They are parsed on
     /// the stack.
     pub const MOST_HEADERS: usize = 257;
 

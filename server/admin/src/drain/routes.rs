@@ -16,7 +16,7 @@ use wscluster_runtime::drain::{Drains, Holds};
 use super::{ConfiguredDrain, DrainCancelled, DrainStarted, EvictRequest, EvictStarted, Refusal, RefusalCode};
 use crate::health::State;
 
-/// The maximum of the manifest schema too. Above it, the time between two evictions rounds to zero.
+/// Also the maximum of the manifest schema. Above it, the time between two evictions rounds to zero.
 const MAX_EVICT_RATE: u32 = 1_000_000;
 
 /// `/drain`: `POST` begins a drain, `PUT` replaces the configured drain without starting one, `DELETE` cancels a

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use prometheus_client::registry::Registry;
 
-/// What the text of a registry lacks: the question that a metric answers, and its labels where their values are open.
+/// Data that the text of a registry lacks: the question that a metric answers, and its labels if their values are open.
 #[derive(Clone, Copy, Debug)]
 pub struct Note {
     /// Name as Prometheus stores it.

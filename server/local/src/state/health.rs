@@ -1,4 +1,4 @@
-//! What the state means: which problems there are, whether clients are served, and the JSON of `GET /health`.
+//! Derives from the state which problems exist, whether clients are served, and the JSON of `GET /health`.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! One WebSocket client of the deployment under test. It knows the shard that holds it.
+//! One WebSocket client of the deployment under test. It records which shard holds it.
 
 use std::time::Duration;
 
