@@ -87,19 +87,17 @@ impl CloseCode {
     /// The row of this code.
     pub const fn entry(self) -> Entry {
         let (name, meaning, advice, remedy) = match self {
-            Self::Normal => ("normal", "Done.", Advice::Jitter, ""),
-            Self::GoingAway => ("going_away", "The process ends.", Advice::Jitter, ""),
-            Self::Protocol => ("protocol", "The client broke RFC 6455.", Advice::Jitter, "Fix the client."),
+            Self::Normal => ("normal", "Normal end.", Advice::Jitter, ""),
+            Self::GoingAway => ("going_away", "The process is ending.", Advice::Jitter, ""),
+            Self::Protocol => ("protocol", "The client violated RFC 6455.", Advice::Jitter, "Fix the client."),
             Self::Unsupported => ("unsupported", "A binary frame on `/ws`.", Advice::Jitter, "Send text."),
             Self::InvalidPayload => ("invalid_payload", "Text that is not UTF-8.", Advice::Jitter, "Fix the client."),
-            Self::Policy => {
-                ("policy", "A rule was broken that has no code of its own.", Advice::Jitter, "Read the reason.")
-            }
-            Self::TooBig => ("too_big", "A message above the limit.", Advice::Jitter, "Send smaller messages."),
-            Self::Internal => ("internal", "An error inside the service.", Advice::Jitter, ""),
+            Self::Policy => ("policy", "Another rule was violated.", Advice::Jitter, "Read the reason."),
+            Self::TooBig => ("too_big", "A message exceeds the size limit.", Advice::Jitter, "Send smaller messages."),
+            Self::Internal => ("internal", "An internal error.", Advice::Jitter, ""),
             Self::Restart => (
                 "restart",
-                "The shard, or the gateway in front of it, is drained ([drain.md](drain.md)). \
+                "The shard, or the gateway in front of it, is draining ([drain.md](drain.md)). \
                  Reason: `{\"retry_after_ms\":n}`, with a different `n` for each client.",
                 Advice::AfterHint,
                 "Resubscribe with positions.",
@@ -111,11 +109,14 @@ impl CloseCode {
                 "slow_client",
                 "The client reads more slowly than its messages arrive.",
                 Advice::BackOff,
-                "Resubscribe with the last positions, to less.",
+                "Resubscribe to fewer channels, with the last positions.",
             ),
-            Self::TooManySubscriptions => {
-                ("too_many_subscriptions", "More subscriptions than allowed.", Advice::BackOff, "Subscribe to less.")
-            }
+            Self::TooManySubscriptions => (
+                "too_many_subscriptions",
+                "More subscriptions than allowed.",
+                Advice::BackOff,
+                "Subscribe to fewer channels.",
+            ),
         };
         Entry { name, meaning, advice, remedy }
     }
