@@ -163,7 +163,7 @@ fn write(report: &mut Report, args: &Args, trials: &[Trial]) {
         ]
     });
     let title = format!(
-        "{} clients at {}/s to {SHARDS} shards of {} slots, held {} s; {} messages of {} B a second for each client; all \
+        "{} clients at {}/s to {SHARDS} shards of {} slots, held {} s; {} messages of {} B per second for each client; all \
          server processes together on one CPU.",
         args.clients,
         args.ramp,
@@ -181,7 +181,7 @@ fn write(report: &mut Report, args: &Args, trials: &[Trial]) {
         "why",
         "connections of the shards",
         "highest CPU %, 1 s",
-        "messages/s a client, last 5 s",
+        "messages/s per client, last 5 s",
     ];
     report.table(&title, &columns, rows.collect());
     timeline(report, args, trials);
@@ -192,10 +192,10 @@ fn write(report: &mut Report, args: &Args, trials: &[Trial]) {
         report.goal(format!("{}: failed handshakes, %", trial.name), target, trial.failed_percent());
     }
     report.note(
-        "The stand-in is kinder than its model: no garbage collector, messages encoded once, no CPU spent on Kafka.",
+        "The stand-in needs less CPU than the original: no garbage collector, messages encoded once, no Kafka client.",
     );
     report.note(
-        "The stand-in's clients get each message three times while its guard lets messages through; ours get it once.",
+        "While the guard permits messages, the stand-in's clients receive each message three times. Ours receive it once.",
     );
 }
 

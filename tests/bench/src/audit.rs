@@ -241,21 +241,21 @@ fn write(report: &mut Report, args: &Args, verdict: &Verdict, rows: &[Row]) {
         "duplicated",
         "reordered",
         "recovered: false",
-        "seconds until all was well again",
+        "seconds to recovery",
     ];
     report.table(&title, &columns, lines);
-    report.goal("causes that happened and healed", Target::Exactly(args.causes.len() as f64), rows.len() as f64 - 1.0);
+    report.goal("causes that were recovered from", Target::Exactly(args.causes.len() as f64), rows.len() as f64 - 1.0);
     report.goal("deliveries compared with the topic", Target::AtLeast(1.0), audit.expected as f64);
-    report.goal("deliveries lost", Target::Exactly(0.0), audit.lost as f64);
-    report.goal("clients that got something else than the topic has", Target::Exactly(0.0), audit.mismatched as f64);
-    report.goal("deliveries twice", Target::Exactly(0.0), audit.duplicated as f64);
-    report.goal("deliveries out of order", Target::Exactly(0.0), audit.reordered as f64);
+    report.goal("lost deliveries", Target::Exactly(0.0), audit.lost as f64);
+    report.goal("clients whose messages differ from the topic", Target::Exactly(0.0), audit.mismatched as f64);
+    report.goal("duplicate deliveries", Target::Exactly(0.0), audit.duplicated as f64);
+    report.goal("reordered deliveries", Target::Exactly(0.0), audit.reordered as f64);
     let unrecovered = audit.unrecovered + audit.declared_lost;
-    report.goal("answers `recovered: false`, and gaps announced", Target::Exactly(0.0), unrecovered as f64);
-    report.goal("clients not back", Target::Exactly(0.0), verdict.failed as f64);
+    report.goal("`recovered: false` and `gap` messages", Target::Exactly(0.0), unrecovered as f64);
+    report.goal("clients that did not return", Target::Exactly(0.0), verdict.failed as f64);
     report.data("rows", rows);
     report.data("verdict", verdict);
-    report.note("Rows of causes count by positions, from the second before the cause to the next one; the last row compares every client's whole sequence with the records of the topic, read from Kafka.");
+    report.note("The row of a cause counts from one second before the cause to the next cause, and finds losses by positions. The last row compares everything that each client received with the records of the topic.");
     report.note(format!("Failed attempts and lost connections by name: {}.", verdict.reasons()));
     if verdict.generator.bottleneck {
         report.note(format!("The tester was a bottleneck: {}", verdict.generator.reasons.join("; ")));

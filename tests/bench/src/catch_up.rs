@@ -131,16 +131,16 @@ fn write(report: &mut Report, args: &Args, cases: &[&str], starts: &[Vec<Start>]
         let pairs = starts[1].iter().zip(&starts[0]);
         median(&pairs.map(|(long, short)| pick(long) / pick(short)).collect::<Vec<_>>())
     };
-    report.goal("seconds to ready behind old records, × without them", Target::AtMost(1.25), ratio(|s| s.ready));
+    report.goal("seconds to ready, with old records ÷ without", Target::AtMost(1.25), ratio(|s| s.ready));
     // Both include the cost of a start without records, so the difference is the cost of the records.
     let more = starts[2].iter().zip(&starts[0]);
     let per_core =
         median(&more.map(|(all, few)| (all.records - few.records) as f64 / (all.cpu - few.cpu)).collect::<Vec<_>>());
     report.note(format!(
-        "Consumed: {} records a CPU-second, from Kafka to an encoded message in the window.",
+        "Consumed: {} records per CPU-second, from Kafka to an encoded message in the window.",
         round(per_core)
     ));
     report.data("records_per_cpu_second", per_core);
     report.data("starts", starts);
-    report.note("The shard has CPU 0, the broker CPU 1. Seconds count from the start of the process and are rounded up to the next look at /readyz (20 ms).");
+    report.note("The shard has CPU 0 and the broker CPU 1. Seconds count from the start of the process. They are rounded up to the next poll of /readyz (every 20 ms).");
 }

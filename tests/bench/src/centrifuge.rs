@@ -41,7 +41,7 @@ pub struct Args {
     /// A full Centrifugo server (version 6) instead of the small one on its engine in tests/bench/peers/centrifuge.
     #[arg(long, env = "CENTRIFUGO", value_name = "PATH")]
     centrifugo: Option<PathBuf>,
-    /// The wscluster binary, when it is not beside this program.
+    /// The wscluster binary, if it is not next to this program.
     #[arg(long)]
     wscluster: Option<PathBuf>,
 }
@@ -159,7 +159,7 @@ fn write(report: &mut Report, args: &Args, cases: &[Case], peer: &str) {
     let picks: [(&str, Pick); 4] = [
         ("publish to receipt, p50, ms", |s| s.p50_ms),
         ("publish to receipt, p99, ms", |s| s.p99_ms),
-        ("CPU a delivery, µs", |s| s.cpu_us),
+        ("CPU per delivery, µs", |s| s.cpu_us),
         ("resident, MiB", |s| s.rss_mib),
     ];
     let mut rows = vec![];
@@ -187,6 +187,6 @@ fn write(report: &mut Report, args: &Args, cases: &[Case], peer: &str) {
     );
     report.table(&title, &["subscribers", "", "shard", peer, "ratio"], rows);
     report.data("cases", cases);
-    report.note("The subject has CPU 0; clients, publisher and broker share CPU 1. Latency includes Kafka's part and the clients' own turn: with n subscribers, the last of them is read n system calls after the first.");
-    report.note("The peer keeps no history and no positions (its cheapest mode); the shard does both.");
+    report.note("The subject has CPU 0; clients, publisher and broker share CPU 1. The latency includes Kafka and the time that the clients need to read: with n subscribers, the last one is read n system calls after the first.");
+    report.note("The peer keeps neither history nor positions, which is its cheapest mode. The shard keeps both.");
 }

@@ -112,7 +112,7 @@ async fn bench(args: &Args, mut report: Report) -> Result<bool> {
             "Memory: RSS difference from {} to {} idle connections with one subscription each.",
             args.idle[0], args.idle[1]
         ),
-        &["KiB per idle subscribed connection", "MiB resident at the most"],
+        &["KiB per idle subscribed connection", "MiB resident with all connections"],
         vec![vec![round(idle_kib), round(rss_mib)]],
     );
     report.goal("KiB per idle subscribed connection", Target::AtMost(2.0), idle_kib);
@@ -219,9 +219,9 @@ fn write(
         "shard, steady",
         "bare, saturated",
         "shard, saturated",
-        "shard, ten due at once",
+        "shard, ten at once",
         "shard, steady, without Kafka client",
-        "messages a write: steady / saturated / ten due",
+        "messages per write: steady / saturated / ten at once",
     ];
     report.table(&title, &columns, rows);
     let (subscribers, per_second, _) = COALESCE;
@@ -237,24 +237,24 @@ fn write(
     });
     let title = format!("`delivery.coalesce`: {subscribers} subscribers, {per_second} records/s, evenly spaced.");
     let columns =
-        ["delay", "thousands of deliveries per CPU-second", "without Kafka client", "messages a write", "CPU %"];
+        ["delay", "thousands of deliveries per CPU-second", "without Kafka client", "messages per write", "CPU %"];
     report.table(&title, &columns, rows.collect());
     let lowest = |ratios: &[f64]| ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    report.goal("messages a write in the steady case: one due at a time", Target::AtMost(1.1), together);
-    report.goal("steady, × the bare loop (worst case)", Target::AtLeast(0.95), lowest(&steady));
-    report.goal("saturated, × the bare loop (worst case)", Target::AtLeast(0.95), lowest(&saturated));
-    report.goal("ten due at once, × its own steady figure (worst case)", Target::AtLeast(6.0), lowest(&ten));
+    report.goal("messages per write, steady", Target::AtMost(1.1), together);
+    report.goal("steady ÷ bare loop (worst case)", Target::AtLeast(0.95), lowest(&steady));
+    report.goal("saturated ÷ bare loop (worst case)", Target::AtLeast(0.95), lowest(&saturated));
+    report.goal("ten at once ÷ steady (worst case)", Target::AtLeast(6.0), lowest(&ten));
     let own = cases.iter().find(|((_, len), _)| *len == args.len[0]);
     if let (Some((_, samples)), Some((_, costs))) = (own, delays.last()) {
         let coalesced = median(&costs.iter().map(Cost::per_cpu_second).collect::<Vec<_>>());
         let ratio = coalesced / median(&figures(samples, |s| s.steady.per_cpu_second()));
-        report.goal("steady traffic under `delivery.coalesce`, × the steady figure", Target::AtLeast(6.0), ratio);
+        report.goal("steady with `delivery.coalesce` ÷ steady", Target::AtLeast(6.0), ratio);
     }
     report
         .data("cases", cases.iter().map(|(case, samples)| (format!("{case:?}"), samples)).collect::<BTreeMap<_, _>>());
     report.data("coalesce", delays);
-    report.note("The shard's figures hold all its CPU: its Kafka client (real protocol, embedded broker in the tester's process) and its admin server too.");
-    report.note("The embedded broker answers a waiting fetch only when fetch.wait.max.ms is over; a real one answers at once. So that records come one by one, it is 5 ms here (1 ms for coalescing) instead of 100 ms.");
-    report.note("The subject has CPU 0 for itself; clients, producer and broker share CPU 1.");
-    report.note("Value is the record as published; frame is what a client gets, with the envelope and its header. The bare loop sends frames of just that size.");
+    report.note("The shard's figures include its Kafka client (real protocol, embedded broker in the tester's process) and its admin server.");
+    report.note("The embedded broker answers a waiting fetch only after fetch.wait.max.ms, whereas a real broker answers at once. The wait is therefore 5 ms here (1 ms for coalescing) instead of 100 ms, so that records arrive one by one.");
+    report.note("The subject has CPU 0 to itself; clients, producer and broker share CPU 1.");
+    report.note("The value is the record as published. The frame is what a client receives, including the envelope and the frame header. The bare loop sends frames of the same size.");
 }

@@ -205,8 +205,8 @@ fn write(report: &mut Report, args: &Args, all: &[Figures]) {
         "CPU-s per 1 M relayed messages",
         "CPU-s per 1 M echoes",
         "KiB per idle tunnel",
-        "MiB resident at the most tunnels",
-        "CPU % with no client",
+        "MiB resident with all tunnels",
+        "CPU % without clients",
     ];
     let title = format!(
         "Median (lowest–highest) of {} interleaved rounds; {} B messages over {} tunnels, {}/s a tunnel relayed and {}/s \
@@ -220,12 +220,12 @@ fn write(report: &mut Report, args: &Args, all: &[Figures]) {
         for ((what, pick), limit) in picks.iter().zip([0.9, 0.9, 1.0]) {
             let best = peers.iter().map(|peer| median(&peer.of(pick))).fold(f64::INFINITY, f64::min);
             let ratio = median(&ours.of(pick)) / best;
-            report.goal(format!("CPU per {what}, × the better of the peers"), Target::AtMost(limit), ratio);
+            report.goal(format!("CPU per {what} ÷ that of the better peer"), Target::AtMost(limit), ratio);
         }
         report.goal("KiB per idle tunnel", Target::AtMost(1.5), ours.idle_kib);
         report.goal("stretch: KiB per idle tunnel", Target::AtMost(0.8), ours.idle_kib);
     }
-    report.note("The proxy has CPU 0 for itself; clients and the three backends share CPU 1.");
+    report.note("The proxy has CPU 0 to itself; clients and the three backends share CPU 1.");
     report.note("Health checks of the peers are off; our gateway polls the health of its three shards all the time.");
     report.note("Messages are sent one by one, each at its own time, not in batches.");
 }

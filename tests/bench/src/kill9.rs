@@ -129,29 +129,29 @@ fn write(report: &mut Report, args: &Args, verdict: &Verdict, kills: &[Kill]) {
     ];
     let columns = [
         "tunnels dropped",
-        "clients back",
-        "lost tunnel to next 101, ms, p50 / p99",
+        "clients returned",
+        "from lost tunnel to next 101, ms, p50 / p99",
         "failed handshakes (and drops)",
         "deliveries due",
         "lost",
-        "twice",
+        "duplicate",
         "channels recovered / not",
     ];
     report.table("What the clients saw:", &columns, vec![row]);
     let held: u64 = kills.iter().map(|kill| kill.held).sum();
     report.goal(
-        "tunnels dropped, for each that the killed shards held",
+        "tunnels dropped ÷ tunnels of the killed shards",
         Target::Exactly(1.0),
         verdict.dropped as f64 / held as f64,
     );
-    report.goal("clients not back", Target::Exactly(0.0), verdict.failed as f64);
+    report.goal("clients that did not return", Target::Exactly(0.0), verdict.failed as f64);
     report.goal("failed handshakes", Target::Exactly(0.0), verdict.failed_attempts as f64);
-    report.goal("deliveries lost", Target::Exactly(0.0), (audit.lost + audit.declared_lost) as f64);
-    report.goal("deliveries twice", Target::Exactly(0.0), audit.duplicated as f64);
+    report.goal("lost deliveries", Target::Exactly(0.0), (audit.lost + audit.declared_lost) as f64);
+    report.goal("duplicate deliveries", Target::Exactly(0.0), audit.duplicated as f64);
     report.goal("channels not recovered", Target::Exactly(0.0), audit.unrecovered as f64);
     report.goal("deliveries compared with the topic", Target::AtLeast(1.0), audit.expected as f64);
     report.data("verdict", verdict);
-    report.note("Clients wait a random part of 100 ms before they come back (full jitter); the killed shard is started again by `wscluster local`.");
+    report.note("Clients wait for a random time of up to 100 ms before they reconnect (full jitter). `wscluster local` restarts the killed shard.");
     if verdict.generator.bottleneck {
         report.note(format!("The tester was a bottleneck: {}", verdict.generator.reasons.join("; ")));
     }

@@ -162,10 +162,10 @@ fn write(report: &mut Report, args: &Args, records: u32, outcome: &Outcome, verd
             "records/s offered",
             "taken",
             "lag in /health, peak",
-            "s until lag shows",
+            "s until /health shows lag",
             "s until `degraded`",
             "s from the last record to lag 0",
-            "to nothing waiting",
+            "s from the last record to empty queues",
         ],
         vec![vec![
             round(f64::from(records) / published),
@@ -178,8 +178,18 @@ fn write(report: &mut Report, args: &Args, records: u32, outcome: &Outcome, verd
         ]],
     );
     report.table(
-        &format!("{} clients that came meanwhile, 20 a second, and what all the others got:", args.late),
-        &["handshakes failed", "due to 101, ms, p50 / p99", "clients lost", "deliveries due", "lost", "twice"],
+        &format!(
+            "{} clients that connected meanwhile, 20 per second, and the deliveries to all other clients:",
+            args.late
+        ),
+        &[
+            "handshakes failed",
+            "planned start to 101, ms, p50 / p99",
+            "clients lost",
+            "deliveries due",
+            "lost",
+            "duplicate",
+        ],
         vec![vec![
             format!("{} ({})", late.failed_attempts, late.reasons()),
             format!("{} / {}", round(late.latency("upgrade", "p50")), round(late.latency("upgrade", "p99"))),
@@ -190,18 +200,18 @@ fn write(report: &mut Report, args: &Args, records: u32, outcome: &Outcome, verd
         ]],
     );
     let offered = f64::from(records) / *taken as f64;
-    report.goal("records offered, for each that the shard took meanwhile", Target::AtLeast(2.0), offered);
-    report.goal("samples of /health that said degraded and why", Target::AtLeast(1.0), degraded as f64);
-    report.goal("handshakes that failed meanwhile", Target::Exactly(0.0), late.failed_attempts as f64);
+    report.goal("records offered ÷ records taken", Target::AtLeast(2.0), offered);
+    report.goal("samples of /health with `degraded` and a reason", Target::AtLeast(1.0), degraded as f64);
+    report.goal("failed handshakes", Target::Exactly(0.0), late.failed_attempts as f64);
     report.goal("clients lost", Target::Exactly(0.0), (verdict.dropped + verdict.failed + late.dropped) as f64);
     let due = f64::from(records) * f64::from(args.clients);
-    report.goal("deliveries due, for each record and client", Target::Exactly(1.0), audit.expected as f64 / due);
-    report.goal("deliveries lost", Target::Exactly(0.0), (audit.lost + audit.declared_lost) as f64);
-    report.goal("deliveries twice", Target::Exactly(0.0), audit.duplicated as f64);
+    report.goal("deliveries due per record and client", Target::Exactly(1.0), audit.expected as f64 / due);
+    report.goal("lost deliveries", Target::Exactly(0.0), (audit.lost + audit.declared_lost) as f64);
+    report.goal("duplicate deliveries", Target::Exactly(0.0), audit.duplicated as f64);
     report.data("samples", samples);
     report.data("verdict", verdict);
     report.data("late", late);
-    report.note("The shard is stopped and continued every 100 ms, so its own handshakes wait for that too.");
+    report.note("The shard is stopped and continued every 100 ms, so handshakes have to wait for it too.");
     if verdict.generator.bottleneck {
         report.note(format!("The tester was a bottleneck: {}", verdict.generator.reasons.join("; ")));
     }

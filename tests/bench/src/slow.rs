@@ -110,7 +110,7 @@ async fn one(args: &Args, binary: &Binary, policy: usize, slow: u32) -> Result<R
     };
     let mut applied = [0; 3];
     for (count, (_, label)) in applied.iter_mut().zip(POLICIES) {
-        // One that never happened is not among the metrics.
+        // A policy that was never applied is not among the metrics.
         let name = format!("wscluster_shard_slow_clients_total{{policy=\"{label}\"}}");
         *count = counter(admin, &name).await.unwrap_or(0);
     }
@@ -139,31 +139,39 @@ fn write(report: &mut Report, args: &Args, runs: &[Run]) {
             each(|run| run.dropped),
             each(|run| run.verdict.slow.ended),
         ]);
-        report.goal(format!("{name}: others' p99 with slow clients ÷ without"), Target::AtMost(1.2), ratio);
         report.goal(
-            format!("{name}: KiB that waited a slow client, at most"),
+            format!("{name}: p99 of the other clients, with slow clients ÷ without"),
+            Target::AtMost(1.2),
+            ratio,
+        );
+        report.goal(
+            format!("{name}: KiB waiting per slow client, peak"),
             Target::AtMost(f64::from(MAX_QUEUE_KIB)),
             waiting,
         );
         let acted = those(true).map(|run| run.applied[policy]).min().unwrap_or(0);
-        report.goal(format!("{name}: times the policy was applied in a run"), Target::AtLeast(1.0), acted as f64);
+        report.goal(format!("{name}: times the policy was applied per run"), Target::AtLeast(1.0), acted as f64);
     }
     let sum = |value: fn(&Verdict) -> u64| runs.iter().map(|run| value(&run.verdict)).sum::<u64>() as f64;
-    report.goal("the others' deliveries lost", Target::Exactly(0.0), sum(|v| v.audit.lost + v.audit.declared_lost));
-    report.goal("the others' deliveries twice", Target::Exactly(0.0), sum(|v| v.audit.duplicated));
-    report.goal("the others' connections lost or failed", Target::Exactly(0.0), sum(|v| v.dropped + v.failed));
+    report.goal(
+        "lost deliveries of the other clients",
+        Target::Exactly(0.0),
+        sum(|v| v.audit.lost + v.audit.declared_lost),
+    );
+    report.goal("duplicate deliveries of the other clients", Target::Exactly(0.0), sum(|v| v.audit.duplicated));
+    report.goal("lost or failed connections of the other clients", Target::Exactly(0.0), sum(|v| v.dropped + v.failed));
     report.table(
         &format!(
-            "One shard, one gateway; {} clients on one channel, {} records/s of 1 KiB; beside them none or {} clients that read 1 KiB/s. \
+            "One shard, one gateway; {} clients on one channel, {} records/s of 1 KiB; with and without {} clients that read 1 KiB/s. \
              `maxQueueBytes` {MAX_QUEUE_KIB} KiB. {} rounds, each in another order.",
             args.clients, args.publish_rate, args.slow, args.rounds
         ),
         &[
             "`slowClient`",
-            "publish to receipt of the others, p99, ms, without",
+            "publish to receipt at the other clients, p99, ms, without",
             "with",
             "ratio",
-            "KiB waiting a slow client, peak",
+            "KiB waiting per slow client, peak",
             "times disconnected / dropped from / conflated",
             "messages dropped",
             "slow clients closed",
@@ -172,8 +180,9 @@ fn write(report: &mut Report, args: &Args, runs: &[Run]) {
     );
     report.data("runs", runs);
     report.note(
-        "What waits is the shard's own gauge of what waits for sockets that take no more, sampled every 100 ms, divided by the slow \
-         clients; what is due to the others, the kernel's buffers and the gateway's are not in it.",
+        "KiB waiting is the shard's gauge of bytes that wait for full sockets, divided by the number of slow \
+         clients. It is sampled every 100 ms. It does not include the queues of the other clients or the buffers of \
+         the kernel and the gateway.",
     );
     let missed: u64 = runs.iter().map(|run| run.missed).sum();
     if missed > 0 {

@@ -126,7 +126,7 @@ fn write(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
         "planned start to 101, ms, p50 / p99",
         "shards, at most",
         "imbalance, %",
-        "deliveries due / lost / twice",
+        "deliveries due / lost / duplicate",
     ];
     report.table(&title, &columns, rows.collect());
     for outcome in outcomes {
@@ -136,27 +136,23 @@ fn write(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
             report.note(format!("{name}: the tester was a bottleneck: {}", verdict.generator.reasons.join("; ")));
         }
         let wrong = verdict.audit.lost + verdict.audit.declared_lost + verdict.audit.duplicated;
-        report.goal(format!("{name}: deliveries lost or twice"), Target::Exactly(0.0), wrong as f64);
+        report.goal(format!("{name}: lost or duplicate deliveries"), Target::Exactly(0.0), wrong as f64);
     }
     if let [ramp, storm, beyond] = outcomes {
         report.goal("ramp: failed", Target::Exactly(0.0), (ramp.verdict.failed + ramp.verdict.failed_attempts) as f64);
         report.goal("ramp: imbalance, %", Target::AtMost(1.0), imbalance_percent(&ramp.connections));
         let failed = storm.verdict.failed + storm.verdict.failed_attempts;
-        report.goal("as fast as the tester can: failed", Target::Exactly(0.0), failed as f64);
+        report.goal("storm: failed", Target::Exactly(0.0), failed as f64);
         let slots = f64::from(args.capacity * SHARDS as u32);
         report.goal("one too many: connected", Target::Exactly(slots), beyond.verdict.connected as f64);
         report.goal(
-            "one too many: held at the most",
+            "one too many: most connections held",
             Target::Exactly(slots),
             beyond.connections.iter().sum::<u64>() as f64,
         );
         let honest =
             beyond.verdict.failures.get("http_503_no_capacity").or(beyond.verdict.failures.get("http_503_timeout"));
-        report.goal("one too many: honest 503", Target::Exactly(1.0), honest.copied().unwrap_or(0) as f64);
-        report.goal(
-            "one too many: failed attempts in all",
-            Target::Exactly(1.0),
-            beyond.verdict.failed_attempts as f64,
-        );
+        report.goal("one too many: refused with 503", Target::Exactly(1.0), honest.copied().unwrap_or(0) as f64);
+        report.goal("one too many: failed attempts", Target::Exactly(1.0), beyond.verdict.failed_attempts as f64);
     }
 }

@@ -49,7 +49,7 @@ pub struct Args {
     /// Records a second, over all channels.
     #[arg(long)]
     per_second: f64,
-    /// Channels `c0.t`, `c1.t` and so on, in turns.
+    /// Channels `c0.t`, `c1.t` and so on, in turn.
     #[arg(long)]
     channels: usize,
     /// Bytes of a record.

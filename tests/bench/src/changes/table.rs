@@ -50,31 +50,31 @@ pub(super) fn write(report: &mut Report, args: &Args, rows: &[Row]) {
         "over 3 s",
         "evictRate",
         "failed attempts",
-        "deliveries lost",
-        "twice or out of order",
-        "over capacity / looked at",
+        "lost deliveries",
+        "duplicate or reordered",
+        "over capacity / checked",
         "took",
     ];
     report.table(&title, &columns, rows.iter().map(Row::cells).collect());
     let sum = |of: fn(&Verdict) -> u64| rows.iter().map(|row| row.sum(of)).sum::<u64>() as f64;
     let least = |of: fn(&Row) -> u64| rows.iter().map(of).min().unwrap_or(0) as f64;
     report.goal("failed attempts, all rows", Target::Exactly(0.0), sum(|v| v.failed_attempts));
-    report.goal("clients not back", Target::Exactly(0.0), sum(|v| v.failed));
-    report.goal("deliveries lost", Target::Exactly(0.0), sum(lost));
-    report.goal("deliveries twice or out of order", Target::Exactly(0.0), sum(twice));
+    report.goal("clients that did not return", Target::Exactly(0.0), sum(|v| v.failed));
+    report.goal("lost deliveries", Target::Exactly(0.0), sum(lost));
+    report.goal("duplicate or reordered deliveries", Target::Exactly(0.0), sum(twice));
     report.goal("channels not recovered", Target::Exactly(0.0), sum(|v| v.audit.unrecovered));
     let over = rows.iter().map(|row| row.slots.overfull()).sum();
-    report.goal("answers that show a shard over its capacity", Target::Exactly(0.0), over);
+    report.goal("health answers with a shard over its capacity", Target::Exactly(0.0), over);
     let planned = rows.iter().filter(|row| row.is_planned).map(|row| row.peak_of_three / row.rate as f64);
     let steepest = planned.fold(0.0, f64::max);
-    report.goal("lost connections/s over 3 s ÷ evictRate, the worst planned change", Target::AtMost(1.2), steepest);
+    report.goal("lost connections/s over 3 s ÷ evictRate, worst planned change", Target::AtMost(1.2), steepest);
     report.goal(
-        "clients that came back, in the row with fewest",
+        "clients that returned, in the row with the fewest",
         Target::AtLeast(1.0),
         least(|row| row.verdict.reconnected),
     );
     let audited = least(|row| if row.verdict.audit.basis == "topic" { row.verdict.audit.expected } else { 0 });
-    report.goal("deliveries compared with the topic, in the row with fewest", Target::AtLeast(1.0), audited);
+    report.goal("deliveries compared with the topic, in the row with the fewest", Target::AtLeast(1.0), audited);
     report.data("rows", rows);
     let harmed = rows.iter().filter(|row| row.sum(|v| v.failed_attempts) > 0);
     for row in harmed {
