@@ -47,8 +47,8 @@ fn pause(cluster: &WsCluster, settings: &Settings, decided: Decided) -> i32 {
     let spec = &cluster.spec;
     let gateways = f64::from(spec.gateway.replicas.max(1));
     let share = f64::from(spec.capacity) * f64::from(decided.replicas) / gateways;
-    // Moved clients spread over all other gateways, so each old gateway holds more than the one before. Nothing
-    // follows the last.
+    // Moved clients spread over all other gateways, so each old gateway holds more than the one before. No pod
+    // waits for the last one.
     let waited_for = i32::try_from(spec.gateway.replicas.saturating_sub(2)).unwrap_or(i32::MAX);
     let most = share * (1.0 + 1.0 / gateways).powi(waited_for);
     let moved = spec.drain.settle().as_secs_f64() + most / f64::from(spec.drain.evict_rate.max(1));
