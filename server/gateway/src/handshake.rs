@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use wscluster_routing::backend::{Lease, ShardId};
-use wscluster_runtime::drain::hint_ms;
 use wscluster_runtime::fds::Permit;
 
 use super::admission;
+use super::answer::answer;
 use super::client::{Client, ClientRequest};
 use super::dial::{self, Reply};
 use super::gateway::Gateway;
@@ -81,20 +81,6 @@ pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer
     let answer = answer(outcome, gateway);
     record.end(outcome, None);
     client.farewell(&answer).await;
-}
-
-/// The answer that the gateway itself gives; empty if the client is gone.
-fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
-    match outcome {
-        Outcome::Refused(refusal) => refusal.answer(),
-        Outcome::Unavailable(reason) => {
-            let message = (reason == Unavailable::FdLimit).then(|| gateway.fds.shortage());
-            let retry_after_ms = hint_ms(&gateway.settings.drain.retry_after);
-            let (reason, message) = (reason.code(), message.as_deref());
-            wscluster_ws::upgrade::Unavailable { reason, message, retry_after_ms, fields: &[] }.answer()
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// Admits the client and finds it a slot.
