@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use wscluster_ws::upgrade::{Refusal, accept_key, parse_request};
 
+use super::admission::Credentials;
 use super::client_address::client_address;
 use super::forward;
 use super::outcome::{Outcome, Phase};
@@ -33,6 +34,8 @@ pub(crate) struct Client {
 /// A valid upgrade request, ready to be sent to any shard.
 #[derive(Debug)]
 pub(crate) struct ClientRequest {
+    /// What admission needs of it.
+    pub(crate) credentials: Credentials,
     /// The head as it is forwarded to shards.
     pub(crate) head: Vec<u8>,
     /// The `Sec-WebSocket-Accept` that answers it.
@@ -140,9 +143,10 @@ impl Client {
 
 fn read_request(bytes: &[u8], peer: SocketAddr, settings: &Settings) -> Result<Option<ClientRequest>, Outcome> {
     let Some(request) = parse_request(bytes, settings.head).map_err(Outcome::Refused)? else { return Ok(None) };
-    request.check_origin(&settings.allowed_origins).map_err(Outcome::Refused)?;
+    let address = client_address(peer, &request);
     Ok(Some(ClientRequest {
-        head: forward::request(&request, client_address(peer, &request)),
+        credentials: Credentials::read(settings, &request, address).map_err(Outcome::Refused)?,
+        head: forward::request(&request, address),
         accept: accept_key(request.key),
         early: bytes[request.len..].to_vec(),
     }))

@@ -92,7 +92,7 @@ async fn place(
 ) -> Result<Granted, Ending> {
     let admitted = tokio::select! {
         biased;
-        admitted = admission::admit(request) => admitted,
+        admitted = admission::admit(&gateway.settings, &request.credentials) => admitted,
         () = client.gone() => return Err(Outcome::ClientGone(Phase::Head).into()),
     };
     record.identified(admitted.map_err(Outcome::Refused)?);

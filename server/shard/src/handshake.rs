@@ -1,8 +1,8 @@
 //! From an accepted socket to a connection or a refusal, within the manifest's `headTimeout`.
 //!
-//! The steps: read the head; check path and origin; admit the client ([`admission`]); take a slot; answer. The
-//! handshake owns the slot, so every way to end returns it. Bytes after the head are the client's first frames.
-//! [`Attempt`] counts each handshake under exactly one outcome (invariant A4).
+//! The steps: read the head; check the path; admit the client ([`admission`]); take a slot; answer. The handshake owns
+//! the slot, so every way to end returns it. Bytes after the head are the client's first frames. [`Attempt`] counts
+//! each handshake under exactly one outcome (invariant A4).
 
 mod admission;
 mod answer;
@@ -159,10 +159,7 @@ async fn judge(shared: &Shared, request: &UpgradeRequest<'_>, peer: SocketAddr, 
         "/echo" if settings.echo => true,
         _ => return refuse(Refusal::NotFound),
     };
-    if let Err(refusal) = request.check_origin(&settings.allowed_origins) {
-        return refuse(refusal);
-    }
-    let principal = match admission::admit(request, client_address(peer, request)).await {
+    let principal = match admission::admit(settings, request, client_address(peer, request)).await {
         Ok(principal) => principal,
         Err(refusal) => return refuse(refusal),
     };
