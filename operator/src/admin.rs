@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     ready: watch::Receiver<bool>,
-) -> Result<impl Future<Output = std::io::Result<()>>, AdminError> {
+) -> Result<impl Future<Output = ()>, AdminError> {
     let listener = match TcpListener::bind(address).await {
         // Without IPv6 there is no such address.
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     };
     let listener = listener.map_err(|source| AdminError { address, source })?;
     let router = routes(metrics, ready);
-    Ok(async move { axum::serve(listener, router).await })
+    Ok(wscluster_admin::serve(listener, router))
 }
 
 fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {

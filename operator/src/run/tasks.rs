@@ -66,7 +66,7 @@ impl Tasks {
         operator: Arc<Operator>,
         namespaces: &[String],
         candidate: Candidate,
-        admin: impl Future<Output = std::io::Result<()>> + Send + 'static,
+        admin: impl Future<Output = ()> + Send + 'static,
         ready: watch::Sender<bool>,
         changes: mpsc::UnboundedReceiver<ClusterName>,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Tasks {
                 controller::run(operator, scope, received(queued).take_until(Box::pin(halt))).await;
             });
         }
-        endless.spawn(admin.map(|_| "the admin server"));
+        endless.spawn(admin.map(|()| "the admin server"));
         endless.spawn(forward(changes, scopes.clone()).map(|()| "the health prober"));
         endless.spawn(async move {
             listed(&scopes).await;

@@ -13,4 +13,4 @@ pub mod health;
 pub mod metrics;
 mod server;
 
-pub use server::{AdminError, AdminPart, GATEWAY_HEADER, start};
+pub use server::{AdminError, AdminPart, GATEWAY_HEADER, serve, start};

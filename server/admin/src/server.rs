@@ -2,8 +2,10 @@
 //! adds.
 //!
 //! It runs on its own thread and runtime, so load on the data path never delays a health answer. Idle and half-sent
-//! requests time out, so they cannot exhaust file descriptors. If the thread ends, probes fail, and the supervisor
-//! restarts the process.
+//! requests time out and make room for others, so they exhaust neither file descriptors nor places. If the thread
+//! ends, probes fail, and the supervisor restarts the process.
+
+mod connections;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +22,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use self::connections::Connections;
 use crate::metrics;
 
 /// What a process reports about itself.
@@ -51,7 +53,7 @@ pub enum AdminError {
 /// Limits on the clients of the admin port.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at a time; further ones wait in the kernel's backlog.
+    /// Connections at a time; for a further one, another makes room.
     connections: usize,
     /// Time for the head of a request, and between two requests on a connection.
     head: Duration,
@@ -78,7 +80,7 @@ pub fn start(
     let router = routes(part, registry).merge(more);
     thread::Builder::new().name("admin".into()).spawn(move || {
         let served: std::io::Result<()> = runtime.block_on(async {
-            serve(&TcpListener::from_std(listener)?, &router, LIMITS).await;
+            serve(TcpListener::from_std(listener)?, router).await;
             Ok(())
         });
         if let Err(error) = served {
@@ -88,35 +90,51 @@ pub fn start(
     Ok(bound)
 }
 
-/// Serves without end.
-async fn serve(listener: &TcpListener, router: &Router, limits: Limits) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+/// Serves `router` without end.
+pub async fn serve(listener: TcpListener, router: Router) {
+    serve_within(&listener, &router, LIMITS).await;
+}
+
+async fn serve_within(listener: &TcpListener, router: &Router, limits: Limits) {
+    let connections = Connections::new(limits.connections);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    // The semaphore is never closed.
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+    loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "accept");
+                // Its descriptor may be the one that was lacking.
+                connections.make_room();
                 tokio::time::sleep(REST).await;
                 continue;
             }
         };
+        let place = Arc::new(connections.place());
         let router = TowerToHyperService::new(router.clone());
-        let service = service_fn(move |request| {
-            let answer = router.call(request);
-            async move {
-                let late = |_| Ok(StatusCode::REQUEST_TIMEOUT.into_response());
-                tokio::time::timeout(limits.answer, answer).await.unwrap_or_else(late)
-            }
-        });
+        let service = {
+            let place = Arc::clone(&place);
+            service_fn(move |request| {
+                place.progress();
+                let (answer, place) = (router.call(request), Arc::clone(&place));
+                async move {
+                    let late = |_| Ok(StatusCode::REQUEST_TIMEOUT.into_response());
+                    let answer = tokio::time::timeout(limits.answer, answer).await.unwrap_or_else(late);
+                    place.progress();
+                    answer
+                }
+            })
+        };
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // An error ends only this connection.
-            let _ = connection.await;
-            drop(permit);
+            tokio::select! {
+                // An error ends only this connection.
+                _ = connection => {}
+                () = place.taken() => {}
+            }
         });
+        // During a flood of connections, heads that have arrived count before the next connection asks for room.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -146,50 +164,4 @@ fn routes(part: Arc<dyn AdminPart>, registry: Arc<Registry>) -> Router {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::body::Bytes;
-    use axum::routing::post;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
-
-    use super::*;
-
-    async fn start(limits: Limits) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(async || "ok")).route("/", post(async |_: Bytes| "ok"));
-        tokio::spawn(async move { serve(&listener, &router, limits).await });
-        addr
-    }
-
-    /// Sends `what`, and reads the answer to its end.
-    async fn exchange(addr: SocketAddr, what: &str) -> String {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        stream.write_all(what.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
-        ended.expect("the server holds the connection").unwrap();
-        String::from_utf8(answer).unwrap()
-    }
-
-    #[tokio::test]
-    async fn closes_idle_connections_and_half_sent_requests() {
-        let limits = Limits { head: Duration::from_millis(50), answer: Duration::from_millis(50), ..LIMITS };
-        let addr = start(limits).await;
-        for half in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
-            assert!(!exchange(addr, half).await.contains("200 OK"), "{half:?}");
-        }
-        let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
-        assert!(exchange(addr, half).await.starts_with("HTTP/1.1 408 "));
-        // After an answer the connection is idle, and closed too.
-        assert!(exchange(addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
-    }
-
-    #[tokio::test]
-    async fn serves_a_limited_number_of_connections_and_then_the_next() {
-        let addr = start(Limits { connections: 1, head: Duration::from_millis(50), ..LIMITS }).await;
-        let _silent = TcpStream::connect(addr).await.unwrap();
-        let answer = exchange(addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
-    }
-}
+mod tests;

@@ -1,0 +1,114 @@
+use axum::body::Bytes;
+use axum::routing::post;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::*;
+
+async fn start(limits: Limits) -> SocketAddr {
+    let router = Router::new().route("/", get(async || "ok")).route("/", post(async |_: Bytes| "ok"));
+    start_with(router, limits).await
+}
+
+async fn start_with(router: Router, limits: Limits) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { serve_within(&listener, &router, limits).await });
+    addr
+}
+
+/// Sends `what`, and reads the answer to its end.
+async fn exchange(addr: SocketAddr, what: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(what.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    ended.expect("the server holds the connection").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn closes_idle_connections_and_half_sent_requests() {
+    let limits = Limits { head: Duration::from_millis(50), answer: Duration::from_millis(50), ..LIMITS };
+    let addr = start(limits).await;
+    for half in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+        assert!(!exchange(addr, half).await.contains("200 OK"), "{half:?}");
+    }
+    let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
+    assert!(exchange(addr, half).await.starts_with("HTTP/1.1 408 "));
+    // After an answer the connection is idle, and closed too.
+    assert!(exchange(addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+}
+
+const LAST: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// No timeout makes room in these tests.
+fn patient(connections: usize) -> Limits {
+    Limits { connections, head: Duration::from_hours(1), answer: Duration::from_hours(1) }
+}
+
+/// Sends a request on a kept connection, and reads its answer.
+async fn ask(stream: &mut TcpStream) -> std::io::Result<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        let byte = tokio::time::timeout(Duration::from_secs(20), stream.read_u8()).await.expect("an answer");
+        answer.push(byte?);
+    }
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+#[tokio::test]
+async fn oldest_silent_connection_makes_room_for_a_probe() {
+    let addr = start(patient(2)).await;
+    let mut oldest = TcpStream::connect(addr).await.unwrap();
+    let mut newer = TcpStream::connect(addr).await.unwrap();
+    assert!(exchange(addr, LAST).await.ends_with("\r\n\r\nok"));
+    assert!(oldest.read_u8().await.is_err(), "the oldest connection is still open");
+    assert!(ask(&mut newer).await.is_ok(), "more connections than necessary were closed");
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_silent_connections_arrive() {
+    let addr = start(patient(64)).await;
+    let crowd = async {
+        let mut silent = Vec::new();
+        for _ in 0..256 {
+            silent.push(TcpStream::connect(addr).await.unwrap());
+        }
+        for _ in 0..10 {
+            assert!(exchange(addr, LAST).await.ends_with("\r\n\r\nok"));
+        }
+    };
+    let probes = async {
+        for _ in 0..50 {
+            assert!(exchange(addr, LAST).await.ends_with("\r\n\r\nok"));
+        }
+    };
+    tokio::join!(crowd, probes);
+}
+
+#[tokio::test]
+async fn kept_connections_survive_a_crowd_of_silent_ones() {
+    let addr = start(patient(3)).await;
+    let mut kept = TcpStream::connect(addr).await.unwrap();
+    ask(&mut kept).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..9 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+    }
+    assert!(exchange(addr, LAST).await.ends_with("\r\n\r\nok"));
+    assert!(ask(&mut kept).await.is_ok());
+}
+
+#[tokio::test]
+async fn half_sent_bodies_make_room_for_a_probe() {
+    let addr = start(patient(2)).await;
+    let mut halves = Vec::new();
+    for _ in 0..4 {
+        let mut half = TcpStream::connect(addr).await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab").await.unwrap();
+        halves.push(half);
+    }
+    assert!(exchange(addr, LAST).await.ends_with("\r\n\r\nok"));
+}
