@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     };
     let listener = listener.map_err(|source| AdminError { address, source })?;
     let router = routes(metrics, ready);
-    Ok(wscluster_admin::serve(listener, router))
+    Ok(wscluster_admin::serve(listener, router, wscluster_admin::Access::default()))
 }
 
 fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {

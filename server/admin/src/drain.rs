@@ -7,7 +7,8 @@
 //! | `DELETE /drain` | none | 200 [`DrainCancelled`] |
 //! | `POST /evict` (shards only) | [`EvictRequest`], `count` and any other field | 202 [`EvictStarted`] |
 //!
-//! A body that cannot be used gets 400, a request that the present state forbids 409, both with a [`Refusal`].
+//! A body that cannot be used gets 400 or 415, a call of another web page 403, a request to an unknown host 421, and a
+//! request that the present state forbids 409, all with a [`Refusal`].
 
 use serde::{Deserialize, Serialize};
 pub use wscluster_api::spec::Drain;
@@ -48,7 +49,7 @@ pub struct EvictStarted {
     pub evict: EvictRequest,
 }
 
-/// Why `/drain` or `/evict` was refused, by its word in JSON.
+/// Why a request was refused, by its word in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
@@ -58,9 +59,15 @@ pub enum RefusalCode {
     Ending,
     /// The process drains, which moves every connection already.
     Draining,
+    /// The `Host` field is no name of the process.
+    ForeignHost,
+    /// A web page of another origin sent the call.
+    ForeignOrigin,
+    /// The body is not of the type `application/json`.
+    NotJson,
 }
 
-/// A refusal of `/drain` or `/evict`.
+/// The answer to a refused request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Why.

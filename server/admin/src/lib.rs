@@ -3,14 +3,16 @@
 //!
 //! - [`health`]: the types of `GET /health`; [`health::State`] is the one enum for the state of a shard.
 //! - [`drain`]: the types and routes of `/drain` and `/evict`.
-//! - [`start`]: the server; a process implements [`AdminPart`].
+//! - [`start`]: the server; a process implements [`AdminPart`]. [`Access`]: whose calls it answers.
 //! - [`metrics`]: the two text formats of `GET /metrics`, and the metrics that every process has.
 //! - [`client`]: [`client::AdminClient`], used by gateways, the operator, the local runner and the tools.
 
+mod access;
 pub mod client;
 pub mod drain;
 pub mod health;
 pub mod metrics;
 mod server;
 
+pub use access::Access;
 pub use server::{AdminError, AdminPart, GATEWAY_HEADER, serve, start};

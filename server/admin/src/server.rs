@@ -6,6 +6,7 @@
 //! ends, probes fail, and the supervisor restarts the process.
 
 mod connections;
+mod guard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,17 +14,22 @@ use std::thread;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use wscluster_runtime::log_limit::LogLimit;
 
 use self::connections::Connections;
+use self::guard::HostNames;
+use crate::access::Access;
+use crate::drain::RefusalCode;
 use crate::metrics;
 
 /// What a process reports about itself.
@@ -67,12 +73,16 @@ const LIMITS: Limits = Limits { connections: 256, head: Duration::from_secs(10),
 /// Pause after a failed accept: its cause, a shortage of descriptors, does not pass at once.
 const REST: Duration = Duration::from_millis(100);
 
+/// Refused calls that are logged.
+static REFUSALS: LogLimit = LogLimit::new(10, Duration::from_secs(1));
+
 /// Serves `part`, `registry` and the routes in `more` on `addr`; returns the bound address.
 pub fn start(
     addr: SocketAddr,
     part: Arc<dyn AdminPart>,
     registry: Arc<Registry>,
     more: Router,
+    access: Access,
 ) -> Result<SocketAddr, AdminError> {
     let listener = wscluster_runtime::sockets::listen(addr, wscluster_runtime::sockets::Share::Exclusive)?;
     let bound = listener.local_addr()?;
@@ -80,7 +90,7 @@ pub fn start(
     let router = routes(part, registry).merge(more);
     thread::Builder::new().name("admin".into()).spawn(move || {
         let served: std::io::Result<()> = runtime.block_on(async {
-            serve(TcpListener::from_std(listener)?, router).await;
+            serve(TcpListener::from_std(listener)?, router, access).await;
             Ok(())
         });
         if let Err(error) = served {
@@ -91,17 +101,18 @@ pub fn start(
 }
 
 /// Serves `router` without end.
-pub async fn serve(listener: TcpListener, router: Router) {
-    serve_within(&listener, &router, LIMITS).await;
+pub async fn serve(listener: TcpListener, router: Router, access: Access) {
+    serve_within(&listener, &router, &access, LIMITS).await;
 }
 
-async fn serve_within(listener: &TcpListener, router: &Router, limits: Limits) {
+async fn serve_within(listener: &TcpListener, router: &Router, access: &Access, limits: Limits) {
+    let names = Arc::new(HostNames::new(&access.host_names));
     let connections = Connections::new(limits.connections);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "accept");
                 // Its descriptor may be the one that was lacking.
@@ -113,15 +124,30 @@ async fn serve_within(listener: &TcpListener, router: &Router, limits: Limits) {
         let place = Arc::new(connections.place());
         let router = TowerToHyperService::new(router.clone());
         let service = {
-            let place = Arc::clone(&place);
-            service_fn(move |request| {
+            let (names, place) = (Arc::clone(&names), Arc::clone(&place));
+            service_fn(move |request: Request<Incoming>| {
                 place.progress();
-                let (answer, place) = (router.call(request), Arc::clone(&place));
+                let call = Call::of(&request, peer);
+                let answer = match guard::refusal(&request, &names) {
+                    Some(code) => Err(code),
+                    None => Ok(router.call(request)),
+                };
+                let place = Arc::clone(&place);
                 async move {
-                    let late = |_| Ok(StatusCode::REQUEST_TIMEOUT.into_response());
-                    let answer = tokio::time::timeout(limits.answer, answer).await.unwrap_or_else(late);
+                    let (mut response, refusal) = match answer {
+                        Err(code) => (guard::answer(code), Some(code)),
+                        Ok(answer) => match tokio::time::timeout(limits.answer, answer).await {
+                            Ok(Ok(response)) => (response, None),
+                            Ok(Err(never)) => match never {},
+                            Err(_) => (StatusCode::REQUEST_TIMEOUT.into_response(), None),
+                        },
+                    };
+                    guard::harden(response.headers_mut());
+                    if let Some(call) = call {
+                        call.log(&response, refusal);
+                    }
                     place.progress();
-                    answer
+                    Ok::<_, std::convert::Infallible>(response)
                 }
             })
         };
@@ -135,6 +161,31 @@ async fn serve_within(listener: &TcpListener, router: &Router, limits: Limits) {
         });
         // During a flood of connections, heads that have arrived count before the next connection asks for room.
         tokio::task::yield_now().await;
+    }
+}
+
+/// A call that may change something.
+struct Call {
+    peer: SocketAddr,
+    method: Method,
+    path: String,
+}
+
+impl Call {
+    fn of(request: &Request<Incoming>, peer: SocketAddr) -> Option<Self> {
+        let method = request.method();
+        let path = || request.uri().path().chars().take(100).collect();
+        (!guard::is_safe(method)).then(|| Self { peer, method: method.clone(), path: path() })
+    }
+
+    fn log(&self, response: &Response, refusal: Option<RefusalCode>) {
+        let Self { peer, method, path } = self;
+        let status = response.status().as_u16();
+        if response.status().is_success() {
+            tracing::info!(%peer, %method, path, status, "admin call accepted");
+        } else if let Some(suppressed) = REFUSALS.admit() {
+            tracing::warn!(%peer, %method, path, status, ?refusal, suppressed, "admin call refused");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use wscluster_admin::Access;
 use wscluster_api::units::Span;
 use wscluster_routing::member::Member;
 
@@ -36,6 +37,8 @@ pub struct Args {
     /// Address of /health, /livez, /readyz, /metrics and /drain.
     #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "HOST:PORT")]
     pub(crate) admin: SocketAddr,
+    #[command(flatten)]
+    pub(crate) access: Access,
     /// Name, WebSocket address and admin address of a shard; repeatable.
     #[arg(long = "shard", value_name = "NAME=WS_ADDR,ADMIN_ADDR")]
     pub(crate) shards: Vec<Member>,

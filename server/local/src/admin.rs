@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use wscluster_admin::health::Status;
-use wscluster_admin::{self, AdminError, AdminPart};
+use wscluster_admin::{self, Access, AdminError, AdminPart};
 
 use super::state::{SharedState, with};
 
@@ -44,6 +44,7 @@ pub(crate) fn start(
     addr: SocketAddr,
     state: SharedState,
     page: &PageLink,
+    access: Access,
 ) -> Result<(SocketAddr, Restarts), AdminError> {
     let restarts = Restarts::default();
     let mut registry = Registry::default();
@@ -57,7 +58,7 @@ pub(crate) fn start(
         }
     };
     let more = Router::new().route("/", get(home));
-    Ok((wscluster_admin::start(addr, Arc::new(Run(state)), Arc::new(registry), more)?, restarts))
+    Ok((wscluster_admin::start(addr, Arc::new(Run(state)), Arc::new(registry), more, access)?, restarts))
 }
 
 /// The query string to which a request for the page without one is redirected.

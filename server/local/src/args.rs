@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
+use wscluster_admin::Access;
 use wscluster_api::units::Span;
 use wscluster_runtime::args::Output;
 
@@ -34,6 +35,9 @@ pub struct Args {
     /// Port of /health, /metrics and the page for browsers; 0 picks a free one [default: --port plus 1].
     #[arg(long, value_name = "PORT")]
     pub admin_port: Option<u16>,
+    /// Names of the admin port.
+    #[command(flatten)]
+    pub access: Access,
     /// IP address to listen on; 0.0.0.0 admits other machines. Shards and the embedded broker stay on 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     pub host: IpAddr,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use wscluster_admin::AdminError;
+use wscluster_admin::{Access, AdminError};
 use wscluster_api::WsCluster;
 use wscluster_kafka::SourceError;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
@@ -43,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) port: u16,
     /// Port of the admin server; 0 picks a free one.
     pub(crate) admin_port: u16,
+    /// Whose calls the admin server answers.
+    pub(crate) access: Access,
     /// Brokers instead of those of the manifest.
     pub(crate) brokers: Vec<String>,
     /// Whether to publish random trades.
@@ -137,7 +139,8 @@ pub(crate) async fn run(job: Job, screen: &mut Screen) -> Result<RunEnd, RunErro
         ws: format!("ws://{gateway}/ws"),
         channels: sample.as_ref().map_or_else(Vec::new, |sample| sample.channels.clone()),
     };
-    let (admin, restarts) = admin::start(SocketAddr::new(job.host, job.admin_port), Arc::clone(&state), &page)?;
+    let at = SocketAddr::new(job.host, job.admin_port);
+    let (admin, restarts) = admin::start(at, Arc::clone(&state), &page, job.access.clone())?;
     let addresses = RunAddresses { gateway, admin: reachable(admin), kafka: bootstrap };
 
     let (reports, receiver) = mpsc::channel(1_024);

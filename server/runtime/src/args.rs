@@ -9,8 +9,9 @@ use clap::{ArgMatches, Command, ValueEnum};
 pub use crate::exit::USAGE;
 
 /// Environment variables that replace arguments. A test of the command line keeps the list complete.
-pub const VARIABLES: [&str; 15] = [
+pub const VARIABLES: [&str; 16] = [
     "WSCLUSTER_ADMIN",
+    "WSCLUSTER_ADMIN_HOST",
     "WSCLUSTER_ADMIN_URL",
     "WSCLUSTER_BROKERS",
     "WSCLUSTER_DISCOVER",

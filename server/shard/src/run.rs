@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use prometheus_client::registry::Registry;
+use wscluster_admin::Access;
 use wscluster_admin::drain::{drain_routes, evict_route};
 use wscluster_api::manifest::ManifestError;
 use wscluster_kafka::Options;
@@ -28,7 +29,7 @@ Examples:
   wscluster shard -f cluster.yaml --listen 127.0.0.1:0 --brokers 127.0.0.1:9092 --workers 1
   # state, and a drain
   curl -s localhost:9090/health | jq .state
-  curl -X POST localhost:9090/drain -d '{\"evictRate\": 100, \"deadline\": \"2m\"}'
+  curl localhost:9090/drain --json '{\"evictRate\": 100, \"deadline\": \"2m\"}'
 
 SIGTERM drains the shard; a second one ends it at once.
 Exit codes: 0 drained, 1 did not start, failed, or ended at once, 2 wrong command line or manifest.";
@@ -49,6 +50,8 @@ pub struct Args {
     /// Address of /health, /livez, /readyz, /metrics, /drain and /evict.
     #[arg(long, env = "WSCLUSTER_ADMIN", default_value = "0.0.0.0:9090", value_name = "HOST:PORT")]
     admin: SocketAddr,
+    #[command(flatten)]
+    access: Access,
     /// Kafka bootstrap addresses, instead of those in the manifest; separated by commas.
     #[arg(long, short, env = "WSCLUSTER_BROKERS", value_delimiter = ',', value_name = "HOST:PORT",
         value_parser = NonEmptyStringValueParser::new())]
@@ -120,7 +123,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.backfill)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = drain_routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
-        let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more)?;
+        let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more, args.access)?;
         // Reserves descriptors of event loops that are still starting, and of connections to brokers.
         server.shared.slots.fds().settle(3 * workers as usize + 8);
         let announce = || {

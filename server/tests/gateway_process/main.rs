@@ -81,8 +81,10 @@ impl Running {
     fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
         write!(stream, "{head}{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

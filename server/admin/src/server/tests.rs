@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
 use axum::body::Bytes;
 use axum::routing::post;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,7 +15,7 @@ async fn start(limits: Limits) -> SocketAddr {
 async fn start_with(router: Router, limits: Limits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(async move { serve_within(&listener, &router, limits).await });
+    tokio::spawn(async move { serve_within(&listener, &router, &Access::default(), limits).await });
     addr
 }
 
@@ -34,7 +36,7 @@ async fn closes_idle_connections_and_half_sent_requests() {
     for half in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
         assert!(!exchange(addr, half).await.contains("200 OK"), "{half:?}");
     }
-    let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
+    let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\nab";
     assert!(exchange(addr, half).await.starts_with("HTTP/1.1 408 "));
     // After an answer the connection is idle, and closed too.
     assert!(exchange(addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
@@ -107,8 +109,74 @@ async fn half_sent_bodies_make_room_for_a_probe() {
     let mut halves = Vec::new();
     for _ in 0..4 {
         let mut half = TcpStream::connect(addr).await.unwrap();
-        half.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab").await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\nab")
+            .await
+            .unwrap();
         halves.push(half);
     }
     assert!(exchange(addr, LAST).await.ends_with("\r\n\r\nok"));
+}
+
+#[tokio::test]
+async fn calls_of_foreign_pages_change_nothing() {
+    let changes = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&changes);
+    let router = Router::new().route("/drain", post(async move || counter.fetch_add(1, SeqCst).to_string()));
+    let addr = start_with(router, LIMITS).await;
+    let status = async |head: &str, body: &str| {
+        let length = body.len();
+        let rest = format!("Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        let answer = exchange(addr, &format!("POST /drain HTTP/1.1\r\n{head}\r\n{rest}")).await;
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    for (head, body, expected) in [
+        ("Host: evil.example", "", 421),
+        ("Host: 127.0.0.1:1\r\nHost: evil.example", "", 421),
+        ("X-No-Host: a", "", 421),
+        ("Host: 127.0.0.1:1\r\nOrigin: https://evil.example", "", 403),
+        ("Host: 127.0.0.1:1\r\nOrigin: http://127.0.0.1:2", "", 403),
+        ("Host: 127.0.0.1:1\r\nOrigin: null", "", 403),
+        ("Host: 127.0.0.1:1\r\nSec-Fetch-Site: cross-site", "", 403),
+        ("Host: 127.0.0.1:1\r\nSec-Fetch-Site: same-site", "", 403),
+        ("Host: 127.0.0.1:1", "{}", 415),
+        ("Host: 127.0.0.1:1\r\nContent-Type: text/plain", "{}", 415),
+        ("Host: 127.0.0.1:1\r\nContent-Type: application/x-www-form-urlencoded", "{}", 415),
+        ("Host: 127.0.0.1:1\r\nContent-Type: text/plain; a=application/json", "{}", 415),
+    ] {
+        assert_eq!(status(head, body).await, expected, "{head}");
+    }
+    assert_eq!(changes.load(SeqCst), 0);
+    for (head, body) in [
+        ("Host: 127.0.0.1:1", ""),
+        ("Host: localhost:1\r\nOrigin: http://localhost:1\r\nSec-Fetch-Site: same-origin", ""),
+        ("Host: prices-0:1\r\nSec-Fetch-Site: none", ""),
+        ("Host: 127.0.0.1:1\r\nContent-Type: Application/JSON; charset=utf-8", "{}"),
+    ] {
+        assert_eq!(status(head, body).await, 200, "{head}");
+    }
+    assert_eq!(changes.load(SeqCst), 4);
+}
+
+#[tokio::test]
+async fn only_probes_and_metrics_are_answered_under_any_name() {
+    let ok = || get(async || "ok");
+    let router = Router::new().route("/readyz", ok()).route("/metrics", ok()).route("/health", ok()).route("/", ok());
+    let addr = start_with(router, LIMITS).await;
+    let status = async |path: &str, version: &str, head: &str| {
+        let answer = exchange(addr, &format!("GET {path} HTTP/{version}\r\nConnection: close\r\n{head}\r\n")).await;
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    for (path, expected) in [("/readyz", 200), ("/metrics", 200), ("/health", 421), ("/", 421)] {
+        assert_eq!(status(path, "1.1", "Host: evil.example\r\n").await, expected, "{path}");
+    }
+    assert_eq!(status("http://evil.example/health", "1.1", "Host: 127.0.0.1\r\n").await, 421);
+    assert_eq!(status("/health", "1.0", "").await, 200, "an old client sends no Host");
+}
+
+#[tokio::test]
+async fn answers_are_not_shown_in_frames() {
+    let answer = exchange(start(LIMITS).await, LAST).await;
+    for field in ["content-security-policy: default-src 'none'; frame-ancestors 'none'", "x-frame-options: DENY"] {
+        assert!(answer.contains(field), "{answer}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Drains: which connections are closed, with which code, at which rate, and how the drain ends.
 
+use wscluster_admin::Access;
 use wscluster_admin::client::post_json;
 use wscluster_admin::drain::evict_route;
 use wscluster_admin::health::{KafkaCheck, State};
@@ -113,7 +114,8 @@ async fn evicts_the_requested_number_and_still_accepts_upgrades() {
     let part = Admin::new(Arc::clone(&rig.server.shared), Box::new(KafkaCheck::default));
     let more = evict_route(rig.server.drains.clone());
     let metrics = Arc::new(Registry::default());
-    let admin = wscluster_admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more).unwrap().to_string();
+    let admin = wscluster_admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more, Access::default());
+    let admin = admin.unwrap().to_string();
     let ask = async |body: Value| post_json(&admin, "/evict", &body, PATIENCE).await;
     ask(json!({ "count": 7, "evictRate": 1_000 })).await.unwrap();
     until("seven evictions", || rig.metric("wscluster_shard_evictions_total") >= 7.0).await;
