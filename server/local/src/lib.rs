@@ -13,7 +13,8 @@
 //!   hangs; `program.rs` builds its command line; `reserved_ports.rs`, `listen_sockets.rs` and `run_folder.rs` are
 //!   its ports, sockets and files.
 //! - **What runs**: `health_poller.rs` asks every child, `state.rs` keeps the answers, `state/health.rs` derives
-//!   `/health` from them, `admin.rs` serves it.
+//!   `/health` from them, `admin.rs` serves it, and `page.rs` the
+//!   page for browsers.
 //! - **Output**: `screen.rs` writes everything; `event.rs`, `ready_message.rs` and `traffic.rs` are what it writes.
 //! - **The demo**: `demo.rs` publishes trades; `sample.rs` finds a topic and channel to try.
 
@@ -29,6 +30,7 @@ mod health_poller;
 mod listen_sockets;
 mod manifest_watcher;
 mod observe;
+mod page;
 mod program;
 mod ready_message;
 mod reconciler;

@@ -14,7 +14,7 @@ use wscluster_kafka::SourceError;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
 use wscluster_runtime::sockets::ListenError;
 
-use super::admin::{self, PageLink};
+use super::admin;
 use super::demo::{Demo, DemoError};
 use super::edit_rules::Overrides;
 use super::event::StopSignal;
@@ -22,6 +22,7 @@ use super::event_loop::EventLoop;
 use super::fleet::{Fleet, FleetError};
 use super::health_poller;
 use super::manifest_watcher;
+use super::page::PageLink;
 use super::program::ProgramBuilder;
 use super::ready_message::{ReadyDetails, ReadyMessage};
 use super::reconciler::Reconciler;
@@ -140,7 +141,7 @@ pub(crate) async fn run(job: Job, screen: &mut Screen) -> Result<RunEnd, RunErro
         channels: sample.as_ref().map_or_else(Vec::new, |sample| sample.channels.clone()),
     };
     let at = SocketAddr::new(job.host, job.admin_port);
-    let (admin, restarts) = admin::start(at, Arc::clone(&state), &page, job.access.clone())?;
+    let (admin, restarts) = admin::start(at, Arc::clone(&state), page, job.access.clone())?;
     let addresses = RunAddresses { gateway, admin: reachable(admin), kafka: bootstrap };
 
     let (reports, receiver) = mpsc::channel(1_024);

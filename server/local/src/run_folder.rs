@@ -1,12 +1,13 @@
 //! The private folder of a run: the revisions of the manifest that its processes read, and the list of shards that
-//! its gateways follow. The user's own file may be half edited at any moment; files here are replaced atomically.
+//! its gateways follow. The user's own file may be half edited at any moment; files here are replaced atomically. Only
+//! this user may read them.
 //!
 //! A run holds a lock (`flock(2)`) on a file in the folder. The kernel releases it however the run ends, and the next
 //! run removes folders without a held lock.
 
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, Metadata, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -40,7 +41,8 @@ impl RunFolder {
         let parent = std::env::temp_dir();
         remove_dead(&parent);
         let create = || {
-            let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent)?;
+            let only_ours = Permissions::from_mode(0o700);
+            let folder = tempfile::Builder::new().prefix(PREFIX).permissions(only_ours).tempdir_in(&parent)?;
             let lock = hold(folder.path())?;
             Ok(Self { folder, _lock: lock })
         };
@@ -72,7 +74,7 @@ impl RunFolder {
 /// it unlocked.
 fn hold(folder: &Path) -> io::Result<File> {
     let new = folder.join("lock.new");
-    let file = File::create(&new)?;
+    let file = create(&new)?;
     file.try_lock()?;
     std::fs::rename(new, folder.join(LOCK))?;
     Ok(file)
@@ -95,8 +97,12 @@ fn remove_dead(parent: &Path) {
 /// Replaces the file atomically.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
-    std::fs::write(&new, text)?;
+    create(&new)?.write_all(text.as_bytes())?;
     std::fs::rename(new, path)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]
@@ -131,6 +137,17 @@ mod tests {
         remove_dead(parent.path());
         assert_eq!([&dead, &runs, &begins].map(|folder| folder.exists()), [false, true, true]);
         drop(lock);
+    }
+
+    #[test]
+    fn only_its_user_may_read_the_folder_and_its_files() {
+        let files = RunFolder::new().unwrap();
+        files.set_members(&[]).unwrap();
+        let folder = files.members().parent().unwrap().to_owned();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
+        let modes: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| mode(&entry.unwrap().path())).collect();
+        assert_eq!(modes, [0o600; 2], "the lock and the list of shards");
     }
 
     #[test]
