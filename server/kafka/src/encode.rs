@@ -63,23 +63,6 @@ impl Skip {
             Self::Tombstone => "tombstone",
         }
     }
-
-    /// The sentence for logs and `/health`, after the topic; `None` where skipping is intended.
-    pub(super) fn complaint(self) -> Option<&'static str> {
-        Some(match self {
-            Self::NoKey => "have no key, which their channel is made of; give record.missing to publish them",
-            Self::KeyNotText => "have a key that is not UTF-8, and their channel is made of it",
-            Self::NoHeader => "lack a header that their channel is made of; give record.missing to publish them",
-            Self::HeaderNotText => "have a header that is not UTF-8, and their channel is made of it",
-            Self::ChannelEmpty => "have an empty channel name",
-            Self::ChannelTooLong => "have a channel name above 256 bytes",
-            Self::ChannelControl => "have a control character in their channel name",
-            Self::NotJson => "are not JSON, as record.value asks",
-            Self::NotText => "are not UTF-8, as record.value asks",
-            Self::TooLarge => "are larger than a client's queue (delivery.maxQueueBytes)",
-            Self::Tombstone => return None,
-        })
-    }
 }
 
 /// How records of a topic map to channels and messages, from the manifest.

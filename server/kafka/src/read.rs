@@ -22,7 +22,7 @@ use self::filling::Filling;
 use super::assignment::{Assignment, PartitionStart};
 use super::encode::{Raw, Skip, TopicMapping};
 use super::names::Names;
-use super::trouble::Kind;
+use super::trouble::{Kind, Trouble};
 use super::{Context, Shared};
 use crate::feed::Update;
 
@@ -182,7 +182,7 @@ impl Reader {
         }
         match self.consumer.assign(&list) {
             Ok(()) => self.assign = false,
-            Err(error) => self.shared.troubles.flash(Kind::Fetch, format!("failed to assign partitions: {error}")),
+            Err(error) => self.shared.troubles.report(&Trouble::Assign(error)),
         }
     }
 
@@ -260,7 +260,7 @@ impl Reader {
             ) => return,
             _ => {
                 let reason = self.consumer.context().reason();
-                self.shared.troubles.flash(Kind::Fetch, format!("failed to read: {error}; {reason}"));
+                self.shared.troubles.report(&Trouble::Fetch { error, reason: &reason });
             }
         }
         let _ = self.wake.try_send(());
@@ -334,13 +334,8 @@ impl Reader {
     fn report_unread(&self) {
         let unread = self.filling.as_deref().unwrap_or_default();
         let Some(first) = unread.first() else { return self.shared.troubles.clear(&Kind::Unread) };
-        let more = if unread.len() > 1 { format!(" and {} more", unread.len() - 1) } else { String::new() };
-        let text = format!(
-            "records of {} [{}]{more} do not come: the others are served without; check the topic's brokers and this user's \
-             right to READ it",
-            first.topic, first.number
-        );
-        self.shared.troubles.set(Kind::Unread, text);
+        let Filling { topic, number, .. } = first;
+        self.shared.troubles.report(&Trouble::Unread { topic, partition: *number, others: unread.len() - 1 });
     }
 
     fn send(&mut self, update: &Update) {
@@ -375,10 +370,7 @@ impl Reader {
 fn skipped(shared: &Shared, skip: Skip, message: &BorrowedMessage<'_>) {
     shared.metrics.skipped(skip);
     if let Some(complaint) = skip.complaint() {
-        // One text for each topic and reason, with the place of the last record.
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        let text =
-            format!("records of {topic} are skipped: they {complaint} (last: partition {partition}, offset {offset})");
-        shared.troubles.flash(Kind::Skipped(skip), text);
+        shared.troubles.report(&Trouble::Skipped { skip, complaint, topic, partition, offset });
     }
 }

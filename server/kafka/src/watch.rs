@@ -23,7 +23,7 @@ use super::encode::TopicMapping;
 use super::identity::{DescribeError, Described, describe};
 use super::lag_age::LagAge;
 use super::offsets::{Ask, OffsetsError, ask};
-use super::trouble::Kind;
+use super::trouble::{Kind, Trouble};
 use super::{Context, Options, Shared, SourceError};
 
 /// A look at the cluster failed.
@@ -136,8 +136,8 @@ impl Watch {
                     true
                 }
                 Err(error) => {
-                    let reason = explain(&self.consumer.context().reason());
-                    self.shared.troubles.set(Kind::Connection, format!("{error}{reason}"));
+                    let reason = self.consumer.context().reason();
+                    self.shared.troubles.report(&Trouble::Connection { error: &error, reason: &reason });
                     self.answers = None;
                     false
                 }
@@ -207,7 +207,7 @@ impl Watch {
         match self.measure() {
             // One partition without a leader does not make the cluster unreachable.
             Err(LookError::Offsets(error @ OffsetsError::Partition { .. })) => {
-                self.shared.troubles.set(Kind::Partitions, error.to_string());
+                self.shared.troubles.report(&Trouble::Partitions(error));
                 Ok(())
             }
             other => {
@@ -257,10 +257,8 @@ impl Watch {
     /// Begins the new partitions of a topic and reports its troubles. Returns whether more of it may become readable
     /// soon.
     fn take_up(&mut self, name: &str, entry: usize, found: &Described, starts: &mut Vec<PartitionStart>) -> bool {
-        let trouble = Kind::Topic(name.to_owned());
         if !found.readable {
-            let text = format!("no right to read topic {name}; grant this user READ on it");
-            self.shared.troubles.set(trouble, text);
+            self.shared.troubles.report(&Trouble::TopicUnreadable { topic: name });
             // A topic that is read already continues by itself.
             if !self.known.contains_key(name) {
                 self.late.insert(name.to_owned());
@@ -269,12 +267,12 @@ impl Watch {
         }
         match self.examine(name, entry, found) {
             Ok(begin) => {
-                self.shared.troubles.clear(&trouble);
+                self.shared.troubles.clear(&Kind::Topic(name.to_owned()));
                 starts.extend(begin);
                 !found.leaderless.is_empty()
             }
             Err(error) => {
-                self.shared.troubles.set(trouble, error.to_string());
+                self.shared.troubles.report(&Trouble::TopicOffsets { topic: name, error });
                 true
             }
         }
@@ -283,36 +281,25 @@ impl Watch {
     /// Reports why a topic is not described. Returns whether that may pass soon.
     fn missing(&mut self, name: &str, code: RDKafkaErrorCode) -> bool {
         use RDKafkaErrorCode as Code;
-        let (text, passes) = match code {
-            Code::UnknownTopicOrPartition | Code::UnknownTopic => {
-                (format!("topic {name} does not exist; it is read as soon as it does"), false)
-            }
+        let (trouble, passes) = match code {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic => (Trouble::TopicMissing { topic: name }, false),
             Code::TopicAuthorizationFailed => {
                 if !self.known.contains_key(name) {
                     self.late.insert(name.to_owned());
                 }
-                (format!("no right to topic {name}; grant this user DESCRIBE and READ on it"), false)
+                (Trouble::TopicForbidden { topic: name }, false)
             }
-            other => (format!("failed to describe topic {name}: {other}"), true),
+            code => (Trouble::TopicUnknown { topic: name, code }, true),
         };
-        self.shared.troubles.set(Kind::Topic(name.to_owned()), text);
+        self.shared.troubles.report(&trouble);
         passes
     }
 
     fn report_leaderless(&self, partitions: &[String]) {
-        match partitions {
-            [] => self.shared.troubles.clear(&Kind::Leaderless),
-            [one] => self.shared.troubles.set(
-                Kind::Leaderless,
-                format!("partition {one} has no leader: nothing of it can be read until its brokers are back"),
-            ),
-            [first, rest @ ..] => self.shared.troubles.set(
-                Kind::Leaderless,
-                format!(
-                    "partition {first} and {} more have no leader: nothing of them can be read until their brokers are back",
-                    rest.len()
-                ),
-            ),
+        if partitions.is_empty() {
+            self.shared.troubles.clear(&Kind::Leaderless);
+        } else {
+            self.shared.troubles.report(&Trouble::Leaderless { partitions });
         }
     }
 
@@ -334,9 +321,7 @@ impl Watch {
         if age < LagAge::TOLERATED {
             self.shared.troubles.clear(&Kind::Behind);
         } else if self.shared.filled.load(Ordering::Relaxed) {
-            let tolerated = LagAge::TOLERATED.as_secs();
-            let text = format!("records wait for more than {tolerated} s: messages are late, none is dropped");
-            self.shared.troubles.set(Kind::Behind, text);
+            self.shared.troubles.report(&Trouble::Behind);
         }
         Ok(())
     }
@@ -351,17 +336,5 @@ impl Watch {
                 begun.filter(|number| !known.leaderless.contains(number)).map(|number| (name.as_str(), number))
             })
             .collect()
-    }
-}
-
-/// The last error of librdkafka as the end of a sentence, with a remedy where there is one.
-fn explain(reason: &str) -> String {
-    match reason {
-        "" => String::new(),
-        reason if reason.contains("certificate verify failed") => format!(
-            "; the broker's certificate is out of date, signed by an authority that is not trusted \
-             (source.kafka.security.tls.ca), or made out to another name: {reason}"
-        ),
-        reason => format!("; {reason}"),
     }
 }
