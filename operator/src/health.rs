@@ -1,9 +1,9 @@
 //! Polls the health of every shard: one short request every few seconds per shard, with jitter, while this process
 //! leads.
 //!
-//! The observer of a cluster names its pods. A new pod is polled at once, and its first answer is awaited briefly. A
-//! change that matters to a plan or a status is reported at once; a mere change of numbers at most every ten seconds
-//! per cluster.
+//! The observer of a cluster determines which pods are polled. A new pod is polled at once, and the observer waits
+//! briefly for its first answer. A change that matters to a plan or a status is reported at once. Changes of mere
+//! numbers are reported at most every ten seconds per cluster.
 
 mod probe_history;
 

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(beside.state(), State::Silent, "it was Ready and has not answered yet");
         beside.health = reported(ShardState::Ready, 9);
         assert_eq!((beside.state(), beside.connections(Duration::MAX)), (State::Ready, 9));
-        // Neither a sidecar that was restarted since nor one that was running before matters.
+        // Only the start of the shard's own container counts, whether a sidecar has started later or earlier.
         let restarted = container("proxy", &json!({ "running": { "startedAt": "2026-01-01T00:02:00Z" } }));
         assert!(pod_of(&unready, &[restarted, own]).served);
         let early = container("proxy", &json!({ "running": { "startedAt": start } }));

@@ -1,4 +1,4 @@
-//! Runs the operator until a signal, and stops it in order.
+//! Runs the operator until a signal, and then stops it gracefully.
 //!
 //! On SIGTERM or SIGINT, running reconciles are completed, then the lease is released, and the process ends. A second
 //! signal ends it at once. If a task ends unexpectedly, the process ends with an error, and Kubernetes restarts it.

@@ -233,7 +233,7 @@ mod tests {
         words
     }
 
-    /// The words of each `wscluster` in a line of a shell; redirections and other commands are left out.
+    /// The words of each `wscluster` command in a shell line, without redirections and other commands.
     fn lines(example: &str) -> Vec<Vec<String>> {
         let words = words(example);
         let commands = words.split(|word| ["|", "&", "&&", "<"].contains(&word.as_str()));

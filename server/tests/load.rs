@@ -78,7 +78,7 @@ fn exits_with_1_when_no_client_connected_and_no_threshold_was_given() {
     let (code, out, err) = run(&["--url", &url, "-c", "2", "--hold", "1ms", "-q"]);
     assert_eq!(code, Some(1), "{out}{err}");
     assert_eq!(err, format!("error: none of 2 clients connected to {url}: refused\n"));
-    // A given threshold decides.
+    // If a threshold is given, it alone determines the exit code.
     assert_eq!(run(&["--url", &url, "-c", "2", "--hold", "1ms", "-q", "--fail-on", "connected>0"]).0, Some(0));
 }
 

@@ -66,9 +66,10 @@ impl Template {
         between.iter().try_fold(inner, |rest, text| Some(rest.split_once(text.as_str())?.1)).is_some()
     }
 
-    /// Whether the channel name alone determines the topic, so that two topics never share a channel. That is the
-    /// case if `{topic}` is the first placeholder and is followed by a character that no topic name contains (such as
-    /// `/`), or the same from the right.
+    /// Whether the channel name alone determines the topic, so that two topics never share a channel. This is the case
+    /// if `{topic}` is the first placeholder and either ends the template or is followed by a character that no topic
+    /// name contains, such as `/`. It is also the case if `{topic}` is the last placeholder and either begins the
+    /// template or is preceded by such a character.
     pub fn tells_topic(&self) -> bool {
         fn from_one_side<'a>(mut parts: impl Iterator<Item = &'a Part>, next: fn(&str) -> Option<char>) -> bool {
             match parts.find(|p| !matches!(p, Part::Text(_))) {

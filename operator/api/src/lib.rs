@@ -4,7 +4,7 @@
 //! read a manifest through the same types, so it means the same everywhere.
 //!
 //! - [`WsCluster`] with [`spec`] and [`status`]: the resource, with the default of every field.
-//! - [`manifest::read`] and [`manifest::parse`]: a manifest file as users write it, with all of its mistakes.
+//! - [`manifest::read`] and [`manifest::parse`]: read a manifest as users write it, and report all of its mistakes.
 //! - [`validate::violations`]: every rule of the schema and of CEL, for use without an API server.
 //! - [`definition()`]: the custom resource definition to install.
 //! - [`channel`]: channel templates of topics. [`units`]: durations and sizes as text.

@@ -14,8 +14,8 @@ pub(crate) fn namespace(cluster: &WsCluster) -> String {
     cluster.metadata.namespace.clone().unwrap_or_default()
 }
 
-/// Name of the objects that each part has one of (service account, network policy, disruption budget), and of all
-/// other objects of the gateways.
+/// Name of the objects that exist once for each part (service account, network policy, disruption budget). The other
+/// objects of the gateways, such as their Deployment and Service, have this name too.
 pub(crate) fn part(cluster: &WsCluster, part: Part) -> String {
     format!("{}-{part}", self::cluster(cluster))
 }

@@ -240,7 +240,7 @@ fn the_admin_ports_open_to_all_only_when_asked_to() {
     assert_eq!(open(&["*"]), [true, true]);
 }
 
-/// All texts below `/metadata/labels` of an object and of its pods, and all its names.
+/// The texts whose length Kubernetes limits: the name of an object, and the label values of the object and of its pods.
 fn bounded(object: &Value) -> impl Iterator<Item = String> {
     let labels = ["/metadata/labels", "/spec/template/metadata/labels"];
     let values = labels.into_iter().filter_map(|at| object.pointer(at)?.as_object()).flat_map(|labels| labels.values());

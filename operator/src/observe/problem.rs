@@ -13,7 +13,7 @@ pub(crate) struct PodProblem {
     pub(crate) kind: ProblemKind,
     /// The end of a sentence that starts with the name of the pod.
     pub(crate) message: String,
-    /// The process of the part does not run.
+    /// Whether the process of the shard or gateway is not running.
     pub(crate) is_down: bool,
 }
 

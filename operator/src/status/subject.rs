@@ -10,7 +10,7 @@ use crate::metrics::ErrorCategory;
 /// ordinals, and texts from Kubernetes or Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// The revision that shards are rolled out to.
+    /// The revision that is being rolled out.
     Revision(String),
     /// A step of a shard, by the kind of its reason.
     Step(Discriminant<Reason>),

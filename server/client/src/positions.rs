@@ -21,7 +21,7 @@ pub enum Link {
 struct Place {
     /// The last offset in each partition.
     seen: HashMap<Partition, i64>,
-    /// The server lost track of the channel: the next message starts anew.
+    /// The server does not know the position after a gap. The next message discards all of `seen`.
     is_over: bool,
 }
 

@@ -94,7 +94,7 @@ pub(crate) async fn answer(stream: &TcpStream, limits: HeadLimits, accept: &str)
     }
 }
 
-/// Reads once and passes `parse` all bytes so far; keeps them in `before` only if it needs more.
+/// Reads once, and passes all bytes received so far to `parse`. Keeps them in `before` only if `parse` needs more.
 async fn read_more(
     stream: &TcpStream,
     before: &mut Vec<u8>,

@@ -157,10 +157,11 @@ struct State {
 impl Troubles {
     /// Shortest time between two log lines of a kind.
     const LOG_EVERY: Duration = Duration::from_secs(10);
-    /// How long a trouble that nothing clears is shown after its last occurrence.
+    /// How long a refused fetch or a skipped record is shown after its last occurrence.
     const SHOWN: Duration = Duration::from_mins(1);
 
-    /// Reports a trouble. It lasts until [`Troubles::clear`]; one that nothing clears, for [`Self::SHOWN`].
+    /// Reports a trouble. It lasts until [`Self::clear`], or for [`Self::SHOWN`] if it is a single occurrence: a refused
+    /// fetch or a skipped record.
     pub(super) fn report(&self, trouble: &Trouble<'_>) {
         let kind = trouble.kind();
         let passes = matches!(kind, Kind::Fetch | Kind::Skipped(_));

@@ -65,7 +65,7 @@ pub(crate) struct Child {
 pub(crate) struct Leaving {
     pub(crate) since: Instant,
     order: ChildOrder,
-    /// When the next, harder order is due.
+    /// When the next order is due, which ends the process more forcefully.
     due: Instant,
     /// Revision and program of the successor, if there is one.
     next: Option<(String, Program)>,

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 /// A page without further files, the same as in the docs.
 const PAGE: &str = include_str!("../../../docs/demo.html");
 
-/// The query of the page that a request without one is redirected to.
+/// The query string to which a request for the page without one is redirected.
 #[derive(Clone, Debug)]
 pub(crate) struct PageLink {
     /// The WebSocket URL to connect to.

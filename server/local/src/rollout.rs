@@ -26,7 +26,7 @@ pub(crate) enum RolloutStep {
 /// The reason for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RolloutReason {
-    /// Another number of gateways is wanted: this one.
+    /// The wanted number of gateways has changed to this.
     Wanted(u32),
     /// The revision changed.
     Revision,

@@ -128,7 +128,7 @@ impl Budget {
         shortage(self.limit)
     }
 
-    /// Takes a descriptor of the reserve, for a client that is only refused.
+    /// Takes a descriptor from the reserve, for a connection that is accepted only to send a refusal.
     pub fn take_refusal(self: &Arc<Self>) -> Option<RefusalPermit> {
         let taken = self.refusals.fetch_sub(1, Relaxed) >= 1;
         let permit = RefusalPermit(Arc::clone(self));

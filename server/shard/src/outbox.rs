@@ -62,7 +62,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Appends a frame to `due`; with `channel`, a policy may drop it.
+    /// Appends a frame to `due`. If `channel` is given, the policy for slow clients may drop the frame.
     pub(super) fn push(&mut self, due: Due, frame: Bytes, channel: Option<ChannelId>) -> Due {
         self.add(due, frame, channel, false)
     }
@@ -80,7 +80,8 @@ impl Outbox {
         Due(self.nodes.insert(node) as u32)
     }
 
-    /// Begins the fan-out of a record; with `channel`, a policy may drop it. [`Self::end`] must follow.
+    /// Begins the fan-out of a record. If `channel` is given, the policy for slow clients may drop the record. Every
+    /// call must be followed by a call of [`Self::end`].
     pub(super) fn begin(&mut self, frame: Bytes, channel: Option<ChannelId>) {
         // Otherwise the slab would keep the memory of its peak, for example of replays to clients that did not read.
         if self.nodes.is_empty() && self.nodes.capacity() > KEPT {

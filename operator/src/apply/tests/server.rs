@@ -22,7 +22,7 @@ use crate::caches::{CacheWriters, Cached, Caches, caches};
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// From the plural on, such as `services/prices-gateway`.
+    /// The end of the path: the plural of the kind and the name, such as `services/prices-gateway`.
     pub(super) object: String,
     pub(super) query: String,
     pub(super) body: Value,

@@ -1,9 +1,12 @@
 //! OpenMetrics text as Prometheus text, version 0.0.4.
 //!
-//! The two differ in the metadata of counters (the older format names the sample, `…_total`, where the newer names the family),
-//! in `# UNIT` and `# EOF`, which the older one lacks, and in the type `info` and `unknown`. Samples are the same.
+//! The formats differ in their metadata only; samples are the same:
+//!
+//! - For a counter, the older format gives the name of the sample (`…_total`), and the newer that of the family.
+//! - The older format has neither `# UNIT` nor `# EOF`.
+//! - The older format has no type `info`, and its name for `unknown` is `untyped`.
 
-/// `text` without what the older format does not know. `text` has `# HELP`, `# TYPE` and `# UNIT` of a family before its samples.
+/// Converts `text` to the older format. In `text`, `# HELP`, `# TYPE` and `# UNIT` of a family precede its samples.
 pub(super) fn from_openmetrics(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // `HELP` comes before the `TYPE` that its name depends on.

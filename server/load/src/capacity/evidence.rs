@@ -136,9 +136,9 @@ pub(super) struct Evidence {
     payload_bytes: u64,
     /// Steps in the order of their execution.
     pub(super) rows: Vec<Row>,
-    /// Answers.
+    /// The largest number of connections that passed, for each message rate.
     pub(super) holds: Vec<Holds>,
-    /// The search ended early; the answers are incomplete.
+    /// The search ended early, so `holds` is incomplete.
     pub(super) interrupted: bool,
 }
 

@@ -84,7 +84,7 @@ impl Topic {
         Ok(Listing { id, partitions })
     }
 
-    /// The end of each partition. Partitions that were added since are assigned from their beginning.
+    /// Returns the end offset of each partition. Assigns partitions that are not read yet, from their beginning.
     fn ends(
         &self,
         consumer: &BaseConsumer<Said>,

@@ -143,7 +143,7 @@ impl Target {
         Some(Entrance { endpoint, origin: self.origin.clone(), limit })
     }
 
-    /// The shard at `address`, reached without a gateway on the same path.
+    /// The shard at `address`, contacted directly, with the path of the gateway's URL.
     pub(crate) fn shard(&self, address: &str, limit: Duration) -> Result<Entrance, EndpointError> {
         let endpoint = Endpoint::of_authority(address)?;
         match self.entrance(limit) {

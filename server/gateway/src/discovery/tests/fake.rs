@@ -43,14 +43,14 @@ struct State {
 struct Known {
     slices: BTreeMap<String, Value>,
     version: u64,
-    /// Events, by the version they made.
+    /// Events, each with the version that it created.
     log: Vec<(u64, Value)>,
-    /// Watches must not begin before this.
+    /// The oldest version from which a watch may begin.
     oldest: u64,
     gone: Option<Gone>,
-    /// Every request is answered by this.
+    /// The status code with which every request is refused.
     refusal: Option<u16>,
-    /// Watches that began before the change to this are cut.
+    /// How many times all watches were cut. A watch ends when this number changes.
     epoch: u32,
     lists: u32,
     watches: u32,
