@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, env = "WSCLUSTER_DISCOVER", value_name = "NAMESPACE/SERVICE")]
     pub(crate) discover: Option<Service>,
     /// Event loops, one thread each [default: spec.template.gateway.workers, or one per CPU].
-    #[arg(long, env = "WSCLUSTER_WORKERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, env = "WSCLUSTER_WORKERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) workers: Option<u32>,
     /// Log every handshake with its phase times, not only failed ones.
     #[arg(long, env = "WSCLUSTER_LOG_HANDSHAKES")]

@@ -205,7 +205,7 @@ fn reports_wrong_arguments_with_a_remedy() {
         (&["--shard", good, "--shard", good], "shard \"s\" is named twice"),
         (&["--members", "/nowhere/members"], "failed to read /nowhere/members"),
         (&["--members", "/nowhere/members", "--shard", good], "cannot be used with"),
-        (&["--shard", good, "--workers", "0"], "0 is not in 1..=256"),
+        (&["--shard", good, "--workers", "0"], "0 is not in 1..=1024"),
         (&[], "--discover <NAMESPACE/SERVICE>"),
         (&["--shard", good, "--discover", "a/b"], "cannot be used with"),
         (&["--discover", "prices-shards"], "write NAMESPACE/NAME"),
