@@ -56,7 +56,7 @@ pub struct WsClusterSpec {
     /// The gateways, which clients connect to.
     #[serde(default)]
     pub gateway: Gateway,
-    /// How a shard closes its connections before it is removed or replaced.
+    /// How a shard or gateway closes its connections before it is removed or replaced.
     #[serde(default)]
     pub drain: Drain,
     /// How shards are replaced and removed.

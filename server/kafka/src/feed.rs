@@ -21,8 +21,8 @@ pub enum Update {
         topic: Arc<str>,
         /// First offset that follows.
         from: i64,
-        /// Whether records were missed, because retention overtook the reader or the topic was recreated. Clients of
-        /// its channels must get a `gap`.
+        /// Whether records were missed: retention overtook the reader, the topic was recreated, or the partition could
+        /// not be read at first. Clients of its channels must get a `gap`.
         lost: bool,
     },
     /// The window holds the records that were in the log at start: the shard may turn ready.

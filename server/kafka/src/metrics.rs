@@ -74,10 +74,10 @@ impl Metrics {
         registry.register("records", "Records passed to the workers", self.records.clone());
         registry.register_with_unit("value", "Values of those records", Unit::Bytes, self.bytes.clone());
         registry.register("skipped_records", "Records that are not published, by reason", self.skipped.clone());
-        let help = "Times that records of a partition were missed: Kafka deleted them before the shard had read them, or the \
-                    topic was recreated";
+        let help = "Times that records of a partition were missed: Kafka deleted them before the shard had read them, the \
+                    topic was recreated, or the shard could not read the partition at first";
         registry.register("losses", help, self.losses.clone());
-        registry.register("lag_records", "Records between the reader and the end of the log", self.lag.clone());
+        registry.register("lag_records", "Records that at least one worker has not taken yet", self.lag.clone());
         registry.register("connected", "1 while the brokers answer, else 0", self.connected.clone());
         registry.register("partitions", "Partitions that are read", self.partitions.clone());
         let help = "Time that the reader waited for a worker that could not keep up";
@@ -102,7 +102,7 @@ const NOTES: &[Note] = &[
     note("wscluster_kafka_records_total", "How many records arrive?"),
     note("wscluster_kafka_value_bytes_total", "How much data arrives?"),
     note("wscluster_kafka_skipped_records_total", "Which records cannot be published, and why?"),
-    note("wscluster_kafka_losses_total", "Did clients miss records that Kafka no longer has?"),
+    note("wscluster_kafka_losses_total", "Did clients miss records?"),
     note("wscluster_kafka_blocked_seconds_total", "Do the workers slow the reader down?"),
     note(
         "wscluster_kafka_backfills_total",

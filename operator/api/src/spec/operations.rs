@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Span;
 
-/// How a shard closes its connections before it is removed or replaced.
+/// How a shard or gateway closes its connections before it is removed or replaced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drain {
-    /// Connections that one draining shard closes per second.
+    /// Connections that one draining shard or gateway closes per second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub evict_rate: u32,
-    /// Longest duration of a drain. When it has passed, the shard closes the remaining connections at once.
+    /// Longest duration of a drain. When it has passed, the remaining connections are closed at once.
     pub deadline: Span,
     /// Delay before a client should reconnect, as sent to it when its connection is closed.
     pub retry_after: RetryAfter,

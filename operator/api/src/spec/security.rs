@@ -104,7 +104,7 @@ pub struct OAuth {
     /// A token that another process renews. It is read again before each authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Credential>,
-    /// Client credentials to obtain tokens with (RFC 6749 §4.4).
+    /// Client credentials to obtain tokens with (RFC 6749 §4.4). Not implemented; shards refuse to start with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<OAuthClient>,
 }

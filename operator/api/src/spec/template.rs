@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Pod settings of shards and gateways. `wscluster local` uses only `workers`.
+/// Pod settings of shards and gateways. `wscluster local` uses only `workers`, and `env` entries with a plain `value`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Template {
@@ -33,7 +33,7 @@ pub struct PodTemplate {
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// Additional environment variables, such as those that `source.kafka.security` refers to.
     pub env: Vec<EnvVar>,
-    /// Number of event-loop threads. Default: one per CPU that the process may use.
+    /// Number of event-loop threads. Default: one per CPU that the process may use, or 1 with `wscluster local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<u32>,
