@@ -174,14 +174,14 @@ impl GeneratorReport {
         }
         if late_ms.p99 > LATE_MS {
             reasons.push(format!(
-                "1 % of the connections started {:.0} ms or more late: lower --rate or use more --threads",
+                "1 % of the connections started {:.0} ms or more late: use a lower --rate or more --threads",
                 late_ms.p99
             ));
         }
         if waiting_percent >= WAITING_PERCENT {
             reasons.push(format!(
-                "it was runnable but had no CPU for {waiting_percent:.0} % of the time: other programs use the CPUs of this \
-                 machine"
+                "one of its threads was ready to run but got no CPU for {waiting_percent:.0} % of the time: other programs \
+                 use the CPUs of this machine"
             ));
         }
         let threads = threads.len() as u32;

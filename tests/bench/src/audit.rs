@@ -255,7 +255,7 @@ fn write(report: &mut Report, args: &Args, verdict: &Verdict, rows: &[Row]) {
     report.goal("clients that did not return", Target::Exactly(0.0), verdict.failed as f64);
     report.data("rows", rows);
     report.data("verdict", verdict);
-    report.note("The row of a cause counts from one second before the cause to the next cause, and finds losses by positions. The last row compares everything that each client received with the records of the topic.");
+    report.note("The figures of a row cover the time from one second before its cause until the next cause; losses in them are detected by positions. The last row compares everything that each client received with the records of the topic.");
     report.note(format!("Failed attempts and lost connections by name: {}.", verdict.reasons()));
     if verdict.generator.bottleneck {
         report.note(format!("The tester was a bottleneck: {}", verdict.generator.reasons.join("; ")));

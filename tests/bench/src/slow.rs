@@ -160,11 +160,15 @@ fn write(report: &mut Report, args: &Args, runs: &[Run]) {
     );
     report.goal("duplicate deliveries of the other clients", Target::Exactly(0.0), sum(|v| v.audit.duplicated));
     report.goal("lost or failed connections of the other clients", Target::Exactly(0.0), sum(|v| v.dropped + v.failed));
+    let rounds = match args.rounds {
+        1 => "One round".to_owned(),
+        rounds => format!("{rounds} rounds, each in another order"),
+    };
     report.table(
         &format!(
             "One shard, one gateway; {} clients on one channel, {} records/s of 1 KiB; with and without {} clients that read 1 KiB/s. \
-             `maxQueueBytes` {MAX_QUEUE_KIB} KiB. {} rounds, each in another order.",
-            args.clients, args.publish_rate, args.slow, args.rounds
+             `maxQueueBytes` {MAX_QUEUE_KIB} KiB. {rounds}.",
+            args.clients, args.publish_rate, args.slow
         ),
         &[
             "`slowClient`",
