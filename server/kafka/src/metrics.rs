@@ -74,8 +74,8 @@ impl Metrics {
         registry.register("records", "Records passed to the workers", self.records.clone());
         registry.register_with_unit("value", "Values of those records", Unit::Bytes, self.bytes.clone());
         registry.register("skipped_records", "Records that are not published, by reason", self.skipped.clone());
-        let help = "Times that records of a partition were missed: Kafka deleted them before the shard had read them, the \
-                    topic was recreated, or the shard could not read the partition at first";
+        let help = "Times that records of a partition were missed: Kafka deleted them before the shard had read them, \
+                    the topic was recreated, or the shard could not read the partition at first";
         registry.register("losses", help, self.losses.clone());
         registry.register("lag_records", "Records that at least one worker has not taken yet", self.lag.clone());
         registry.register("connected", "1 while the brokers answer, else 0", self.connected.clone());
