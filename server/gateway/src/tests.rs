@@ -6,5 +6,6 @@ mod life;
 mod rig;
 mod shards;
 mod slots;
+mod smuggling;
 
 pub(super) use rig::{ANY, FakeShard, Rig, Script, budget, health, settings, until};
