@@ -4,8 +4,8 @@
 //!   resumes with `since`.
 //! - [`Connection`] is one WebSocket without resumption: text messages in both directions. It answers pings.
 //! - [`handshake`] is the upgrade alone, for callers that need their own read loop.
-//! - [`Retry`] and [`ReconnectPolicy`] decide when a client reconnects: what a close code, `Retry-After` or `retry_after_ms`
-//!   asks for, then full jitter.
+//! - [`Retry`] and [`ReconnectPolicy`] decide when a client reconnects: what a close code, `Retry-After` or
+//!   `retry_after_ms` asks for, then full jitter.
 //! - [`Message`] is what a shard sends; [`Positions`] is where a client stands in its channels.
 //!
 //! Only `ws://`: TLS ends at the ingress.

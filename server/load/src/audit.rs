@@ -1,6 +1,6 @@
-//! Checks the messages of one channel and partition at one client as they arrive. Each message names its position and the
-//! position of its predecessor, so a hole is visible without the topic. [`super::ground_truth`] adds which records were in
-//! the holes. Costs a few words of memory per client while nothing is missing.
+//! Checks the messages of one channel and partition at one client as they arrive. Each message names its position and
+//! the position of its predecessor, so a hole is visible without the topic. [`super::ground_truth`] adds which records
+//! were in the holes. Costs a few words of memory per client while nothing is missing.
 
 use serde::{Deserialize, Serialize};
 use wscluster_protocol::{Epoch, Partition};

@@ -1,5 +1,5 @@
-//! `--find-capacity`: how many connections one shard holds on this machine. For each message rate it raises the number of
-//! connections until a limit breaks. Every step runs against a fresh shard ([`subject`]).
+//! `--find-capacity`: how many connections one shard holds on this machine. For each message rate it raises the number
+//! of connections until a limit breaks. Every step runs against a fresh shard ([`subject`]).
 //!
 //! If this tester or another program was the bottleneck of a step, the answer is only a lower bound ("at least").
 

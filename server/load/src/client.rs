@@ -1,5 +1,5 @@
-//! One planned client from its start to its end: it connects, stays, reconnects as the server asks, and is replaced. Every
-//! outcome is counted here, once.
+//! One planned client from its start to its end: it connects, stays, reconnects as the server asks, and is replaced.
+//! Every outcome is counted here, once.
 
 use std::rc::Rc;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Coordinates a run: starts the workers, the reader and the publisher of the topic, starts and ends the hold, ends early on
-//! Ctrl-C, and builds the report.
+//! Coordinates a run: starts the workers, the reader and the publisher of the topic, starts and ends the hold, ends
+//! early on Ctrl-C, and builds the report.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Every way in which a connection can fail, each with its own name. The names are part of the JSON result and documented in
-//! `docs/load.md`. There is no catch-all such as "bad handshake".
+//! Every way in which a connection can fail, each with its own name. The names are part of the JSON result and
+//! documented in `docs/load.md`. There is no catch-all such as "bad handshake".
 
 use std::fmt;
 use std::io;
@@ -67,7 +67,8 @@ pub(super) enum Failure {
     },
     /// 101 with a wrong or no `Sec-WebSocket-Accept`.
     BadAcceptKey,
-    /// 101 without `Upgrade: websocket` or `Connection: upgrade`, or with an extension or protocol that was not offered.
+    /// 101 without `Upgrade: websocket` or `Connection: upgrade`, or with an extension or protocol that was not
+    /// offered.
     BadUpgradeHeader,
     /// The answer is not an HTTP response head, or its head is too long.
     NotHttp,

@@ -1,6 +1,6 @@
 //! The workers of a run: threads of this process, or of member processes, which have file descriptors of their own. A
-//! member receives its plan and control messages as JSON lines on standard input, and writes snapshots and its outcome to
-//! standard output. It stops at the end of standard input, so it never outlives this process.
+//! member receives its plan and control messages as JSON lines on standard input, and writes snapshots and its outcome
+//! to standard output. It stops at the end of standard input, so it never outlives this process.
 
 use std::io::{BufRead as _, Write as _};
 use std::process::Stdio;
@@ -52,7 +52,8 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `plan.threads` workers in each of `processes` processes. With one process, the workers run in this process.
+    /// Starts `plan.threads` workers in each of `processes` processes. With one process, the workers run in this
+    /// process.
     pub(super) fn start(plan: &WorkerPlan, processes: u32) -> Result<Self, FleetError> {
         let control = watch::Sender::new(Control::default());
         let mut fleet = Self { control, shown: Vec::new(), tasks: JoinSet::new() };

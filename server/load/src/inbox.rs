@@ -1,5 +1,5 @@
-//! Handles everything that arrives on a connection: answers, records, pings, Close. It does no I/O: answers are appended to
-//! `out`, and `end` holds the end of the connection.
+//! Handles everything that arrives on a connection: answers, records, pings, Close. It does no I/O: answers are
+//! appended to `out`, and `end` holds the end of the connection.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! `wscluster load`: tests a deployment with many clients and audits what they receive. [`run`] is the only entry.
 //!
-//! - Open loop: each client has a planned instant, and latencies count from it. A slow server cannot slow down the load and
-//!   thereby look better.
+//! - Open loop: each client has a planned instant, and latencies count from it. A slow server cannot slow down the load
+//!   and thereby look better.
 //! - Every failure is counted under its own name. A 101 alone is not a success.
 //! - The audit compares positions and, if it can read the topic, the records themselves.
 //! - The report states when this tester was the bottleneck.

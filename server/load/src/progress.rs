@@ -1,5 +1,5 @@
-//! Progress of a run on standard error: a line that is redrawn on a terminal, a plain line every few seconds elsewhere, or
-//! one JSON object per second for programs (`docs/load.md`). Standard output is reserved for the result.
+//! Progress of a run on standard error: a line that is redrawn on a terminal, a plain line every few seconds elsewhere,
+//! or one JSON object per second for programs (`docs/load.md`). Standard output is reserved for the result.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};

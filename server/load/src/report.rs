@@ -1,5 +1,5 @@
-//! The result of a run: one serialisable value, the source of the table, the JSON and the thresholds. Its field names are
-//! documented in `docs/load.md` and must not change.
+//! The result of a run: one serialisable value, the source of the table, the JSON and the thresholds. Its field names
+//! are documented in `docs/load.md` and must not change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,8 +90,8 @@ pub(super) struct LatencyReport {
 /// The audit of deliveries.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct AuditReport {
-    /// `topic`: compared with the topic. `chain`: by positions alone; `lost` then counts holes, not messages. `none`: no
-    /// message arrived.
+    /// `topic`: compared with the topic. `chain`: by positions alone; `lost` then counts holes, not messages. `none`:
+    /// no message arrived.
     pub(super) basis: &'static str,
     /// Expected deliveries; basis `topic` only.
     pub(super) expected: u64,

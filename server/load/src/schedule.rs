@@ -1,5 +1,6 @@
-//! When clients arrive, are replaced, and are cut: pure functions from the plan to offsets in time. Arrivals count from the
-//! start of the run, churn and storms from the start of the hold. Every worker computes the instants of its own clients.
+//! When clients arrive, are replaced, and are cut: pure functions from the plan to offsets in time. Arrivals count from
+//! the start of the run, churn and storms from the start of the hold. Every worker computes the instants of its own
+//! clients.
 
 use std::fmt;
 use std::str::FromStr;

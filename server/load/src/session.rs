@@ -195,8 +195,8 @@ impl Session {
         written.map_err(|_| Failure::Timeout(phase))?.map_err(|error| Failure::of_io(&error, phase))
     }
 
-    /// Reads all available bytes. Ready at the end of the stream, when there is something to send, or when the next timer
-    /// has changed.
+    /// Reads all available bytes. Ready at the end of the stream, when there is something to send, or when the next
+    /// timer has changed.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.next_slow_read.is_some() {
             return Poll::Pending;
@@ -233,8 +233,8 @@ impl Session {
         }
     }
 
-    /// Reads the bytes of one second for a slow client. After the server has closed, it reads everything, to find the Close
-    /// frame.
+    /// Reads the bytes of one second for a slow client. After the server has closed, it reads everything, to find the
+    /// Close frame.
     fn read_slowly(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.next_slow_read = Some(now + Duration::from_secs(1));
@@ -260,8 +260,8 @@ impl Session {
         })
     }
 
-    /// Leaves with a closing handshake. The server ends the TCP connection (RFC 6455 §7.1.1), so `TIME_WAIT` is not on this
-    /// side.
+    /// Leaves with a closing handshake. The server ends the TCP connection (RFC 6455 §7.1.1), so `TIME_WAIT` is not on
+    /// this side.
     ///
     /// A slow client sends no Close. It reads the accumulated messages, because a Close frame of the server comes after
     /// them.

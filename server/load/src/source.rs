@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Clients per source address and target. Fewer than the 28,232 ports of Linux's default range, because other programs and
-/// closing connections use ports as well.
+/// Clients per source address and target. Fewer than the 28,232 ports of Linux's default range, because other programs
+/// and closing connections use ports as well.
 const CLIENTS_PER_SOURCE: u32 = 12_000;
 
 /// The addresses to bind to for `clients` clients of `target`; empty if the kernel should choose.

@@ -1,5 +1,5 @@
-//! The topic that feeds the channels. [`publisher`] writes to it on schedule. [`follower`] reads it directly from Kafka, so
-//! the audit does not depend on the server under test.
+//! The topic that feeds the channels. [`publisher`] writes to it on schedule. [`follower`] reads it directly from
+//! Kafka, so the audit does not depend on the server under test.
 
 mod follower;
 mod publisher;
@@ -92,8 +92,8 @@ impl Topic {
     }
 }
 
-/// Collects the messages of librdkafka in a [`Context`], so that the reason is part of the one error instead of a log line
-/// for each broker and attempt. Only logs and errors are redirected.
+/// Collects the messages of librdkafka in a [`Context`], so that the reason is part of the one error instead of a log
+/// line for each broker and attempt. Only logs and errors are redirected.
 #[derive(Clone, Default)]
 struct Said(Arc<Context>);
 
@@ -109,7 +109,8 @@ impl ClientContext for Said {
 
 impl ConsumerContext for Said {}
 
-/// The value of a record: `{"sent_ns":…,"n":…,"pad":"…"}`. It has `size` bytes, or more if the first two fields need them.
+/// The value of a record: `{"sent_ns":…,"n":…,"pad":"…"}`. It has `size` bytes, or more if the first two fields need
+/// them.
 fn record(sent: Nanos, n: u64, size: usize) -> String {
     let head = format!(r#"{{"sent_ns":{sent},"n":{n},"pad":""#);
     let pad = size.saturating_sub(head.len() + 2);

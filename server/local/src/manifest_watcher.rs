@@ -1,5 +1,5 @@
-//! Follows edits of the manifest file during a run. A new text is parsed and validated as at the start. An error is reported
-//! once, and the file is watched further.
+//! Follows edits of the manifest file during a run. A new text is parsed and validated as at the start. An error is
+//! reported once, and the file is watched further.
 
 use std::io;
 use std::path::{Path, PathBuf};

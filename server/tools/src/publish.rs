@@ -1,7 +1,7 @@
 //! `wscluster publish`: writes records to Kafka from the command line, a file or standard input.
 //!
-//! Records are written once and in order (idempotent producer). Equal keys go to the partition that the Java client would
-//! choose.
+//! Records are written once and in order (idempotent producer). Equal keys go to the partition that the Java client
+//! would choose.
 
 pub(crate) mod deliver;
 pub(crate) mod input;

@@ -1,7 +1,7 @@
 //! `wscluster top`: shows the shards of a running cluster as one gateway sees them, refreshed like top(1).
 //!
-//! Reads only `/health` of an admin port. On a terminal it redraws one table; elsewhere it prints a table, or the health JSON
-//! in one line, per refresh. If the gateway does not answer, it prints the error and tries again.
+//! Reads only `/health` of an admin port. On a terminal it redraws one table; elsewhere it prints a table, or the
+//! health JSON in one line, per refresh. If the gateway does not answer, it prints the error and tries again.
 
 mod table;
 

@@ -19,8 +19,9 @@ use crate::ours::{self, Binary, Manifest, TOPIC};
 use crate::report::{Report, Target, round};
 use crate::{bail, cpu, fleet};
 
-/// Arguments. Scaled from the ancestor's last test (12,000 clients at 100/s, samples every 15 s) so that three runs take
-/// less than five minutes: half the clients at the same rate, and samples twice as often, so as many samples per ramp.
+/// Arguments. Scaled from the ancestor's last test (12,000 clients at 100/s, samples every 15 s) so that three runs
+/// take less than five minutes: half the clients at the same rate, and samples twice as often, so as many samples per
+/// ramp.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Clients.

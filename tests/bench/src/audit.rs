@@ -1,5 +1,5 @@
-//! `bench-audit`: many clients of three shards and two gateways, fed by three real Kafka brokers, during one failure after
-//! another. The sequence of every client is compared with the topic.
+//! `bench-audit`: many clients of three shards and two gateways, fed by three real Kafka brokers, during one failure
+//! after another. The sequence of every client is compared with the topic.
 //!
 //! It runs in a network namespace of its own (`tests/audit/run`), so that the link to Kafka can really be cut.
 
@@ -44,7 +44,8 @@ pub struct Args {
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 128)]
     len: u32,
-    /// Seconds of load, over which the causes are spread; longer if a recovery takes longer than the share of its cause.
+    /// Seconds of load, over which the causes are spread; longer if a recovery takes longer than the share of its
+    /// cause.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Seconds for which a shard is stopped by SIGSTOP.
@@ -75,7 +76,8 @@ const TOPIC: &str = "audit";
 /// New clients a second.
 const RAMP: u32 = 200;
 
-/// Records published less than this before the end are not expected: all clients must have recovered from the last cause.
+/// Records published less than this before the end are not expected: all clients must have recovered from the last
+/// cause.
 const TAIL: Duration = Duration::from_secs(5);
 
 /// The effect of one cause on the clients.

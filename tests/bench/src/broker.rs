@@ -1,5 +1,5 @@
-//! An embedded Kafka broker (librdkafka's in-process cluster) and an ordinary producer. Records reach a shard over the real
-//! protocol; broker and producer use the CPU of this process.
+//! An embedded Kafka broker (librdkafka's in-process cluster) and an ordinary producer. Records reach a shard over the
+//! real protocol; broker and producer use the CPU of this process.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ impl Publisher {
         Ok(Self { producer, topic: topic.to_owned() })
     }
 
-    /// Publishes `records` stamped records of `len` bytes for `key`, `per_second` per second. A stamp is the time at which its
-    /// record is sent. A header also names the channel, for servers that expect it there.
+    /// Publishes `records` stamped records of `len` bytes for `key`, `per_second` per second. A stamp is the time at
+    /// which its record is sent. A header also names the channel, for servers that expect it there.
     pub async fn publish_stamped(&self, key: &str, len: usize, records: usize, per_second: f64) -> Result<()> {
         let began = Instant::now();
         for i in 0..records {
@@ -65,8 +65,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes `records` of `len` bytes as fast as the brokers accept them, with all keys in turn and timestamps between the
-    /// two ages of `age`. Blocks this thread.
+    /// Publishes `records` of `len` bytes as fast as the brokers accept them, with all keys in turn and timestamps
+    /// between the two ages of `age`. Blocks this thread.
     pub fn publish_past(&self, keys: &[String], len: usize, records: usize, age: [Duration; 2]) -> Result<()> {
         let value = value(len);
         let now = i64::try_from(stamp::now() / 1_000).unwrap_or_default();

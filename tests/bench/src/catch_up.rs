@@ -1,5 +1,6 @@
-//! `bench-catch-up`: a shard that starts with a million records in the log before its window. It seeks by time, so it must
-//! be ready as soon as a shard whose topic contains only the window. Also measures how fast it reads a full window.
+//! `bench-catch-up`: a shard that starts with a million records in the log before its window. It seeks by time, so it
+//! must be ready as soon as a shard whose topic contains only the window. Also measures how fast it reads a full
+//! window.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! `bench-centrifuge`: compares one shard with a server on Centrifugo's engine. Topic, broker, records and clients are the
-//! same; only the subscription messages differ. The two take turns, each in a fresh process.
+//! `bench-centrifuge`: compares one shard with a server on Centrifugo's engine. Topic, broker, records and clients are
+//! the same; only the subscription messages differ. The two take turns, each in a fresh process.
 
 mod subject;
 

@@ -1,5 +1,5 @@
-//! `bench-changes`: every planned change and every failure that `wscluster local` handles, each under load in a run of its
-//! own, with clients that keep their positions and reconnect. The table has the form of the one for a real cluster
+//! `bench-changes`: every planned change and every failure that `wscluster local` handles, each under load in a run of
+//! its own, with clients that keep their positions and reconnect. The table has the form of the one for a real cluster
 //! (`tests/e2e`).
 
 mod cause;

@@ -1,8 +1,8 @@
-//! A process under measurement: pinned to a CPU, controlled by lines on its standard input and output, and ended when it is
-//! dropped or when the bench dies.
+//! A process under measurement: pinned to a CPU, controlled by lines on its standard input and output, and ended when
+//! it is dropped or when the bench dies.
 //!
-//! It is started through `setpriv --pdeathsig` and `taskset` of util-linux. Both exec in place, so the process id is that of
-//! the program.
+//! It is started through `setpriv --pdeathsig` and `taskset` of util-linux. Both exec in place, so the process id is
+//! that of the program.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

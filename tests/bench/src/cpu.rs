@@ -1,7 +1,7 @@
 //! CPU time and memory of another process, and the CPU affinity of this one.
 //!
-//! CPU time comes from `/proc/PID/task/*/schedstat` (nanoseconds per thread), because `/proc/PID/stat` counts in steps of
-//! 10 ms. Ended threads are not included, so only processes that keep their threads may be measured.
+//! CPU time comes from `/proc/PID/task/*/schedstat` (nanoseconds per thread), because `/proc/PID/stat` counts in steps
+//! of 10 ms. Ended threads are not included, so only processes that keep their threads may be measured.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Writes the reports of the last runs into the pages of `docs`, between `<!-- bench-NAME -->` and `<!-- end -->`. No figure
-//! there is typed by hand.
+//! Writes the reports of the last runs into the pages of `docs`, between `<!-- bench-NAME -->` and `<!-- end -->`. No
+//! figure there is typed by hand.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Many clients in one thread. They are opened on schedule; handshakes are counted by outcome, and messages as they arrive.
+//! Many clients in one thread. They are opened on schedule; handshakes are counted by outcome, and messages as they
+//! arrive.
 
 mod client;
 pub mod stamp;
@@ -151,8 +152,8 @@ impl Fleet {
         true
     }
 
-    /// Sends `n` text messages of `len` bytes, `per_second` in total, round robin over the clients. Returns how many fitted
-    /// into a socket.
+    /// Sends `n` text messages of `len` bytes, `per_second` in total, round robin over the clients. Returns how many
+    /// fitted into a socket.
     ///
     /// It sends from a thread of its own: timers of the runtime have a resolution of 1 ms, which would cause batches.
     pub async fn send(&self, n: usize, per_second: f64, len: usize) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! `bench-gateway`: compares one gateway worker with HAProxy and nginx: same CPU, same backends, same offered rates.
 //!
-//! Memory is measured first, on fresh processes. Then all three run side by side. Only the measured one has load, and their
-//! order rotates from round to round.
+//! Memory is measured first, on fresh processes. Then all three run side by side. Only the measured one has load, and
+//! their order rotates from round to round.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `bench-kill9`: shards are killed with SIGKILL under load, one after another. Every client audits its messages and resumes
-//! with its positions.
+//! `bench-kill9`: shards are killed with SIGKILL under load, one after another. Every client audits its messages and
+//! resumes with its positions.
 
 use std::path::PathBuf;
 use std::time::Duration;

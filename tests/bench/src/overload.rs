@@ -1,5 +1,5 @@
-//! `bench-overload`: offers a shard several times the records that it can fan out. Measures what the shard reports, which
-//! clients it refuses, and whether every record arrives in the end.
+//! `bench-overload`: offers a shard several times the records that it can fan out. Measures what the shard reports,
+//! which clients it refuses, and whether every record arrives in the end.
 //!
 //! The shard gets only a part of a CPU, so that neither the tester nor the broker is the bottleneck.
 

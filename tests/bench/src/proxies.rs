@@ -125,7 +125,8 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-/// One thread, no log, no health checks (they would use CPU), and `timeout tunnel` as its manual recommends for WebSocket.
+/// One thread, no log, no health checks (they would use CPU), and `timeout tunnel` as its manual recommends for
+/// WebSocket.
 fn haproxy(addr: SocketAddr, backends: &[Address]) -> String {
     let mut servers = String::new();
     for (i, backend) in backends.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The report of a bench: tables in Markdown, which docs include unchanged, goals with the values reached, and the same as
-//! JSON in `target/bench/NAME.json`. The text is also in `NAME.md`, for the docs.
+//! The report of a bench: tables in Markdown, which docs include unchanged, goals with the values reached, and the same
+//! as JSON in `target/bench/NAME.json`. The text is also in `NAME.md`, for the docs.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -1,5 +1,6 @@
-//! `bench-slow`: clients that read 1 KiB per second and are sent forty times as much, next to clients that read everything,
-//! under each policy of `delivery.slowClient`. Measures the effect on the other clients and the memory of the shard.
+//! `bench-slow`: clients that read 1 KiB per second and are sent forty times as much, next to clients that read
+//! everything, under each policy of `delivery.slowClient`. Measures the effect on the other clients and the memory of
+//! the shard.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Limits a process to a part of a CPU by stopping and continuing it in turn, as `cpulimit` does. A CPU quota of the kernel
-//! would need rights and a cgroup hierarchy that differ between machines.
+//! Limits a process to a part of a CPU by stopping and continuing it in turn, as `cpulimit` does. A CPU quota of the
+//! kernel would need rights and a cgroup hierarchy that differ between machines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! `bench-12k`: the test that the ancestor failed, with all processes of a deployment: 12,000 clients at 100/s, held for a
-//! minute; the same as fast as the tester can; and one more client than there are slots.
+//! `bench-12k`: the test that the ancestor failed, with all processes of a deployment: 12,000 clients at 100/s, held
+//! for a minute; the same as fast as the tester can; and one more client than there are slots.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -5,8 +5,8 @@
 //! `wscluster-fuzz`, a seeded runner on stable Rust with a bounded number of executions, for CI. Both begin with the
 //! inputs in `fuzz/corpus`.
 //!
-//! To add a target: a file in `src/targets`, an entry in [`TARGETS`], a program in `fuzz/fuzz_targets` with its `[[bin]]`
-//! in `fuzz/Cargo.toml`, and inputs in `fuzz/corpus/NAME`. A test compares the four.
+//! To add a target: a file in `src/targets`, an entry in [`TARGETS`], a program in `fuzz/fuzz_targets` with its
+//! `[[bin]]` in `fuzz/Cargo.toml`, and inputs in `fuzz/corpus/NAME`. A test compares the four.
 
 pub mod mutate;
 mod reference;

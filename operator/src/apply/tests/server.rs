@@ -1,5 +1,5 @@
-//! A fake API server that stores objects by path and records requests. It merges applied objects without field managers;
-//! those are tested against a real API server.
+//! A fake API server that stores objects by path and records requests. It merges applied objects without field
+//! managers; those are tested against a real API server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

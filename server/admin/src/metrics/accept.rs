@@ -1,7 +1,7 @@
 //! Which of the two text formats an `Accept` field prefers (RFC 9110 §12.5.1).
 
-/// Whether OpenMetrics has a larger weight than any range that plain text matches. Without a field plain text is sent: it is
-/// what people, and tools that ask for nothing, can read.
+/// Whether OpenMetrics has a larger weight than any range that plain text matches. Without a field plain text is sent:
+/// it is what people, and tools that ask for nothing, can read.
 pub(super) fn prefers_openmetrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
     let (mut openmetrics, mut plain) = (0.0_f32, 0.0_f32);
     for range in accept.flat_map(|field| field.split(',')) {

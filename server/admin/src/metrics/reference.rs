@@ -1,7 +1,7 @@
 //! `docs/metrics.md`: a table of every metric in a registry, made from its own text.
 //!
-//! Families with a closed set of label values have all their series from the start, so the text has the labels too. For the
-//! others, whose values are names that come and go, the caller gives the labels.
+//! Families with a closed set of label values have all their series from the start, so the text has the labels too. For
+//! the others, whose values are names that come and go, the caller gives the labels.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The server under test: a shard that is started for one step with an embedded broker, or a server that already runs. CPU
-//! and memory during the hold come from `/proc` for a child process, otherwise from the health answer.
+//! The server under test: a shard that is started for one step with an embedded broker, or a server that already runs.
+//! CPU and memory during the hold come from `/proc` for a child process, otherwise from the health answer.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ const START_TIME: Duration = Duration::from_secs(20);
 /// Time limit for a request to an admin port.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
-/// The embedded broker answers an empty fetch only after its wait time, even if a record arrives meanwhile. That time would
-/// dominate the latency, so it is short here.
+/// The embedded broker answers an empty fetch only after its wait time, even if a record arrives meanwhile. That time
+/// would dominate the latency, so it is short here.
 const MANIFEST: &str = "\
 apiVersion: wscluster.dev/v1alpha1
 kind: WsCluster

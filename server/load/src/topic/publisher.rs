@@ -107,8 +107,8 @@ impl Topic {
     pub(crate) fn publish(&self, rate: f64, payload: usize) -> Result<Publisher, TopicError> {
         let counts = Arc::<Published>::default();
         let mut config = self.config();
-        // Not idempotent: the first record would wait half a second for a producer id. If a retry writes a record twice,
-        // the audit sees two records as well.
+        // Not idempotent: the first record would wait half a second for a producer id. If a retry writes a record
+        // twice, the audit sees two records as well.
         config.set("linger.ms", "1").set("delivery.timeout.ms", "10000");
         // As the Java client does: equal keys go to the same partition whatever client writes them.
         config.set("partitioner", "murmur2_random");

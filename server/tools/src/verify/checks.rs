@@ -1,4 +1,5 @@
-//! Runs the checks in order. Later checks use the results of earlier ones; a check that cannot run is reported as skipped.
+//! Runs the checks in order. Later checks use the results of earlier ones; a check that cannot run is reported as
+//! skipped.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -136,8 +137,9 @@ async fn through(gateway: &Entrance, before: &GatewayHealth, clients: &mut Vec<C
     tell(balance::reached(before, &landed, count));
 }
 
-/// Waits until the number of connections has been stable for a while, with a short limit. Returns the last answer. After
-/// many clients left at once, a gateway may choose shards by outdated numbers for a moment; that must not count as a fault.
+/// Waits until the number of connections has been stable for a while, with a short limit. Returns the last answer.
+/// After many clients left at once, a gateway may choose shards by outdated numbers for a moment; that must not count
+/// as a fault.
 async fn quiet(target: &Target) -> Option<GatewayHealth> {
     const WHILE: Duration = Duration::from_millis(1_200);
     let (mut last, mut since) = (None::<GatewayHealth>, Instant::now());

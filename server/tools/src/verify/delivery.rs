@@ -41,8 +41,8 @@ impl Probe {
             && (message["data"].to_string().contains(&self.key) || message["data_base64"] == binary())
     }
 
-    /// Publishes the record and waits for the acknowledgement of the broker. Blocks. Returns the time at which the connected
-    /// producer received the record.
+    /// Publishes the record and waits for the acknowledgement of the broker. Blocks. Returns the time at which the
+    /// connected producer received the record.
     fn publish(&self, source: &Source, within: Duration) -> Result<Instant, String> {
         let mut kafka = source.kafka.clone();
         // An idempotent producer first requests an id. That takes half a second, which would count as delivery time.

@@ -1,5 +1,5 @@
-//! Checks the fields of a health answer that dashboards and scripts read, and their types. It checks the raw JSON, because
-//! the serde types would accept a missing field.
+//! Checks the fields of a health answer that dashboards and scripts read, and their types. It checks the raw JSON,
+//! because the serde types would accept a missing field.
 
 use serde::Deserialize as _;
 use serde_json::Value;

@@ -1,9 +1,9 @@
-//! A stand-in for the replaced system, with only the properties that made half of its handshakes fail: shards and balancer
-//! in one process, a [`Guard`] on the CPU of that process, a fan-out that delivers each record three times, and a balancer
-//! that considers only slots and forwards refusals.
+//! A stand-in for the replaced system, with only the properties that made half of its handshakes fail: shards and
+//! balancer in one process, a [`Guard`] on the CPU of that process, a fan-out that delivers each record three times,
+//! and a balancer that considers only slots and forwards refusals.
 //!
-//! A role of this binary: `wscluster-bench stand-in`. It has advantages over the original: it encodes a message once, uses no
-//! CPU for Kafka (records come from a timer), and has no garbage collector.
+//! A role of this binary: `wscluster-bench stand-in`. It has advantages over the original: it encodes a message once,
+//! uses no CPU for Kafka (records come from a timer), and has no garbage collector.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -249,8 +249,8 @@ impl System {
         }
     }
 
-    /// The consumer of one shard: it reads every record, on its own timer, and publishes it on the bus, which every shard
-    /// reads. So a client receives each record from every consumer.
+    /// The consumer of one shard: it reads every record, on its own timer, and publishes it on the bus, which every
+    /// shard reads. So a client receives each record from every consumer.
     async fn consume(&self, consumer: usize) {
         let frame = server_frame(Opcode::Text, "x".repeat(self.args.len).as_bytes());
         let period = Duration::from_secs_f64(1.0 / self.args.per_second);

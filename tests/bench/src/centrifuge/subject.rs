@@ -138,8 +138,8 @@ impl Subject {
     }
 }
 
-/// Configuration of a full server. It does not accept port 0. It reads the channel of a record only from a header, which the
-/// publisher therefore sends.
+/// Configuration of a full server. It does not accept port 0. It reads the channel of a record only from a header,
+/// which the publisher therefore sends.
 async fn centrifugo(path: &std::path::Path, folder: &TempDir, kafka: &Kafka) -> Result<(Child, SocketAddr)> {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).doing("find a free port")?;
     let config = json!({

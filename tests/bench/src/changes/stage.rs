@@ -58,7 +58,8 @@ impl Stage {
         &mut self.manifest["spec"]
     }
 
-    /// Sets these values in the specification (JSON Pointers), writes the manifest, and waits until the run has applied it.
+    /// Sets these values in the specification (JSON Pointers), writes the manifest, and waits until the run has applied
+    /// it.
     pub(super) async fn edit(&mut self, values: &[(&str, Value)]) -> Result<()> {
         for (place, value) in values {
             set(self.spec(), place, value.clone());

@@ -80,8 +80,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Starts a shard with a coalescing delay. `linger` applies to the producer. `fetch_wait_ms` is the longest time that the
-    /// embedded broker delays a record: unlike a real broker, it answers a waiting fetch only after that time.
+    /// Starts a shard with a coalescing delay. `linger` applies to the producer. `fetch_wait_ms` is the longest time
+    /// that the embedded broker delays a record: unlike a real broker, it answers a waiting fetch only after that time.
     pub async fn start(binary: &Binary, coalesce_ms: u32, linger: Duration, fetch_wait_ms: u32) -> Result<Self> {
         let folder = TempDir::with_prefix("wscluster-bench-").doing("create a folder")?;
         let broker = Broker::start()?;

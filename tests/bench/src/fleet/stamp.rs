@@ -1,5 +1,5 @@
-//! Stamps records with their time of publication and measures their age on arrival. It works with any envelope of a server
-//! and with several records in a message.
+//! Stamps records with their time of publication and measures their age on arrival. It works with any envelope of a
+//! server and with several records in a message.
 
 use std::time::SystemTime;
 

@@ -65,7 +65,8 @@ pub(super) async fn until_drained(
     Ok(samples)
 }
 
-/// Waits until the tester with this log has counted `due` deliveries, or no further one for five seconds. Returns the count.
+/// Waits until the tester with this log has counted `due` deliveries, or no further one for five seconds. Returns the
+/// count.
 pub(super) async fn until_delivered(log: &Path, due: u64) -> Result<u64> {
     let (mut delivered, mut since) = (0, Instant::now());
     let mut ticks = interval(EVERY);

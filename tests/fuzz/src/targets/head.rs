@@ -15,8 +15,8 @@ pub(super) fn cuts(len: usize, choice: u8) -> impl Iterator<Item = usize> {
     (0..len).step_by(usize::from(choice % 97) + 1).chain([len])
 }
 
-/// The first line of an accepted head, and the names and values of its fields. Panics if any other server could read the same bytes differently
-/// (RFC 9112 §11.2).
+/// The first line of an accepted head, and the names and values of its fields. Panics if any other server could read
+/// the same bytes differently (RFC 9112 §11.2).
 pub(super) fn fields_of(head: &[u8], limits: HeadLimits) -> (String, Vec<(String, Vec<u8>)>) {
     assert!(head.len() <= limits.max_bytes, "above the limit");
     for (at, byte) in head.iter().enumerate() {
