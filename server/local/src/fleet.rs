@@ -56,6 +56,8 @@ pub(crate) struct Child {
     pub(crate) drain: Option<Instant>,
     /// When the last command to the child was completed. Earlier health answers do not show its effect.
     pub(crate) ordered: Option<Instant>,
+    /// Its process refused to take a drain back, because it ends by itself.
+    pub(crate) is_ending: bool,
     goal: watch::Sender<ChildGoal>,
     _ports: Vec<ReservedPort>,
 }
@@ -139,6 +141,11 @@ impl Fleet {
         self.children.iter_mut().find(|child| child.part == Part::Shard && child.ordinal == ordinal)
     }
 
+    /// The child of this name.
+    pub(crate) fn child(&mut self, name: &str) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| &*child.name == name)
+    }
+
     /// The name of the shard at `ordinal`, whether or not it exists.
     pub(crate) fn shard_name(&self, ordinal: u32) -> Arc<str> {
         format!("{}-{ordinal}", self.name).into()
@@ -179,8 +186,9 @@ impl Fleet {
         // Present from the start with 0, so that `increase()` sees the first restart.
         let _ = self.restarts.get_or_create(&[("child", name.to_string())]);
         let goal = self.supervise(program);
-        let (leaving, drain, ordered) = (None, None, None);
-        let child = Child { part, ordinal, name, revision, at, leaving, drain, ordered, goal, _ports: ports };
+        let (leaving, drain, ordered, is_ending) = (None, None, None, false);
+        let child =
+            Child { part, ordinal, name, revision, at, leaving, drain, ordered, is_ending, goal, _ports: ports };
         let place = self.children.partition_point(|other| other.ordinal < ordinal);
         self.children.insert(place, child);
     }
@@ -250,8 +258,8 @@ impl Fleet {
 
     /// The process of a child ended by itself, and with it any drain.
     pub(crate) fn exited(&mut self, name: &str) {
-        if let Some(child) = self.children.iter_mut().find(|child| &*child.name == name) {
-            (child.drain, child.ordered) = (None, None);
+        if let Some(child) = self.child(name) {
+            (child.drain, child.ordered, child.is_ending) = (None, None, false);
         }
     }
 
@@ -276,7 +284,8 @@ impl Fleet {
             with(&self.state, |state| state.leaves(&ended.name, false));
             let goal = self.supervise(program);
             let child = &mut self.children[index];
-            (child.revision, child.goal, child.drain, child.ordered) = (revision, goal, None, None);
+            (child.revision, child.goal) = (revision, goal);
+            (child.drain, child.ordered, child.is_ending) = (None, None, false);
             return Ok(FollowUp::Replaced);
         }
         let child = self.children.remove(index);
@@ -295,6 +304,11 @@ impl Fleet {
 }
 
 impl Child {
+    /// Whether a drain that it reports is not ours, and can be cancelled.
+    pub(crate) fn is_drained_by_others(&self) -> bool {
+        self.drain.is_none() && self.leaving.is_none() && !self.is_ending
+    }
+
     fn leave(&mut self, state: &SharedState, next: Option<(String, Program)>, within: Duration) {
         let now = Instant::now();
         self.leaving = Some(Leaving { since: now, order: ChildOrder::Stop, due: now + within, next });

@@ -9,7 +9,7 @@ use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use wscluster_admin::client::{AdminClient, CallError};
+use wscluster_admin::client::AdminClient;
 use wscluster_admin::drain::EvictRequest;
 use wscluster_admin::health;
 use wscluster_api::spec::{Drain, TopicSelector};
@@ -30,6 +30,11 @@ use super::observe::observed;
 use super::revision::Revision;
 use super::rollout::{self, GatewaySnapshot, RolloutStep};
 use super::state::{SharedState, with};
+
+mod orders;
+
+pub(crate) use self::orders::CallResult;
+use self::orders::ChildCall;
 
 /// Time limit of an order to a child.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -76,21 +81,6 @@ enum RefusedEdit {
     Topic(#[from] EmbeddedError),
     #[error(transparent)]
     Kafka(#[from] SourceError),
-}
-
-/// An order to a shard, and its answer.
-#[derive(Debug)]
-pub(crate) struct CallResult {
-    ordinal: u32,
-    call: ShardCall,
-    result: Result<(), CallError>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ShardCall {
-    Drain,
-    Undrain,
-    Evict,
 }
 
 impl Reconciler {
@@ -145,20 +135,6 @@ impl Reconciler {
         }
     }
 
-    /// Sends the new `spec.drain` to the running gateways: a gateway that is being replaced was started with the
-    /// previous one.
-    fn update_drains(&mut self, fleet: &Fleet) {
-        for child in fleet.gateways() {
-            let (address, drain, admin) = (child.at.admin, self.cluster.spec.drain.clone(), self.admin.clone());
-            tokio::spawn(async move {
-                // A gateway that does not answer is starting, or is about to be ended because it hangs.
-                if let Err(error) = admin.configure_drain(address, &drain).await {
-                    tracing::warn!(%error, "gateway did not take the edited drain");
-                }
-            });
-        }
-    }
-
     fn adopt(&mut self, edit: Edit) -> Result<Vec<String>, RefusedEdit> {
         let cluster = edit?;
         applicable(&self.cluster, &cluster, self.overrides)?;
@@ -185,33 +161,6 @@ impl Reconciler {
         Ok(changes)
     }
 
-    /// Waits for the answer to an order; `None` when no order is pending.
-    pub(crate) async fn answered(&mut self) -> Option<CallResult> {
-        loop {
-            match self.calls.join_next().await? {
-                Ok(answer) => return Some(answer),
-                Err(error) => tracing::error!(%error, "the task of an order to a shard failed"),
-            }
-        }
-    }
-
-    /// Records the answer to an order.
-    pub(crate) fn record(answer: CallResult, fleet: &mut Fleet) {
-        let CallResult { ordinal, call, result } = answer;
-        let Some(child) = fleet.shard(ordinal) else { return };
-        let now = Instant::now();
-        // Also without an answer: the shard may have received the order.
-        child.ordered = Some(now);
-        match (call, result) {
-            (ShardCall::Drain, Ok(())) => child.drain = child.drain.or(Some(now)),
-            (ShardCall::Undrain, Ok(())) => child.drain = None,
-            (ShardCall::Evict, Ok(())) => {}
-            (_, Err(error)) => {
-                tracing::warn!(%error, shard = &*child.name, "shard did not accept an order; it is sent again");
-            }
-        }
-    }
-
     /// Takes the steps that are due now, and returns the events that report them.
     pub(crate) fn reconcile(&mut self, fleet: &mut Fleet) -> Vec<Event> {
         let now = Instant::now();
@@ -219,6 +168,10 @@ impl Reconciler {
         let mut events = Vec::new();
         let observed = with(&self.state, |state| observed(fleet.shards(), state, self.replicas, self.epoch, now));
         let Some(mut observed) = observed.filter(|_| self.calls.is_empty()) else { return events };
+        self.take_back_drains(fleet, &mut events);
+        if !self.calls.is_empty() {
+            return events;
+        }
         let at = Timestamp(now.saturating_duration_since(self.epoch));
         self.reconnecting.note(&mut observed, at);
         events.extend(self.scale(&observed, at));
@@ -260,9 +213,10 @@ impl Reconciler {
             let Some(child) = fleet.shard(ordinal) else { continue };
             let (name, address, admin) = (child.name.clone(), child.at.admin, self.admin.clone());
             let order = EvictRequest { count, evict_rate: rate, retry_after: retry_after.clone() };
+            let child = name.clone();
             self.calls.spawn(async move {
                 let result = admin.evict(address, &order).await;
-                CallResult { ordinal, call: ShardCall::Evict, result }
+                CallResult { child, call: ChildCall::Evict, result }
             });
             let reason = format!("{count} connections move to emptier shards, {rate}/s");
             events.push(Event::Step { name, action: StepAction::Evict, reason });
@@ -296,20 +250,16 @@ impl Reconciler {
                 }
                 (Action::Drain { rate, deadline }, Some(child)) => {
                     let drain = Drain { evict_rate: rate, deadline: Span(deadline), ..self.cluster.spec.drain.clone() };
-                    let (address, admin) = (child.at.admin, self.admin.clone());
+                    let (child, address, admin) = (name.clone(), child.at.admin, self.admin.clone());
                     self.calls.spawn(async move {
                         let result = admin.begin_drain(address, &drain).await;
-                        CallResult { ordinal, call: ShardCall::Drain, result }
+                        CallResult { child, call: ChildCall::Drain, result }
                     });
                     StepAction::Drain
                 }
-                // Only a drain that this process began. Another may have been started by hand.
-                (Action::Undrain, Some(child)) if child.drain.is_some() => {
-                    let (address, admin) = (child.at.admin, self.admin.clone());
-                    self.calls.spawn(async move {
-                        let result = admin.cancel_drain(address).await;
-                        CallResult { ordinal, call: ShardCall::Undrain, result }
-                    });
+                (Action::Undrain, Some(child)) if !child.is_ending => {
+                    let (name, address) = (name.clone(), child.at.admin);
+                    self.undrain(name, address);
                     StepAction::Undrain
                 }
                 (Action::Remove, Some(_)) => StepAction::Remove,

@@ -171,6 +171,24 @@ impl RunState {
         shards.chain(gateways).collect()
     }
 
+    /// Whether a child drains, by an answer to a poll after `ordered`.
+    pub(crate) fn is_draining(&self, name: &str, ordered: Option<Instant>) -> bool {
+        fn drains<H>(
+            children: &[ChildState<H>],
+            name: &str,
+            ordered: Option<Instant>,
+            state: impl Fn(&H) -> State,
+        ) -> bool {
+            let child = children.iter().find(|child| &*child.name == name);
+            let answered = child.filter(|child| child.pid.is_some()).and_then(|child| child.answered.as_ref());
+            answered.is_some_and(|(asked, health)| {
+                ordered.is_none_or(|ordered| *asked > ordered) && state(health) == State::Draining
+            })
+        }
+        drains(&self.shards, name, ordered, |health| health.state)
+            || drains(&self.gateways, name, ordered, |health| health.state)
+    }
+
     /// Connections of all shards.
     pub(crate) fn connections(&self) -> u64 {
         self.shards.iter().filter_map(|child| child.health.as_ref()).map(|health| u64::from(health.connections)).sum()

@@ -4,6 +4,7 @@
 
 mod command_line;
 mod delivery;
+mod drains;
 mod edits;
 mod hanging;
 mod inherited;

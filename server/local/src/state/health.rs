@@ -128,7 +128,8 @@ impl RunState {
             health.shards.iter().filter(|shard| shard.state.is_serving()).map(|shard| &*shard.id).collect();
         let missing = self.shards.iter().filter(|shard| !shard.is_leaving && !ready.contains(&*shard.name));
         let shards: Vec<_> = missing.map(|shard| shard.name.clone()).collect();
-        own.chain((!shards.is_empty()).then_some(Cause::ShardsNotReady { shards })).collect()
+        let draining = (health.state == State::Draining).then_some(Cause::Draining);
+        own.chain(draining).chain((!shards.is_empty()).then_some(Cause::ShardsNotReady { shards })).collect()
     }
 
     /// Healthy without problems, unhealthy when no client can be served, degraded in between.
@@ -157,9 +158,9 @@ impl RunState {
             healthy: status != Status::Unhealthy,
             reason: self.own_reason(),
             // One gateway that takes upgrades is enough.
-            state: gateways()
-                .map(|health| health.state)
-                .find(|state| *state == State::Ready)
+            state: [State::Ready, State::Draining]
+                .into_iter()
+                .find(|state| gateways().any(|health| health.state == *state))
                 .unwrap_or(State::Starting),
             incarnation: std::process::id().to_string(),
             tunnels: gateways().map(|health| health.tunnels).sum(),

@@ -149,6 +149,21 @@ fn reports_the_problem_that_a_process_reports_of_itself() {
 }
 
 #[test]
+fn drained_gateway_is_a_problem_although_it_runs() {
+    let mut state = ready([0, 0]);
+    let drained = GatewayHealth { state: State::Draining, ..gateway(["ready", "ready"]) };
+    state.gateway_answered("gateway-0", Some(12), now(), Some(drained));
+    assert_eq!(state.reasons(), ["gateway-0 is draining"]);
+    let health = serde_json::to_value(state.health()).unwrap();
+    assert_eq!((&health["status"], &health["state"]), (&json!("degraded"), &json!("draining")));
+    assert!(state.is_draining("gateway-0", None));
+    assert!(
+        !state.is_draining("gateway-0", Some(now() + Duration::from_secs(1))),
+        "the answer is older than the order"
+    );
+}
+
+#[test]
 fn child_hangs_after_a_long_time_and_many_polls_without_an_answer() {
     let mut state = ready([0, 0]);
     let (soon, late) = (Instant::now() + Duration::from_secs(35), Instant::now() + Duration::from_secs(41));
