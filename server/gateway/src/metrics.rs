@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     granted: Counter,
     refused: Counter,
     evictions: Family<EvictionLabel, Counter>,
-    /// `accept` failed for want of descriptors or memory.
+    /// `accept` failed, mostly for want of descriptors or memory.
     pub(crate) accept_errors: Counter,
     by_phase: Family<PhaseLabel, Histogram, fn() -> Histogram>,
     /// The members of `by_phase`, at hand.
@@ -137,7 +137,7 @@ impl Metrics {
         registry.register("slots_refused", help, self.refused.clone());
         let help = "Tunnels ended by a drain, by how they ended";
         registry.register("evictions", help, self.evictions.clone());
-        let help = "Calls of accept that failed for want of file descriptors or memory";
+        let help = "Calls of accept that failed; the gateway then rests for 100 ms";
         registry.register("accept_errors", help, self.accept_errors.clone());
     }
 
@@ -229,7 +229,7 @@ const NOTES: &[Note] = &[
     note("wscluster_gateway_slots_granted_total", "How many clients got a slot?"),
     note("wscluster_gateway_slots_refused_total", "How many tries met a shard without a free slot?"),
     note("wscluster_gateway_evictions_total", "Do drains end tunnels with a Close that clients understand?"),
-    note("wscluster_gateway_accept_errors_total", "Is the gateway short of file descriptors or memory?"),
+    note("wscluster_gateway_accept_errors_total", "Is the gateway short of file descriptors or memory, or its listener broken?"),
     note("wscluster_gateway_queue_waiting", "How many clients wait for a free slot?"),
     note("wscluster_gateway_tunnels", "How many connections does this gateway relay?"),
     note("wscluster_gateway_open_files_limit", "How many descriptors may tunnels use (two each)?"),

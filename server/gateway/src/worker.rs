@@ -23,7 +23,7 @@ use super::registry::Registry;
 use super::stage::Stage;
 use super::worker_handle::{WorkerCommand, WorkerInbox};
 
-/// Pause after a failed accept: its cause, a shortage of descriptors, does not pass at once.
+/// Pause after a failed accept: its cause, such as a shortage of descriptors, does not pass at once.
 const REST: Duration = Duration::from_millis(100);
 
 /// Time for TCP handshakes under way to complete when the listener closes.
@@ -128,12 +128,10 @@ async fn accept(worker: Rc<WorkerContext>, listener: TcpListener, _listening: Li
         };
         match accepted {
             Ok((stream, peer)) => dispatch(&worker, stream, peer),
-            Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
-                log_accept_error(&gateway, &error);
+            Err(error) => {
+                report_accept_error(&gateway, &error);
                 tokio::time::sleep(REST).await;
             }
-            // The client disconnected before it was accepted.
-            Err(error) => tracing::debug!(%error, "accept"),
         }
     }
     // Closing the listener would reset connections that the kernel has completed, or is completing.
@@ -166,10 +164,38 @@ fn dispatch(worker: &Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
     }
 }
 
-fn log_accept_error(gateway: &Gateway, error: &io::Error) {
+fn report_accept_error(gateway: &Gateway, error: &io::Error) {
     gateway.metrics.accept_errors.inc();
-    gateway.fds.refused();
-    if let Some(suppressed) = ACCEPT_ERRORS.admit() {
+    let is_shortage = wscluster_runtime::sockets::is_shortage(error);
+    if is_shortage {
+        gateway.fds.refused();
+    }
+    let Some(suppressed) = ACCEPT_ERRORS.admit() else { return };
+    if is_shortage {
         tracing::error!(%error, suppressed, open_files_limit = gateway.fds.limit(), "failed to accept; raise the limit of open files (ulimit -n)");
+    } else {
+        tracing::error!(%error, suppressed, "failed to accept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{ANY, budget, settings};
+
+    #[tokio::test(start_paused = true)]
+    async fn rests_after_every_error_of_accept() {
+        let gateway = Gateway::new(settings(), budget());
+        let listener = wscluster_runtime::sockets::listen(ANY, wscluster_runtime::sockets::Share::Exclusive).unwrap();
+        // From now on `accept` fails with EINVAL.
+        wscluster_runtime::sockets::stop_listening(&listener);
+        let inbox = gateway.add_worker();
+        let registry = Registry::new(Arc::clone(&gateway), inbox.open);
+        let worker = Rc::new(WorkerContext { registry, gateway: Arc::clone(&gateway) });
+        let listener = TcpListener::from_std(listener).unwrap();
+        let accepting = accept(worker, listener, Listening(Arc::clone(&gateway)));
+        gateway.listening.fetch_add(1, Relaxed);
+        assert!(tokio::time::timeout(10 * REST + REST / 2, accepting).await.is_err());
+        assert_eq!(gateway.metrics.accept_errors.get(), 11);
     }
 }

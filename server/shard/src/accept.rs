@@ -1,6 +1,7 @@
-//! Accepts connections, and pauses while the process has no file descriptors left.
+//! Accepts connections, and pauses after each error: most mean that the process has no file descriptors left.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::handshake::{self, Room};
 use super::worker::Worker;
 
-/// Pause of accepting when the process or the machine is out of file descriptors or memory.
+/// Pause after a failed accept: its cause, such as a shortage of file descriptors or memory, does not pass at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Time between two log lines about that.
@@ -25,21 +26,54 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
                 let room = Room::take(worker.borrow().shared.slots.fds());
                 tokio::task::spawn_local(handshake::run(Rc::clone(&worker), stream, peer, room));
             }
-            Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
-                // Existing connections continue; those in the backlog wait until some of them end.
+            Err(error) => {
+                // Existing connections continue; those in the backlog wait.
                 worker.borrow().shared.metrics.accept_pauses.inc();
                 if logged.is_none_or(|at| at.elapsed() >= QUIET) {
                     logged = Some(Instant::now());
-                    let limit = wscluster_runtime::sockets::raise_open_files();
-                    tracing::error!(
-                        %error, open_files_limit = limit,
-                        "cannot accept: raise the limit of open files (ulimit -n, LimitNOFILE) above capacity, or lower capacity"
-                    );
+                    report(&error);
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            // The client had left before it was accepted.
-            Err(error) => tracing::debug!(%error, "accept"),
         }
+    }
+}
+
+fn report(error: &io::Error) {
+    if wscluster_runtime::sockets::is_shortage(error) {
+        let limit = wscluster_runtime::sockets::raise_open_files();
+        tracing::error!(
+            %error, open_files_limit = limit,
+            "cannot accept: raise the limit of open files (ulimit -n, LimitNOFILE) above capacity, or lower capacity"
+        );
+    } else {
+        tracing::error!(%error, "cannot accept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use wscluster_runtime::sockets::{self, Share};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::settings::Settings;
+    use crate::shared::Shared;
+
+    #[tokio::test(start_paused = true)]
+    async fn rests_after_every_error_of_accept() {
+        let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+                    spec: { source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
+        let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
+        let metrics = Metrics::register(&mut Registry::default());
+        let shared = Shared::new(Settings::new("prices-0", &cluster.spec), metrics, 1);
+        let worker = Worker::new(0, std::sync::Arc::clone(&shared));
+        let listener = sockets::listen(([127, 0, 0, 1], 0).into(), Share::Exclusive).unwrap();
+        // From now on `accept` fails with EINVAL.
+        sockets::stop_listening(&listener);
+        let accepting = run(worker, TcpListener::from_std(listener).unwrap());
+        assert!(tokio::time::timeout(10 * PAUSE + PAUSE / 2, accepting).await.is_err());
+        assert_eq!(shared.metrics.accept_pauses.get(), 11);
     }
 }

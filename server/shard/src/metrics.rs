@@ -43,7 +43,7 @@ pub struct Metrics {
     pub granted: Counter,
     /// Slots refused, by reason.
     pub refused: By,
-    /// Pauses of accepting for want of file descriptors or memory.
+    /// Pauses after calls of accept that failed.
     pub accept_pauses: Counter,
     /// Subscriptions of all connections.
     pub subscriptions: Gauge,
@@ -166,7 +166,7 @@ impl Metrics {
         registry.register_with_unit("handshake_phase", "Duration of the phases of handshakes", Unit::Seconds, m.phases);
         registry.register("slots_granted", "Slots granted", m.granted);
         registry.register("slots_refused", "Slots refused, by reason", m.refused);
-        let help = "Pauses of accepting for want of file descriptors or memory";
+        let help = "Pauses of 100 ms after calls of accept that failed";
         registry.register("accept_pauses", help, m.accept_pauses);
         registry.register("subscriptions", "Subscriptions of all connections", m.subscriptions);
         registry.register("channels", "Channels with a subscriber, summed over workers", m.channels);
@@ -262,7 +262,10 @@ const NOTES: &[Note] = &[
     note("wscluster_shard_handshake_attempts_total", "How many connections arrive?"),
     note("wscluster_shard_handshakes_total", "How do handshakes end, and why do some fail?"),
     note("wscluster_shard_handshake_phase_seconds", "How long do clients take to ask, and the shard to answer?"),
-    note("wscluster_shard_accept_pauses_total", "Is the shard short of file descriptors or memory?"),
+    note(
+        "wscluster_shard_accept_pauses_total",
+        "Is the shard short of file descriptors or memory, or its listener broken?",
+    ),
     note("wscluster_shard_subscriptions", "How many subscriptions do clients hold?"),
     note("wscluster_shard_channels", "How many channels have a subscriber here?"),
     note("wscluster_shard_requests_total", "What do clients ask for, and how often?"),
