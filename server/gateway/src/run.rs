@@ -112,18 +112,19 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
 
 /// A listener for each worker: inherited ones, or new ones.
 fn listeners(args: &Args, settings: &Settings) -> Result<Vec<TcpListener>, GatewayError> {
-    let inherited = socket_activation::inherited()?;
+    let inherited = socket_activation::inherited(settings.pong_timeout)?;
     if !inherited.is_empty() {
         return Ok(inherited);
     }
     let is_shared = sockets::is_shared(args.listen);
-    let first = sockets::listen(args.listen, Share::ReusePort)?;
+    let listen = |addr| sockets::listen_for_clients(addr, Share::ReusePort, settings.pong_timeout);
+    let first = listen(args.listen)?;
     if is_shared {
         tracing::info!(ws = %args.listen, "another gateway listens on this port too; the kernel divides the clients");
     }
     // For port 0 the kernel has chosen a port; the other workers share it.
     let bound = first.local_addr()?;
-    let more = (1..workers(args, settings)).map(|_| sockets::listen(bound, Share::ReusePort));
+    let more = (1..workers(args, settings)).map(|_| listen(bound));
     Ok(std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?)
 }
 
@@ -148,4 +149,30 @@ async fn until_drained(
     drain_to_the_end(drains, reason, tunnel::LINGER, || gateway.is_drained()).await?;
     tracing::info!(tunnels = gateway.tunnels.load(Relaxed), took_ms = began.elapsed().as_millis() as u64, "closing");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn gives_a_client_up_no_earlier_than_its_pong_timeout() {
+        let command = ["gateway", "-f", "-", "--members", "none", "--listen", "127.0.0.1:0", "--workers", "2"];
+        let args = Cli::parse_from(command).args;
+        let settings = Settings { pong_timeout: Duration::from_mins(10), ..crate::tests::settings() };
+        for listener in listeners(&args, &settings).unwrap() {
+            let timeout = socket2::SockRef::from(&listener).tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(Duration::from_mins(10)));
+        }
+    }
 }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// The drain that a signal starts. Its range of retry hints applies to a 503 too.
     pub drain: Drain,
+    /// `delivery.pongTimeout`: how long a client may be silent.
+    pub pong_timeout: Duration,
     /// Event loops; absent: one per CPU.
     pub workers: Option<u32>,
     /// Time from turning not ready to refusing clients: as long as a load balancer needs to notice.
@@ -47,6 +49,7 @@ impl Settings {
             queue_timeout: queue.timeout.0,
             allowed_origins: spec.gateway.allowed_origins.clone(),
             drain: spec.drain.clone(),
+            pong_timeout: spec.delivery.pong_timeout.0,
             workers: spec.template.gateway.workers,
             drain_lag,
             log_handshakes,

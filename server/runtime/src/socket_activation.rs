@@ -7,6 +7,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -16,11 +17,13 @@ use crate::sockets;
 /// First descriptor tried for a consecutive range: above what most processes have open.
 const FIRST: RawFd = 32;
 
-/// The sockets that the parent has passed to this process, usually none. They listen from now on.
-pub fn inherited() -> io::Result<Vec<TcpListener>> {
+/// The sockets that the parent has passed to this process, usually none. They listen from now on, for clients with
+/// this `delivery.pongTimeout`.
+pub fn inherited(pong_timeout: Duration) -> io::Result<Vec<TcpListener>> {
     let mut passed = ListenFd::from_env();
     let listeners = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).transpose());
-    listeners.map(|listener| listener.and_then(|listener| sockets::listen_on(&listener).map(|()| listener))).collect()
+    let listening = |listener| sockets::listen_on(&listener, pong_timeout).map(|()| listener);
+    listeners.map(|listener| listener.and_then(listening)).collect()
 }
 
 /// Consecutive descriptors that every child inherits while this value lives.

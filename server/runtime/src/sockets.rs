@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 pub const BACKLOG: i32 = 4_096;
 
 /// A peer that has not acknowledged sent data for this long counts as gone (RFC 5482).
-pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Unsent bytes that the kernel may hold for one peer (`TCP_NOTSENT_LOWAT`). Without it, a stalled reader would have
 /// megabytes in the kernel before its own queue, which has a limit and a policy, fills.
@@ -53,8 +53,13 @@ pub enum Share {
 
 /// A non-blocking listener with [`BACKLOG`], `TCP_NODELAY`, `TCP_USER_TIMEOUT` and `TCP_NOTSENT_LOWAT`.
 pub fn listen(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> {
+    listen_for_clients(addr, share, Duration::ZERO)
+}
+
+/// A listener as [`listen`] makes it, for clients with this `delivery.pongTimeout`.
+pub fn listen_for_clients(addr: SocketAddr, share: Share, pong_timeout: Duration) -> Result<TcpListener, ListenError> {
     let socket = bind(addr, share)?;
-    listen_on(&socket).map_err(|source| ListenError { addr, source })?;
+    listen_on(&socket, pong_timeout).map_err(|source| ListenError { addr, source })?;
     Ok(socket)
 }
 
@@ -72,11 +77,14 @@ pub fn bind(addr: SocketAddr, share: Share) -> Result<TcpListener, ListenError> 
 
 /// Makes a bound socket a listener with these options. Another process may have opened it, or have called
 /// [`refuse_new`] on it.
-pub fn listen_on(socket: &impl AsFd) -> io::Result<()> {
+///
+/// A client that reads nothing acknowledges nothing either. If it may be silent for a `pong_timeout` above the default
+/// `TCP_USER_TIMEOUT`, the kernel must not give it up earlier.
+pub fn listen_on(socket: &impl AsFd, pong_timeout: Duration) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT.max(pong_timeout)))?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
     // Removes the filter of `refuse_new`. Usually there is none, which is an error.
     let _ = socket.detach_filter();
@@ -175,12 +183,30 @@ mod tests {
         assert!(refused(), "a socket that is only bound accepts nothing");
         let child = held.try_clone().unwrap();
         for _ in 0..2 {
-            listen_on(&child).unwrap();
+            listen_on(&child, Duration::ZERO).unwrap();
             assert!(listens(&held));
             TcpStream::connect(addr).unwrap();
             refuse_new(&child);
         }
         stop_listening(&child);
         assert!(refused() && !listens(&held), "the other copy does not go on listening");
+    }
+
+    #[test]
+    fn gives_a_client_up_no_earlier_than_its_pong_timeout() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        for (pong_timeout, expected) in [(1, 30), (30, 30), (600, 600)] {
+            let listener = listen_for_clients(any, Share::Exclusive, Duration::from_secs(pong_timeout)).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let accepted = loop {
+                match listener.accept() {
+                    Ok((accepted, _)) => break accepted,
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+            };
+            let timeout = SockRef::from(&accepted).tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(Duration::from_secs(expected)));
+            drop(client);
+        }
     }
 }

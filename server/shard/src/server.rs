@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use wscluster_kafka::feed::Update;
 use wscluster_runtime::critical_task::critical;
-use wscluster_runtime::sockets::{ListenError, Share, ensure_free, listen};
+use wscluster_runtime::sockets::{ListenError, Share, ensure_free, listen_for_clients};
 
 use super::drain::{Drains, WorkerCommand, Workers};
 use super::metrics::Metrics;
@@ -54,7 +55,7 @@ impl Server {
         workers: usize,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
-        let listeners = listeners(addr, workers)?;
+        let listeners = listeners(addr, workers, settings.delivery.pong_timeout.0)?;
         let addr = listeners[0].local_addr()?;
         let drain = settings.drain.clone();
         let shared = Shared::new(settings, Metrics::register(registry), workers);
@@ -98,14 +99,14 @@ impl Drop for Ended {
 
 /// One listener for each worker. Fails when another process uses the port. With port 0, all listeners get the same
 /// free port.
-fn listeners(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, StartError> {
+fn listeners(addr: SocketAddr, workers: usize, pong_timeout: Duration) -> Result<Vec<TcpListener>, StartError> {
     ensure_free(addr)?;
     let share = if workers > 1 { Share::ReusePort } else { Share::Exclusive };
-    let first = listen(addr, share)?;
+    let first = listen_for_clients(addr, share, pong_timeout)?;
     let addr = first.local_addr()?;
     let mut listeners = vec![first];
     while listeners.len() < workers {
-        listeners.push(listen(addr, share)?);
+        listeners.push(listen_for_clients(addr, share, pong_timeout)?);
     }
     Ok(listeners)
 }
@@ -114,5 +115,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.commands.clear();
         self.threads.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_a_client_up_no_earlier_than_its_pong_timeout() {
+        let pong_timeout = Duration::from_mins(10);
+        for listener in listeners(([127, 0, 0, 1], 0).into(), 2, pong_timeout).unwrap() {
+            let timeout = socket2::SockRef::from(&listener).tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(pong_timeout));
+        }
     }
 }

@@ -192,6 +192,7 @@ pub(crate) fn settings() -> Settings {
         queue_timeout: Duration::from_secs(10),
         allowed_origins: Vec::new(),
         drain: Drain::default(),
+        pong_timeout: Duration::from_secs(30),
         workers: None,
         drain_lag: Duration::ZERO,
         log_handshakes: false,
