@@ -27,8 +27,8 @@ const FAREWELL_BYTES: usize = 256 << 10;
 pub(crate) struct Client {
     /// Its socket.
     pub(crate) stream: TcpStream,
-    /// It has sent bytes behind its head; they hide the end of its stream.
-    early: Cell<bool>,
+    /// Bytes may wait in the socket although its readiness was cleared.
+    unreported: Cell<bool>,
 }
 
 /// A valid upgrade request, ready to be sent to any shard.
@@ -47,7 +47,7 @@ pub(crate) struct ClientRequest {
 impl Client {
     /// A client that was just accepted.
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, early: Cell::new(false) }
+        Self { stream, unreported: Cell::new(false) }
     }
 
     /// Reads the head; `Err` is the outcome.
@@ -91,21 +91,27 @@ impl Client {
         })
     }
 
-    /// Resolves when the client disconnects. Early bytes stay in the socket; they hide the end of the stream, so a
-    /// client that has sent some counts as connected.
+    /// Resolves when the client disconnects. Bytes that it sends meanwhile stay in the socket.
     pub(crate) async fn gone(&self) {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.early.get() {
+        loop {
             if ready!(self.stream.poll_readable(cx)).is_err() || has_hung_up(&self.stream) {
                 return Poll::Ready(());
             }
-            // Readable and not disconnected: either there are bytes, or the readiness was stale and is cleared now.
-            self.early.set(self.stream.poll_readable(cx).is_ready());
+            self.unreported.set(true);
         }
-        Poll::Pending
+    }
+
+    /// The socket, for a tunnel.
+    pub(crate) fn into_stream(self) -> io::Result<TcpStream> {
+        if self.unreported.get() {
+            // Registered again, it reports the bytes that wait.
+            return TcpStream::from_std(self.stream.into_std()?);
+        }
+        Ok(self.stream)
     }
 
     /// Sends a last answer and closes, once the client has had time to read it.

@@ -43,22 +43,23 @@ pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: So
     };
     match granted {
         Ok((granted, early)) => {
-            let written = match client.stream.write(&granted.bytes) {
-                Ok(written) => written,
+            let written = client.into_stream().and_then(|stream| match stream.write(&granted.bytes) {
+                Ok(written) => Ok((stream, written)),
                 // The socket is full: the tunnel sends the 101 later.
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-                Err(_) => {
-                    record.lap(Phase::Write);
-                    record.end(Outcome::ClientGone(Phase::Write), Some(&granted.lease.shard().member().name));
-                    return;
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok((stream, 0)),
+                Err(error) => Err(error),
+            });
+            let Ok((stream, written)) = written else {
+                record.lap(Phase::Write);
+                record.end(Outcome::ClientGone(Phase::Write), Some(&granted.lease.shard().member().name));
+                return;
             };
             let handle = worker.registry.reserve(granted.lease.shard(), permit);
             record.lap(Phase::Write);
             record.end(Outcome::Upgraded, Some(&granted.lease.shard().member().name));
             let first = First { unsent: &granted.bytes[written..], frames: &granted.bytes[granted.head_len..] };
             handle.open(|handle| {
-                spawn_local(Tunnel::new(client.stream, granted.stream, &early, first, handle));
+                spawn_local(Tunnel::new(stream, granted.stream, &early, first, handle));
             });
         }
         Err(ending) => {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::Shutdown;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt as _;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -55,13 +56,16 @@ impl Socket for TcpStream {
     }
 }
 
-/// Whether the peer of `socket` has disconnected, found without consuming bytes.
+/// Whether the peer of `socket` has disconnected, even if bytes from it wait to be read: the kernel reports the end of
+/// the stream (`EPOLLRDHUP`) apart from them. If not, the readiness is cleared, so that waiting for it waits for the
+/// next bytes or the end.
 pub(crate) fn has_hung_up(socket: &TcpStream) -> bool {
-    let mut byte = [0];
-    let peeked =
-        socket.try_io(Interest::READABLE, || Ok(rustix::net::recv(socket, &mut byte, rustix::net::RecvFlags::PEEK)?.1));
-    match peeked {
-        Ok(n) => n == 0,
-        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    match socket.ready(Interest::READABLE).now_or_never() {
+        Some(Ok(ready)) if !ready.is_read_closed() => {
+            let _ = socket.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+            false
+        }
+        Some(_) => true,
+        None => false,
     }
 }

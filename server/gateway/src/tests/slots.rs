@@ -110,6 +110,42 @@ async fn forgets_a_waiting_client_that_hangs_up() {
 }
 
 #[tokio::test]
+async fn forgets_a_waiting_client_that_hangs_up_behind_early_bytes() {
+    for reset in [false, true] {
+        let shard = FakeShard::start(Script::Serve, 1).await;
+        let patient = Settings { queue_timeout: Duration::from_mins(10), ..settings() };
+        let rig = Rig::start(&[&shard], patient);
+        let _holder = rig.tunnel().await;
+        let mut leaving = rig.ask().await;
+        until("it waits", || rig.gateway.queue.len() == 1).await;
+        leaving.send("early").await;
+        if reset {
+            socket2::SockRef::from(&leaving.0).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(leaving);
+        until("it is forgotten", || rig.gateway.queue.is_empty()).await;
+        rig.settled().await;
+        assert_eq!(rig.gateway.metrics.count("client_gone", "queue"), 1);
+    }
+}
+
+#[tokio::test]
+async fn passes_bytes_that_came_while_the_client_waited() {
+    let shard = FakeShard::start(Script::Serve, 1).await;
+    let rig = Rig::start(&[&shard], settings());
+    let holder = rig.tunnel().await;
+    let mut waiting = rig.ask().await;
+    until("it waits", || rig.gateway.queue.len() == 1).await;
+    waiting.send("early").await;
+    // A second client shows that the worker has had a turn since.
+    let _next = rig.ask().await;
+    until("the next one waits", || rig.gateway.queue.len() == 2).await;
+    drop(holder);
+    assert_eq!(waiting.answer().await.status, 101);
+    assert_eq!(waiting.bytes(5).await, b"early");
+}
+
+#[tokio::test]
 async fn refuses_at_once_when_the_queue_is_full() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], Settings { max_waiting: 1, ..settings() });
