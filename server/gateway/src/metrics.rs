@@ -229,7 +229,10 @@ const NOTES: &[Note] = &[
     note("wscluster_gateway_slots_granted_total", "How many clients got a slot?"),
     note("wscluster_gateway_slots_refused_total", "How many tries met a shard without a free slot?"),
     note("wscluster_gateway_evictions_total", "Do drains end tunnels with a Close that clients understand?"),
-    note("wscluster_gateway_accept_errors_total", "Is the gateway short of file descriptors or memory, or its listener broken?"),
+    note(
+        "wscluster_gateway_accept_errors_total",
+        "Is the gateway short of file descriptors or memory, or its listener broken?",
+    ),
     note("wscluster_gateway_queue_waiting", "How many clients wait for a free slot?"),
     note("wscluster_gateway_tunnels", "How many connections does this gateway relay?"),
     note("wscluster_gateway_open_files_limit", "How many descriptors may tunnels use (two each)?"),

@@ -7,34 +7,35 @@
 //! The tunnel follows where frames end, and nothing else: to insert a Close between two frames when the client is
 //! moved away ([`leave`]), and to know which frames are outstanding when one side ends. That end is passed on as a
 //! half-close, and the other side may go on sending, unless nothing is outstanding ([`Tunnel::client_has_all`],
-//! [`Tunnel::shard_has_all`]): then the tunnel ends at once.
+//! [`Tunnel::shard_has_all`]): then the tunnel ends at once. A failed write ends only its own direction.
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Sleep;
-use wscluster_routing::flow::Bytes;
+use tokio::time::{Instant, Sleep};
 use wscluster_ws::boundary::Frames;
 
+use self::flow::{Broken, Flow, State};
 use self::leave::Leaving;
 use super::registry::{TunnelCommand, TunnelHandle};
 use super::socket::Socket;
 
+mod flow;
 mod leave;
 
 /// Bytes moved by one read, and the maximum held for a stalled direction.
 pub(crate) const SCRATCH: usize = 16 << 10;
 
-/// How long a client may go on sending after its shard has ended: enough to answer a Close frame. Then both sides are
+/// How long a client may take to end after its shard has ended: enough to answer a Close frame. Then both sides are
 /// closed, because a killed shard never reads again.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
-/// Consecutive reads before other tunnels are polled.
-const TURN: usize = 16;
+/// The same for a client that goes on sending. It may still be reading what is under way to it, which a reset would
+/// destroy: the kernel resets a closed connection when bytes arrive.
+const LONGEST_LINGER: Duration = Duration::from_secs(30);
 
 thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
@@ -65,13 +66,20 @@ pub(crate) struct Tunnel<S> {
 struct End {
     /// Fires when the end has taken too long.
     timer: Pin<Box<Sleep>>,
+    began: Instant,
     /// The client is being moved away.
     leaving: Option<Leaving>,
 }
 
 impl End {
     fn begin(leaving: Option<Leaving>) -> Self {
-        Self { timer: Box::pin(tokio::time::sleep(LINGER)), leaving }
+        Self { timer: Box::pin(tokio::time::sleep(LINGER)), began: Instant::now(), leaving }
+    }
+
+    /// Starts [`LINGER`] anew.
+    fn prolong(&mut self) {
+        let until = (Instant::now() + LINGER).min(self.began + LONGEST_LINGER);
+        self.timer.as_mut().reset(until);
     }
 }
 
@@ -121,15 +129,11 @@ impl<S: Socket> Future for Tunnel<S> {
         if this.end.as_ref().is_some_and(|end| end.leaving.is_some()) {
             return this.poll_leaving(cx);
         }
-        let bytes = this.handle.bytes();
-        let up = this.up.pump(&this.client, &this.shard, &bytes.up, &mut this.asked, cx);
-        let down = this.down.pump(&this.shard, &this.client, &bytes.down, &mut this.answered, cx);
-        match (up, down) {
+        match (this.pump_up(cx), this.pump_down(cx)) {
             (Poll::Pending, Poll::Pending) => Poll::Pending,
-            // If one side failed, nothing is left to relay.
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
-                Poll::Ready(())
-            }
+            // Without its client a tunnel has no purpose.
+            (Poll::Ready(Err(ClientGone)), _) | (_, Poll::Ready(Err(ClientGone))) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Pending) if this.client_has_all(cx) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Pending) => {
                 this.up.finish(&this.shard);
@@ -139,154 +143,42 @@ impl<S: Socket> Future for Tunnel<S> {
             (Poll::Pending, Poll::Ready(Ok(()))) => {
                 this.down.finish(&this.client);
                 let end = this.end.get_or_insert_with(|| Box::new(End::begin(None)));
+                if std::mem::take(&mut this.up.has_read) {
+                    end.prolong();
+                }
                 end.timer.as_mut().poll(cx)
             }
         }
     }
 }
 
-/// Sees the relayed bytes, and may stop the relay.
-trait Pass {
-    /// `Some(n)`: only the first `n` bytes of `piece` pass, and nothing more is read.
-    fn pass(&mut self, piece: &[u8]) -> Option<usize>;
-}
+/// The client's socket has failed.
+struct ClientGone;
 
-/// Relays everything.
-struct All;
-
-impl Pass for All {
-    fn pass(&mut self, _: &[u8]) -> Option<usize> {
-        None
-    }
-}
-
-impl Pass for Frames {
-    fn pass(&mut self, piece: &[u8]) -> Option<usize> {
-        Frames::pass(self, piece);
-        None
-    }
-}
-
-/// One direction.
-#[derive(Default)]
-struct Flow {
-    spill: Option<Box<Spill>>,
-    state: State,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Open,
-    /// Stopped by [`Pass`]; the spill may still have to be written.
-    Stopped,
-    /// The source has ended; the spill may still have to be written.
-    Ended,
-    /// The destination has been half-closed.
-    Finished,
-}
-
-struct Spill {
-    bytes: Box<[u8]>,
-    written: usize,
-}
-
-impl Flow {
-    fn starting_with(bytes: &[u8]) -> Self {
-        let mut flow = Self::default();
-        flow.spill(bytes);
-        flow
+impl<S: Socket> Tunnel<S> {
+    /// Relays from the client. If the shard takes no more bytes, what it has sent before is still delivered; the
+    /// client's bytes are read and dropped, because unread bytes turn the end of a connection into a reset.
+    fn pump_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientGone>> {
+        let bytes = self.handle.bytes();
+        let mut up = self.up.pump(&self.client, &self.shard, &bytes.up, &mut self.asked, cx);
+        if up == Poll::Ready(Err(Broken::Destination)) {
+            self.up.drop_rest();
+            up = self.up.pump(&self.client, &self.shard, &bytes.up, &mut self.asked, cx);
+        }
+        up.map_err(|_| ClientGone)
     }
 
-    /// Appends `bytes` to the spill.
-    fn append(&mut self, bytes: &[u8]) {
-        let rest = self.spill.take().map_or_else(Vec::new, |spill| spill.bytes[spill.written..].to_vec());
-        self.spill(&[&rest, bytes].concat());
-    }
-
-    fn spill(&mut self, bytes: &[u8]) {
-        self.spill = (!bytes.is_empty()).then(|| Box::new(Spill { bytes: bytes.into(), written: 0 }));
-    }
-
-    /// Passes the end of `from` on to `to`, once.
-    fn finish(&mut self, to: &impl Socket) {
-        if self.state == State::Ended {
-            to.finish();
-            self.state = State::Finished;
+    /// Relays from the shard. A shard that has failed has ended.
+    fn pump_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientGone>> {
+        let bytes = self.handle.bytes();
+        match self.down.pump(&self.shard, &self.client, &bytes.down, &mut self.answered, cx) {
+            Poll::Ready(Err(Broken::Source)) => {
+                self.down.state = State::Ended;
+                Poll::Ready(Ok(()))
+            }
+            down => down.map_err(|_| ClientGone),
         }
     }
-
-    /// Moves bytes until no more can be moved. Ready when `from` has ended, or [`Pass`] has stopped the relay, and
-    /// all bytes are written.
-    fn pump<S: Socket>(
-        &mut self,
-        from: &S,
-        to: &S,
-        moved: &Bytes,
-        pass: &mut impl Pass,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        for _ in 0..TURN {
-            if let Some(spill) = &mut self.spill {
-                match to.write(&spill.bytes[spill.written..]) {
-                    Ok(n) => {
-                        moved.add(n);
-                        spill.written += n;
-                        if spill.written == spill.bytes.len() {
-                            self.spill = None;
-                        }
-                    }
-                    Err(error) if would_block(&error) => ready!(to.poll_writable(cx))?,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-                continue;
-            }
-            match self.state {
-                State::Ended | State::Finished | State::Stopped => return Poll::Ready(Ok(())),
-                State::Open => {
-                    ready!(from.poll_readable(cx))?;
-                    with_scratch(|space| self.relay(from, to, moved, pass, space))?;
-                }
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn relay<S: Socket>(
-        &mut self,
-        from: &S,
-        to: &S,
-        moved: &Bytes,
-        pass: &mut impl Pass,
-        space: &mut [u8],
-    ) -> io::Result<()> {
-        let mut n = match from.read(space) {
-            Ok(0) => {
-                self.state = State::Ended;
-                return Ok(());
-            }
-            Ok(n) => n,
-            Err(error) if would_block(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if let Some(stop) = pass.pass(&space[..n]) {
-            n = stop;
-            self.state = State::Stopped;
-        }
-        let written = match to.write(&space[..n]) {
-            Ok(written) => written,
-            Err(error) if would_block(&error) => 0,
-            Err(error) => return Err(error),
-        };
-        moved.add(written);
-        self.spill(&space[written..n]);
-        Ok(())
-    }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use wscluster_runtime::drain::reason;
 use wscluster_ws::boundary::Frames;
 use wscluster_ws::frame::{Opcode, close_payload, server_frame};
 
-use super::{All, End, Flow, Pass, State, TURN, Tunnel, with_scratch, would_block};
+use super::flow::{All, Broken, Flow, Pass, State, TURN, would_block};
+use super::{ClientGone, End, Tunnel, with_scratch};
 use crate::metrics::Eviction;
 use crate::socket::Socket;
 
@@ -68,12 +69,15 @@ impl<S: Socket> Tunnel<S> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.down.state != State::Stopped && !self.is_close_sent() {
-            let bytes = self.handle.bytes();
-            let up = self.up.pump(&self.client, &self.shard, &bytes.up, &mut self.asked, cx);
+            let up = self.pump_up(cx);
             let pass = &mut ToFrameEnd(&mut self.answered);
-            let down = self.down.pump(&self.shard, &self.client, &bytes.down, pass, cx);
+            let mut down = self.down.pump(&self.shard, &self.client, &self.handle.bytes().down, pass, cx);
+            if down == Poll::Ready(Err(Broken::Source)) {
+                self.down.state = State::Ended;
+                down = Poll::Ready(Ok(()));
+            }
             match (up, down) {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+                (Poll::Ready(Err(ClientGone)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
                 _ if self.down.state == State::Stopped => {}
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
                 (Poll::Ready(Ok(())), Poll::Pending) => {
@@ -114,7 +118,7 @@ impl<S: Socket> Tunnel<S> {
         if self.up.state != State::Finished {
             self.shard.finish();
         }
-        self.up = Flow { spill: None, state: State::Finished };
+        self.up = Flow { state: State::Finished, ..Flow::default() };
         self.handle.free_slot();
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -30,6 +31,8 @@ struct Ends {
     /// The peer has ended.
     ended: bool,
     broken: bool,
+    /// The peer takes no bytes any more, although its own may still be read.
+    deaf: bool,
     /// Bytes the peer would take now.
     room: usize,
     /// What the peer got.
@@ -72,7 +75,7 @@ impl Socket for Fake {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut ends = self.0.borrow_mut();
-        if ends.room == 0 {
+        if ends.room == 0 && !ends.deaf {
             ends.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -99,6 +102,9 @@ impl Socket for Fake {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut ends = self.0.borrow_mut();
         assert!(!ends.finished, "wrote after the end");
+        if ends.deaf {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let n = bytes.len().min(ends.room);
         if n == 0 {
             return Err(io::ErrorKind::WouldBlock.into());

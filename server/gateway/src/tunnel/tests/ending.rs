@@ -158,13 +158,72 @@ fn passes_a_half_close_on_after_all_bytes_and_keeps_the_other_way_open() {
 }
 
 #[test]
-fn ends_both_ways_when_one_side_breaks() {
+fn ends_both_ways_when_the_client_breaks() {
     let mut bench = Bench::new(b"", b"");
+    bench.run();
+    bench.client.0.borrow_mut().broken = true;
+    bench.client.end();
+    bench.run();
+    assert!(bench.tunnel.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_breaks_has_ended() {
+    let mut bench = Bench::new(b"", b"");
+    bench.shard.send(b"\x81\x05hello");
     bench.run();
     bench.shard.0.borrow_mut().broken = true;
     bench.shard.end();
     bench.run();
+    bench.client.make_room(100);
+    bench.run();
+    assert_eq!(bench.client.0.borrow().got, b"\x81\x05hello");
+    assert!(bench.client.0.borrow().finished && bench.tunnel.is_some());
+    bench.client.end();
+    bench.run();
     assert!(bench.tunnel.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivers_everything_from_a_shard_that_takes_no_more_bytes() {
+    for early in [&b""[..], b"unwritten"] {
+        let mut bench = Bench::new(early, b"");
+        let frames = [server_frame(Opcode::Text, &[b'x'; 3 * SCRATCH]).to_vec(), close_of_shard()].concat();
+        bench.shard.send(&frames);
+        bench.run();
+        bench.shard.0.borrow_mut().deaf = true;
+        for _ in 0..3 {
+            bench.client.send(&client_frame(Opcode::Text, b"heartbeat", MASK));
+            bench.run();
+        }
+        bench.shard.make_room(0);
+        bench.shard.end();
+        bench.run();
+        assert!(bench.tunnel.is_some() && bench.client.0.borrow().incoming.is_empty(), "unread bytes reset the end");
+        bench.client.make_room(1 << 20);
+        bench.run();
+        assert_eq!(bench.client.0.borrow().got, frames);
+        assert!(bench.client.0.borrow().finished);
+        bench.client.end();
+        bench.run();
+        assert!(bench.tunnel.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_longer_for_the_end_of_a_client_that_goes_on_sending() {
+    let mut bench = Bench::roomy(b"");
+    bench.shard.make_room(1_000_000);
+    bench.shard.end();
+    bench.run();
+    let began = tokio::time::Instant::now();
+    while bench.tunnel.is_some() {
+        tokio::time::sleep(LINGER - Duration::from_millis(1)).await;
+        bench.client.send(&client_frame(Opcode::Text, b"heartbeat", MASK));
+        bench.run();
+        assert!(began.elapsed() <= LONGEST_LINGER + LINGER);
+    }
+    assert!(began.elapsed() >= LONGEST_LINGER);
 }
 
 #[tokio::test(start_paused = true)]
