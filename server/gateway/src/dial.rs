@@ -1,13 +1,14 @@
 //! One attempt: connects to a shard, sends it the request, reads its answer.
 //!
-//! It has no timer: the caller drops the future when time is up or the client has disconnected. That closes the
-//! socket, and the shard frees the slot it may have granted.
+//! It has no timer: the caller drops the future when time is up or the client has disconnected. That resets the
+//! connection, and the shard frees the slot it may have granted.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use scopeguard::{ScopeGuard, guard};
 use tokio::net::TcpStream;
 use wscluster_admin::health::State;
 use wscluster_routing::backend::Load;
@@ -51,12 +52,16 @@ pub(crate) enum Reply {
     },
 }
 
+/// A connection to a shard that is not yet part of a tunnel. Dropped, it is reset: a refused or abandoned attempt must
+/// not keep its port.
+pub(crate) type ShardStream = ScopeGuard<TcpStream, fn(TcpStream)>;
+
 /// Connects to `addr` and sends `head`.
 ///
 /// The head is sent right after `connect`. On the same machine the connection is established by then, which saves a
 /// wake-up. With `TCP_QUICKACK` off, the last segment of the TCP handshake is sent together with the head: one packet
 /// less each way, and one wake-up less for the shard.
-pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStream> {
+pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<ShardStream> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -71,7 +76,8 @@ pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<TcpStre
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => 0,
         Err(error) => return Err(error.into()),
     };
-    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+    let reset: fn(TcpStream) = |stream| stream.reset();
+    let stream = guard(TcpStream::from_std(std::net::TcpStream::from(socket))?, reset);
     while sent < head.len() {
         stream.writable().await?;
         match stream.try_write(&head[sent..]) {

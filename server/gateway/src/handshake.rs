@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use wscluster_runtime::fds::Permit;
 use super::admission;
 use super::answer::answer;
 use super::client::{Client, ClientRequest};
-use super::dial::{self, Reply};
+use super::dial::{self, Reply, ShardStream};
 use super::gateway::Gateway;
 use super::outcome::{Outcome, Phase, Retry, Unavailable};
 use super::queue::Ticket;
@@ -59,7 +60,8 @@ pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: So
             record.end(Outcome::Upgraded, Some(&granted.lease.shard().member().name));
             let first = First { unsent: &granted.bytes[written..], frames: &granted.bytes[granted.head_len..] };
             handle.open(|handle| {
-                spawn_local(Tunnel::new(stream, granted.stream, &early, first, handle));
+                let shard = ScopeGuard::into_inner(granted.stream);
+                spawn_local(Tunnel::new(stream, shard, &early, first, handle));
             });
         }
         Err(ending) => {
@@ -102,7 +104,7 @@ async fn place(
 
 /// A slot, and the connection to its shard.
 struct Granted {
-    stream: TcpStream,
+    stream: ShardStream,
     lease: Lease,
     bytes: Vec<u8>,
     /// Where the frames in `bytes` begin.
@@ -279,7 +281,7 @@ impl<'a> Placement<'a> {
     }
 
     /// Connects and reads the answer, both within the time of one attempt.
-    async fn ask(&mut self, lease: &Lease) -> Result<Result<(TcpStream, Reply), Retry>, Ending> {
+    async fn ask(&mut self, lease: &Lease) -> Result<Result<(ShardStream, Reply), Retry>, Ending> {
         let end = self.deadline.min(Instant::now() + self.gateway.settings.shard_timeout);
         let mut timer = pin!(tokio::time::sleep_until(end));
         let (client, request) = (self.client, self.request);

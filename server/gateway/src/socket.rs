@@ -24,6 +24,9 @@ pub(crate) trait Socket: Unpin {
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Closes the direction of writes. The other direction stays open.
     fn finish(&self);
+    /// Ends the connection at once, with a reset. Whoever closes an open connection first keeps its port for a minute
+    /// (`TIME_WAIT`), unless it resets it.
+    fn reset(&self);
 }
 
 impl Socket for TcpStream {
@@ -53,6 +56,11 @@ impl Socket for TcpStream {
     fn finish(&self) {
         // An error means that the peer is gone already.
         let _ = socket2::SockRef::from(self).shutdown(Shutdown::Write);
+    }
+
+    fn reset(&self) {
+        // An error means that the connection has ended already.
+        let _ = rustix::net::connect_unspec(self);
     }
 }
 

@@ -5,9 +5,10 @@
 //! written. So a stalled reader costs at most [`SCRATCH`] bytes, and back-pressure reaches the sender.
 //!
 //! The tunnel follows where frames end, and nothing else: to insert a Close between two frames when the client is
-//! moved away ([`leave`]), and to know which frames are outstanding when one side ends. That end is passed on as a
-//! half-close, and the other side may go on sending, unless nothing is outstanding ([`Tunnel::client_has_all`],
-//! [`Tunnel::shard_has_all`]): then the tunnel ends at once. A failed write ends only its own direction.
+//! moved away ([`leave`]), and to know which frames are outstanding when one side ends. If nothing is outstanding
+//! ([`Tunnel::client_has_all`], [`Tunnel::shard_has_all`]), the tunnel ends at once. Otherwise the end is passed on, the
+//! client's as a Close frame ([`Tunnel::pass_end`]), the shard's as a half-close, and the other side may go on sending.
+//! A failed write ends only its own direction.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -16,7 +17,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+use wscluster_protocol::close::CloseCode;
 use wscluster_ws::boundary::Frames;
+use wscluster_ws::frame::{Opcode, client_frame, close_payload};
 
 use self::flow::{Broken, Flow, State};
 use self::leave::Leaving;
@@ -47,7 +50,7 @@ pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 }
 
 /// A client and its shard.
-pub(crate) struct Tunnel<S> {
+pub(crate) struct Tunnel<S: Socket> {
     client: S,
     shard: S,
     /// Client to shard.
@@ -135,10 +138,7 @@ impl<S: Socket> Future for Tunnel<S> {
             (Poll::Ready(Err(ClientGone)), _) | (_, Poll::Ready(Err(ClientGone))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Pending) if this.client_has_all(cx) => Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Pending) => {
-                this.up.finish(&this.shard);
-                Poll::Pending
-            }
+            (Poll::Ready(Ok(())), Poll::Pending) => this.pass_end(cx),
             (Poll::Pending, Poll::Ready(Ok(()))) if this.shard_has_all(cx) => Poll::Ready(()),
             (Poll::Pending, Poll::Ready(Ok(()))) => {
                 this.down.finish(&this.client);
@@ -156,6 +156,25 @@ impl<S: Socket> Future for Tunnel<S> {
 struct ClientGone;
 
 impl<S: Socket> Tunnel<S> {
+    /// Passes the end of the client on to the shard, as a Close frame in its name: the shard answers what is
+    /// outstanding and its Close, then ends first, as a server should (RFC 6455 §7.1.1). After a half-close the
+    /// gateway would have ended first, and each such client would use up a port for a minute. Ready if nothing can be
+    /// passed, because the client has ended in the middle of a frame.
+    fn pass_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.up.state != State::Ended || self.asked.is_empty() || self.asked.is_closed() {
+            return Poll::Pending;
+        }
+        if !self.asked.at_boundary() {
+            let has_rest = self.down.spill.is_some() || self.shard.poll_readable(cx).is_ready();
+            return if has_rest { Poll::Pending } else { Poll::Ready(()) };
+        }
+        let payload = close_payload(CloseCode::GoingAway.number(), "");
+        self.up.append(&client_frame(Opcode::Close, &payload, rand::random()));
+        self.up.state = State::Finished;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Relays from the client. If the shard takes no more bytes, what it has sent before is still delivered; the
     /// client's bytes are read and dropped, because unread bytes turn the end of a connection into a reset.
     fn pump_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientGone>> {
@@ -177,6 +196,15 @@ impl<S: Socket> Tunnel<S> {
                 Poll::Ready(Ok(()))
             }
             down => down.map_err(|_| ClientGone),
+        }
+    }
+}
+
+impl<S: Socket> Drop for Tunnel<S> {
+    fn drop(&mut self) {
+        if !matches!(self.down.state, State::Ended | State::Finished) {
+            // The shard has not ended, so this side would be the first.
+            self.shard.reset();
         }
     }
 }

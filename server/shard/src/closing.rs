@@ -33,8 +33,12 @@ impl Worker {
         }
     }
 
-    /// Handles a Close frame of the peer: answers it, unless it is the answer to ours.
+    /// Handles a Close frame of the peer: answers it, unless it is the answer to ours. Requests before it are answered
+    /// first: a gateway sends a Close in the name of a client that has only ended its side.
     pub(super) fn on_close(&mut self, key: u32, code: Option<u16>) {
+        if self.connections[key as usize].phase == ConnectionPhase::Open {
+            self.answer_pending(key);
+        }
         match self.connections[key as usize].phase {
             ConnectionPhase::Open => {
                 self.discard_due(key);

@@ -5,20 +5,70 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use wscluster_runtime::fds::Budget;
+use wscluster_ws::frame::{Opcode, client_frame};
 
 use super::rig::{FakeShard, Rig, Script, settings, until};
+use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::worker_handle::WorkerCommand;
 
 #[tokio::test]
-async fn passes_a_half_close_and_the_answer_to_it() {
+async fn passes_the_end_of_a_client_and_the_answer_to_it() {
     let shard = FakeShard::start(Script::Serve, 9).await;
     let rig = Rig::start(&[&shard], settings());
     let mut wire = rig.tunnel().await;
-    wire.send("last words").await;
+    let last_words = client_frame(Opcode::Text, b"last words", [1, 2, 3, 4]);
+    wire.0.write_all(&last_words).await.unwrap();
     wire.0.shutdown().await.unwrap();
-    assert_eq!(wire.until_end().await, b"last words");
+    // The shard echoes the Close in the client's name too.
+    assert!(wire.until_end().await.starts_with(&last_words));
     until("the tunnel has ended", || rig.gateway.is_idle() && shard.slots.load(SeqCst) == 0).await;
+}
+
+/// Connections of this network namespace to `shard` that have ended and keep their port.
+fn kept_ports(shard: &FakeShard) -> usize {
+    const TIME_WAIT: &str = "06";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", shard.ws.port());
+    let is_kept = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|remote| remote.ends_with(&port)) && fields.next() == Some(TIME_WAIT)
+    };
+    table.lines().filter(is_kept).count()
+}
+
+#[tokio::test]
+async fn keeps_no_port_of_a_connection_that_its_client_has_ended() {
+    let shard = FakeShard::start(Script::Serve, 9).await;
+    let rig = Rig::start(&[&shard], settings());
+    let question = client_frame(Opcode::Text, b"question", [1, 2, 3, 4]);
+    for sent in [&b""[..], &question, &question[..3]] {
+        for is_reset in [false, true] {
+            let mut wire = rig.tunnel().await;
+            wire.0.write_all(sent).await.unwrap();
+            if is_reset {
+                socket2::SockRef::from(&wire.0).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(wire);
+            until("the tunnel has ended", || rig.gateway.is_idle() && shard.slots.load(SeqCst) == 0).await;
+            assert_eq!(kept_ports(&shard), 0, "{sent:?} {is_reset}");
+        }
+    }
+    rig.settled().await;
+}
+
+#[tokio::test]
+async fn keeps_no_port_of_an_attempt_that_was_refused_or_abandoned() {
+    let full = "HTTP/1.1 503 No\r\nX-Wscluster-Reason: full\r\nX-Wscluster-Load: 9/9\r\nContent-Length: 0\r\n\r\n";
+    for script in [Script::SayAndWait(full), Script::Hang] {
+        let shard = FakeShard::start(script, 9).await;
+        let quick = Settings { shard_timeout: Duration::from_millis(50), queue_timeout: Duration::ZERO, ..settings() };
+        let rig = Rig::start(&[&shard], quick);
+        assert_eq!(rig.ask().await.final_answer().await.status, 503);
+        until("the shard is left", || shard.open.load(SeqCst) == 0).await;
+        assert_eq!(kept_ports(&shard), 0, "{script:?}");
+        rig.settled().await;
+    }
 }
 
 #[tokio::test]

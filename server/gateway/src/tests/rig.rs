@@ -47,6 +47,8 @@ pub(crate) enum Script {
     ServeAndSpeak,
     /// Sends these bytes, then closes; `{accept}` becomes the right accept key.
     Say(&'static str),
+    /// Sends these bytes, then waits for the end of the connection.
+    SayAndWait(&'static str),
     /// Reads the request, sends nothing.
     Hang,
     /// Grants, then closes the connection without sending anything.
@@ -117,7 +119,7 @@ impl FakeShard {
         let script = *self.script.lock().unwrap();
         let mut load = format!("{}/{}", self.slots.load(SeqCst), self.capacity);
         let slot = match script {
-            Script::Say(_) | Script::Hang => None,
+            Script::Say(_) | Script::SayAndWait(_) | Script::Hang => None,
             _ => self.admit(),
         };
         if let Some(connections) = slot {
@@ -148,6 +150,7 @@ impl FakeShard {
                 stream.write_all(text.replace("{accept}", &accept_key(KEY)).as_bytes()).await?;
                 return Ok(());
             }
+            Script::SayAndWait(text) => stream.write_all(text.as_bytes()).await?,
             Script::Hang => {}
             _ if !granted => {
                 let refusal = format!(

@@ -81,8 +81,7 @@ impl<S: Socket> Tunnel<S> {
                 _ if self.down.state == State::Stopped => {}
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
                 (Poll::Ready(Ok(())), Poll::Pending) => {
-                    self.up.finish(&self.shard);
-                    return Poll::Pending;
+                    return self.pass_end(cx);
                 }
                 (Poll::Pending, Poll::Ready(Ok(()))) => {
                     self.down.finish(&self.client);
@@ -115,9 +114,7 @@ impl<S: Socket> Tunnel<S> {
         let reason = reason(leaving.hint_ms.into());
         self.down.append(&server_frame(Opcode::Close, &close_payload(CloseCode::Restart.number(), &reason)));
         self.down.state = State::Ended;
-        if self.up.state != State::Finished {
-            self.shard.finish();
-        }
+        self.shard.reset();
         self.up = Flow { state: State::Finished, ..Flow::default() };
         self.handle.free_slot();
     }

@@ -38,6 +38,7 @@ struct Ends {
     /// What the peer got.
     got: Vec<u8>,
     finished: bool,
+    reset: bool,
     read: usize,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -117,6 +118,10 @@ impl Socket for Fake {
     fn finish(&self) {
         let finished = std::mem::replace(&mut self.0.borrow_mut().finished, true);
         assert!(!finished, "ended twice");
+    }
+
+    fn reset(&self) {
+        self.0.borrow_mut().reset = true;
     }
 }
 
@@ -224,10 +229,11 @@ proptest! {
             let held = bench.held();
             prop_assert!(held.0 <= SCRATCH && held.1 <= SCRATCH, "{held:?}");
         }
-        bench.client.end();
-        bench.shard.end();
         bench.client.make_room(1 << 30);
         bench.shard.make_room(1 << 30);
+        bench.shard.end();
+        bench.run();
+        bench.client.end();
         bench.run();
         prop_assert!(bench.tunnel.is_none());
         prop_assert_eq!(&bench.shard.0.borrow().got, &up);

@@ -90,22 +90,30 @@ async fn frees_the_slot_after_both_close_frames() {
 }
 
 #[tokio::test]
-async fn answers_pending_requests_when_the_client_has_ended_its_side() {
-    let rig = Rig::start(1, |_| {}).await;
-    let mut raw = rig.upgraded("/ws").await;
-    for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
-        let data = json!({ "channels": [since], "since": { since: since } });
-        let text = json!({ "type": "subscribe", "id": id, "data": data }).to_string();
-        raw.write_all(&client_frame(Opcode::Text, text.as_bytes(), [7; 4])).await.unwrap();
+async fn answers_pending_requests_when_the_client_has_ended_its_side_or_closed() {
+    for close in [None, Some(client_frame(Opcode::Close, &[0x03, 0xe9], [9; 4]))] {
+        let rig = Rig::start(1, |_| {}).await;
+        let mut raw = rig.upgraded("/ws").await;
+        let mut requests = Vec::new();
+        for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
+            let data = json!({ "channels": [since], "since": { since: since } });
+            let text = json!({ "type": "subscribe", "id": id, "data": data }).to_string();
+            requests.extend_from_slice(&client_frame(Opcode::Text, text.as_bytes(), [7; 4]));
+        }
+        requests.extend_from_slice(close.as_deref().unwrap_or_default());
+        raw.write_all(&requests).await.unwrap();
+        if close.is_none() {
+            raw.shutdown().await.unwrap();
+        }
+        for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
+            let ack = read_message(&mut raw).await;
+            assert_eq!((&ack["ref"], &ack["reason"][since]), (&id.into(), &"unknown_position".into()), "{ack}");
+        }
+        let answer: &[u8] = if close.is_some() { &[0x88, 2, 0x03, 0xe9] } else { &[] };
+        assert_eq!(read_all(&mut raw).await, answer, "then the end");
+        rig.until_used(0).await;
+        assert_eq!(rig.metric("wscluster_shard_subscriptions"), 0.0);
     }
-    raw.shutdown().await.unwrap();
-    for (id, since) in [(1, "ab-0-1000"), (2, "ab-0-2000")] {
-        let ack = read_message(&mut raw).await;
-        assert_eq!((&ack["ref"], &ack["reason"][since]), (&id.into(), &"unknown_position".into()), "{ack}");
-    }
-    assert!(read_all(&mut raw).await.is_empty(), "then the end");
-    rig.until_used(0).await;
-    assert_eq!(rig.metric("wscluster_shard_subscriptions"), 0.0);
 }
 
 #[tokio::test]

@@ -15,13 +15,25 @@ impl Bench {
         bench
     }
 
-    fn is_half_closed(&self) -> bool {
-        self.tunnel.is_some() && (self.shard.0.borrow().finished || self.client.0.borrow().finished)
+    /// One side has ended and the other has not.
+    fn lingers(&self) -> bool {
+        assert!(!self.shard.0.borrow().finished, "the gateway ends the connection to the shard first");
+        self.tunnel.is_some() && !self.shard.0.borrow().reset
     }
 
     /// The tunnel has ended without a half-close on either side.
     fn ended_at_once(&self) -> bool {
         self.tunnel.is_none() && !self.shard.0.borrow().finished && !self.client.0.borrow().finished
+    }
+
+    /// What the shard got after `asked`, unmasked: the Close in the name of a client that has ended.
+    fn shard_got_close_after(&self, asked: &[u8]) -> bool {
+        let got = &self.shard.0.borrow().got;
+        let mut close = got.strip_prefix(asked).unwrap().to_vec();
+        assert_eq!(close.len(), 8, "{got:?}");
+        let key = [close[2], close[3], close[4], close[5]];
+        wscluster_ws::frame::mask(&mut close[6..], key, 0);
+        close[..2] == [0x88, 0x82] && close[6..] == [0x03, 0xe9]
     }
 }
 
@@ -40,7 +52,7 @@ fn ends_at_once_with_a_client_that_has_asked_nothing_and_gives_it_what_is_there(
     bench.shard.send(&frame);
     bench.client.end();
     bench.run();
-    assert!(bench.ended_at_once());
+    assert!(bench.ended_at_once() && bench.shard.0.borrow().reset);
     assert_eq!(bench.client.0.borrow().got, frame);
     assert_eq!(bench.gateway.tunnels.load(Relaxed), 0);
 }
@@ -51,7 +63,7 @@ fn ends_with_the_frame_that_a_client_is_getting_when_it_ends() {
     bench.shard.send(b"\x81\x05he");
     bench.client.end();
     bench.run();
-    assert!(bench.is_half_closed());
+    assert!(bench.lingers());
     bench.shard.send(b"llo");
     bench.run();
     assert!(bench.tunnel.is_none());
@@ -65,7 +77,7 @@ fn ends_when_a_client_that_has_ended_has_taken_what_is_held_for_it() {
     bench.shard.send(&frame);
     bench.client.end();
     bench.run();
-    assert!(bench.is_half_closed());
+    assert!(bench.lingers());
     bench.client.make_room(100);
     bench.run();
     assert!(bench.tunnel.is_none());
@@ -74,17 +86,39 @@ fn ends_when_a_client_that_has_ended_has_taken_what_is_held_for_it() {
 
 #[test]
 fn a_client_that_asked_before_its_tunnel_was_there_is_answered_after_its_end() {
-    let mut bench = Bench::roomy(&client_frame(Opcode::Text, b"question", MASK));
+    let question = client_frame(Opcode::Text, b"question", MASK);
+    let mut bench = Bench::roomy(&question);
     bench.client.end();
     bench.run();
-    assert!(bench.is_half_closed());
+    assert!(bench.lingers() && bench.shard_got_close_after(&question));
     bench.shard.send(&server_frame(Opcode::Text, b"answer"));
     bench.run();
-    assert!(bench.is_half_closed());
+    assert!(bench.lingers());
+    bench.shard.send(&close_of_shard());
     bench.shard.end();
     bench.run();
-    assert!(bench.tunnel.is_none());
-    assert!(bench.client.0.borrow().got.ends_with(b"answer"));
+    assert!(bench.tunnel.is_none() && !bench.shard.0.borrow().reset, "the shard has ended first");
+    assert!(bench.client.0.borrow().got.ends_with(&close_of_shard()));
+}
+
+#[test]
+fn resets_the_shard_of_a_client_that_ends_in_the_middle_of_a_frame() {
+    let mut bench = Bench::roomy(b"");
+    bench.client.send(&client_frame(Opcode::Text, b"question", MASK)[..5]);
+    bench.client.end();
+    bench.run();
+    assert!(bench.ended_at_once() && bench.shard.0.borrow().reset);
+}
+
+#[test]
+fn resets_the_shard_when_the_client_breaks() {
+    let mut bench = Bench::roomy(b"");
+    bench.client.send(&client_frame(Opcode::Text, b"question", MASK));
+    bench.run();
+    bench.client.0.borrow_mut().broken = true;
+    bench.client.end();
+    bench.run();
+    assert!(bench.ended_at_once() && bench.shard.0.borrow().reset);
 }
 
 #[test]
@@ -93,7 +127,8 @@ fn a_client_that_ends_behind_its_close_gets_the_answer_to_it() {
     bench.client.send(&close_of_client());
     bench.client.end();
     bench.run();
-    assert!(bench.is_half_closed());
+    assert!(bench.lingers());
+    assert_eq!(bench.shard.0.borrow().got, close_of_client(), "no second Close");
     bench.shard.send(&close_of_shard());
     bench.run();
     assert!(bench.tunnel.is_none());
@@ -131,7 +166,7 @@ async fn a_shard_that_has_ended_still_gets_the_rest_of_a_close_and_no_longer_wai
     bench.client.send(&close_of_client());
     bench.shard.end();
     bench.run();
-    assert!(bench.is_half_closed());
+    assert!(bench.lingers());
     bench.shard.make_room(3);
     bench.run();
     assert!(bench.tunnel.is_some());
@@ -142,29 +177,22 @@ async fn a_shard_that_has_ended_still_gets_the_rest_of_a_close_and_no_longer_wai
 }
 
 #[test]
-fn passes_a_half_close_on_after_all_bytes_and_keeps_the_other_way_open() {
+fn passes_the_end_of_a_client_on_after_all_bytes_and_keeps_the_other_way_open() {
     let mut bench = Bench::new(b"", b"");
-    bench.client.send(b"last words");
+    let last_words = client_frame(Opcode::Text, b"last words", MASK);
+    bench.client.send(&last_words);
     bench.client.end();
     bench.run();
-    assert!(!bench.shard.0.borrow().finished, "the end overtook the bytes");
+    bench.shard.make_room(3);
+    bench.run();
+    assert!(bench.lingers());
     bench.shard.make_room(100);
     bench.run();
-    assert!(bench.shard.0.borrow().finished && bench.tunnel.is_some());
+    assert!(bench.lingers() && bench.shard_got_close_after(&last_words));
     bench.client.make_room(100);
     bench.shard.send(b"answer");
     bench.run();
     assert_eq!(bench.client.0.borrow().got, b"answer");
-}
-
-#[test]
-fn ends_both_ways_when_the_client_breaks() {
-    let mut bench = Bench::new(b"", b"");
-    bench.run();
-    bench.client.0.borrow_mut().broken = true;
-    bench.client.end();
-    bench.run();
-    assert!(bench.tunnel.is_none());
 }
 
 #[tokio::test(start_paused = true)]

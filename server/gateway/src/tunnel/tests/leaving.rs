@@ -112,7 +112,7 @@ async fn an_idle_client_is_told_at_once_and_its_slot_is_free_before_it_answers()
     assert_eq!(bench.open.load(Relaxed), 1);
     bench.evict();
     assert_eq!(bench.got(), close());
-    assert!(bench.client.0.borrow().finished && bench.shard.0.borrow().finished);
+    assert!(bench.client.0.borrow().finished && bench.shard.0.borrow().reset);
     assert_eq!((bench.open.load(Relaxed), bench.gateway.table.shards()[0].load().connections), (0, 0));
     // Bytes that it still sends are discarded, and its end ends the tunnel.
     bench.client.send(b"\x88\x82\x01\x02\x03\x04\x02\xf6");
