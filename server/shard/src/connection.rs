@@ -80,6 +80,8 @@ pub(super) struct Blocked {
     pub(super) remainder: Bytes,
     /// Bytes that may wait beyond the limit because the client asked for them in a replay.
     pub(super) allowance: usize,
+    /// Bytes that waited when a closing connection last got more time.
+    pub(super) waiting_at_mark: usize,
     /// The task that waits until the socket accepts more.
     pub(super) writer: Option<AbortHandle>,
     /// The reading task, while it waits for the same.

@@ -74,7 +74,8 @@ impl Worker {
                 self.blocked_bytes += remainder.len() + self.outbox.bytes(due);
                 let connection = &mut self.connections[key as usize];
                 connection.due = due;
-                connection.blocked = Some(Box::new(Blocked { remainder, allowance: 0, writer: None, reader: None }));
+                let blocked = Blocked { remainder, allowance: 0, waiting_at_mark: 0, writer: None, reader: None };
+                connection.blocked = Some(Box::new(blocked));
                 self.await_room(key);
                 return;
             }
@@ -114,6 +115,10 @@ impl Worker {
                 // Another task than the writing one may have called this; then the writing task must not outlive the
                 // block.
                 writer.abort();
+            }
+            if self.connections[key as usize].phase != ConnectionPhase::Open {
+                // The kernel still has to send the last bytes.
+                self.linger(key);
             }
             self.flushed(key);
         } else {

@@ -50,8 +50,14 @@ impl Worker {
             connection.seen = now;
         }
         let silent_at = connection.seen.after(pong_timeout);
-        if connection.phase != ConnectionPhase::Open || silent_at <= now {
-            // Closing took too long, or the client was silent for too long: a Close frame would not arrive either.
+        if connection.phase != ConnectionPhase::Open {
+            if self.keeps_pace(key) {
+                self.linger(key);
+            } else {
+                self.connections[key as usize].kill();
+            }
+        } else if silent_at <= now {
+            // A Close frame would not arrive either.
             connection.kill();
         } else if connection.ping_at <= now {
             if connection.blocked.is_none() {
