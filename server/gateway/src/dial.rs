@@ -19,6 +19,12 @@ use super::outcome::Retry;
 use super::socket::Socket as _;
 use super::tunnel::with_scratch;
 
+/// Bytes that the kernel may hold of a connection to a shard, in each direction. What waits for a client that reads
+/// nothing belongs in the shard's queue, which has a limit and a policy. Without a bound, the kernel would enlarge the
+/// buffer of a connection that was fast before to many megabytes. The kernel takes twice this value, for its own
+/// structures.
+pub(crate) const BUFFER: usize = 128 << 10;
+
 /// Longest body of a refusal that is relayed.
 const MAX_BODY: usize = 64 << 10;
 
@@ -67,6 +73,8 @@ pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<ShardSt
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
     rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
     match rustix::net::connect(&socket, &addr) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),

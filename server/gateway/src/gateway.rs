@@ -156,6 +156,12 @@ impl Gateway {
         attempts == ended && self.tunnels.load(Relaxed) == 0
     }
 
+    /// Tunnels whose shard, and whose client, accepts no bytes at the moment.
+    pub(crate) fn stalled(&self) -> (u64, u64) {
+        let shards = self.table.shards();
+        shards.iter().map(|shard| shard.stalled()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
     /// Bytes relayed: to shards, to clients.
     pub(crate) fn relayed(&self) -> (u64, u64) {
         let shards = self.table.shards();

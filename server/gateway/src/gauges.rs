@@ -48,6 +48,12 @@ impl Collector for Gauges {
             let labels = [("direction", direction)];
             bytes.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
+        let stalled = gateway.stalled();
+        let help = "Tunnels whose client, or shard, accepts no bytes at the moment";
+        let mut tunnels = encoder.encode_descriptor("stalled_tunnels", help, None, Gauge)?;
+        for (direction, value) in [("to_shard", stalled.0), ("to_client", stalled.1)] {
+            tunnels.encode_family(&[("direction", direction)])?.encode_gauge(&value)?;
+        }
         let now = gateway.table.now_ms();
         let shards = gateway.table.shards();
         let gauges: [(&str, &str, Value); 5] = [

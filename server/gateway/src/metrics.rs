@@ -237,6 +237,10 @@ const NOTES: &[Note] = &[
     note("wscluster_gateway_tunnels", "How many connections does this gateway relay?"),
     note("wscluster_gateway_open_files_limit", "How many descriptors may tunnels use (two each)?"),
     note("wscluster_gateway_relayed_bytes_total", "How much traffic does this gateway relay?"),
+    note(
+        "wscluster_gateway_stalled_tunnels",
+        "How many clients read too slowly? (each holds up to 0.5 MiB of the kernel)",
+    ),
     of_shard("wscluster_gateway_shard_connections", "How full is each shard, seen from here?"),
     of_shard("wscluster_gateway_shard_capacity", "How much may each shard hold?"),
     of_shard("wscluster_gateway_shard_in_flight", "Is a shard slow to answer upgrades?"),

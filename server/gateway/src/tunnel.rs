@@ -124,38 +124,47 @@ impl<S: Socket> Future for Tunnel<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        match this.handle.command(cx) {
+        let ended = this.relay(cx);
+        this.count_stalls();
+        ended
+    }
+}
+
+impl<S: Socket> Tunnel<S> {
+    fn relay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.handle.command(cx) {
             None => {}
             Some(TunnelCommand::End) => return Poll::Ready(()),
-            Some(TunnelCommand::Leave(hint_ms)) => this.leave(hint_ms),
+            Some(TunnelCommand::Leave(hint_ms)) => self.leave(hint_ms),
         }
-        if this.end.as_ref().is_some_and(|end| end.leaving.is_some()) {
-            return this.poll_leaving(cx);
+        if self.end.as_ref().is_some_and(|end| end.leaving.is_some()) {
+            return self.poll_leaving(cx);
         }
-        match (this.pump_up(cx), this.pump_down(cx)) {
+        match (self.pump_up(cx), self.pump_down(cx)) {
             (Poll::Pending, Poll::Pending) => Poll::Pending,
             // Without its client a tunnel has no purpose.
             (Poll::Ready(Err(ClientGone)), _) | (_, Poll::Ready(Err(ClientGone))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Pending) if this.client_has_all(cx) => Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Pending) => this.pass_end(cx),
-            (Poll::Pending, Poll::Ready(Ok(()))) if this.shard_has_all(cx) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Pending) if self.client_has_all(cx) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Pending) => self.pass_end(cx),
+            (Poll::Pending, Poll::Ready(Ok(()))) if self.shard_has_all(cx) => Poll::Ready(()),
             (Poll::Pending, Poll::Ready(Ok(()))) => {
-                this.down.finish(&this.client);
-                let end = this.end.get_or_insert_with(|| Box::new(End::begin(None)));
-                if std::mem::take(&mut this.up.has_read) {
+                self.down.finish(&self.client);
+                let end = self.end.get_or_insert_with(|| Box::new(End::begin(None)));
+                if std::mem::take(&mut self.up.has_read) {
                     end.prolong();
                 }
                 end.timer.as_mut().poll(cx)
             }
         }
     }
-}
 
-/// The client's socket has failed.
-struct ClientGone;
+    fn count_stalls(&mut self) {
+        let counts = self.handle.bytes();
+        self.up.count(&counts.stalled_up);
+        self.down.count(&counts.stalled_down);
+    }
 
-impl<S: Socket> Tunnel<S> {
     /// Passes the end of the client on to the shard, as a Close frame in its name: the shard answers what is
     /// outstanding and its Close, then ends first, as a server should (RFC 6455 §7.1.1). After a half-close the
     /// gateway would have ended first, and each such client would use up a port for a minute. Ready if nothing can be
@@ -200,8 +209,13 @@ impl<S: Socket> Tunnel<S> {
     }
 }
 
+/// The client's socket has failed.
+struct ClientGone;
+
 impl<S: Socket> Drop for Tunnel<S> {
     fn drop(&mut self) {
+        (self.up.spill, self.down.spill) = (None, None);
+        self.count_stalls();
         if !matches!(self.down.state, State::Ended | State::Finished) {
             // The shard has not ended, so this side would be the first.
             self.shard.reset();

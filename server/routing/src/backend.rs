@@ -222,6 +222,12 @@ impl Backend {
         self.flows.lock().push(bytes);
     }
 
+    /// Tunnels of all workers whose shard, and whose client, accepts no bytes at the moment.
+    pub fn stalled(&self) -> (u64, u64) {
+        let flows = self.flows.lock();
+        flows.iter().fold((0, 0), |(up, down), flow| (up + flow.stalled_up.get(), down + flow.stalled_down.get()))
+    }
+
     /// Bytes relayed by all workers: to the shard, to clients.
     pub fn relayed(&self) -> (u64, u64) {
         self.flows.lock().iter().fold((0, 0), |(up, down), flow| (up + flow.up.get(), down + flow.down.get()))

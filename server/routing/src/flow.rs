@@ -18,11 +18,32 @@ impl Bytes {
     }
 }
 
-/// Bytes relayed between the clients of one worker and one shard.
+/// A number of tunnels that one thread changes and others read.
+#[derive(Debug, Default)]
+pub struct Tunnels(AtomicU64);
+
+impl Tunnels {
+    /// One more, or one fewer. Only the owning thread may call it.
+    pub fn change(&self, more: bool) {
+        let now = self.0.load(Relaxed);
+        self.0.store(if more { now + 1 } else { now.saturating_sub(1) }, Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What passes between the clients of one worker and one shard.
 #[derive(Debug, Default)]
 pub struct FlowBytes {
     /// Client to shard.
     pub up: Bytes,
     /// Shard to client.
     pub down: Bytes,
+    /// Tunnels whose shard accepts no bytes at the moment.
+    pub stalled_up: Tunnels,
+    /// Tunnels whose client accepts no bytes at the moment.
+    pub stalled_down: Tunnels,
 }

@@ -8,6 +8,7 @@ use wscluster_runtime::fds::Budget;
 use wscluster_ws::frame::{Opcode, client_frame};
 
 use super::rig::{FakeShard, Rig, Script, settings, until};
+use crate::dial::BUFFER;
 use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::worker_handle::WorkerCommand;
@@ -25,16 +26,29 @@ async fn passes_the_end_of_a_client_and_the_answer_to_it() {
     until("the tunnel has ended", || rig.gateway.is_idle() && shard.slots.load(SeqCst) == 0).await;
 }
 
-/// Connections of this network namespace to `shard` that have ended and keep their port.
-fn kept_ports(shard: &FakeShard) -> usize {
-    const TIME_WAIT: &str = "06";
+/// A gateway's socket, as the kernel lists it.
+struct ListedSocket {
+    state: String,
+    unread: usize,
+}
+
+/// The sockets that are connected to `shard`.
+fn sockets_to(shard: &FakeShard) -> Vec<ListedSocket> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", shard.ws.port());
-    let is_kept = |line: &&str| {
+    let socket = |line: &str| {
         let mut fields = line.split_whitespace().skip(2);
-        fields.next().is_some_and(|remote| remote.ends_with(&port)) && fields.next() == Some(TIME_WAIT)
+        let (remote, state, queues) = (fields.next()?, fields.next()?, fields.next()?);
+        let unread = usize::from_str_radix(queues.split_once(':')?.1, 16).ok()?;
+        remote.ends_with(&port).then(|| ListedSocket { state: state.to_owned(), unread })
     };
-    table.lines().filter(is_kept).count()
+    table.lines().filter_map(socket).collect()
+}
+
+/// Connections to `shard` that have ended and keep their port.
+fn kept_ports(shard: &FakeShard) -> usize {
+    const TIME_WAIT: &str = "06";
+    sockets_to(shard).iter().filter(|socket| socket.state == TIME_WAIT).count()
 }
 
 #[tokio::test]
@@ -83,7 +97,10 @@ async fn ends_the_tunnel_at_once_when_its_shard_dies() {
 async fn stops_reading_from_a_shard_whose_client_does_not_read() {
     let shard = FakeShard::start(Script::Flood, 9).await;
     let rig = Rig::start(&[&shard], settings());
-    let wire = rig.tunnel().await;
+    let mut wire = rig.tunnel().await;
+    // The kernel enlarges the buffers of a connection that is fast.
+    wire.bytes(64 << 20).await;
+    let stalled = |count| format!("wscluster_gateway_stalled_tunnels{{direction=\"to_client\"}} {count}\n");
     // The kernel's buffers fill up; then not one byte moves in 200 ms.
     let (mut last, mut same) = (0, 0);
     until("the flood stands still", || {
@@ -95,8 +112,12 @@ async fn stops_reading_from_a_shard_whose_client_does_not_read() {
     .await;
     let relayed = rig.gateway.relayed().1;
     assert!(u64::from(last) > relayed, "the gateway read all of it: {last} of {relayed}");
+    let unread: usize = sockets_to(&shard).iter().map(|socket| socket.unread).sum();
+    assert!(unread > 0 && unread <= 2 * BUFFER, "the gateway's kernel holds {unread} bytes");
+    assert!(rig.metrics().contains(&stalled(1)), "{}", rig.metrics());
     drop(wire);
     until("the slot is free", || shard.slots.load(SeqCst) == 0).await;
+    until("the tunnel has ended", || rig.metrics().contains(&stalled(0))).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use wscluster_routing::flow::Bytes;
+use wscluster_routing::flow::{Bytes, Tunnels};
 use wscluster_ws::boundary::Frames;
 
 use super::with_scratch;
@@ -50,6 +50,8 @@ pub(super) struct Flow {
     pub(super) state: State,
     /// Bytes were read since this was last cleared.
     pub(super) has_read: bool,
+    /// Counted as stalled.
+    is_counted: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -86,6 +88,15 @@ impl Flow {
 
     fn spill(&mut self, bytes: &[u8]) {
         self.spill = (!bytes.is_empty()).then(|| Box::new(Spill { bytes: bytes.into(), written: 0 }));
+    }
+
+    /// Counts the tunnel as stalled while there is a spill.
+    #[inline]
+    pub(super) fn count(&mut self, stalled: &Tunnels) {
+        if self.is_counted != self.spill.is_some() {
+            self.is_counted = !self.is_counted;
+            stalled.change(self.is_counted);
+        }
     }
 
     /// Drops everything from now on, up to the end of the source.

@@ -14,7 +14,7 @@ use wscluster_runtime::drain::reason;
 use wscluster_ws::boundary::Frames;
 use wscluster_ws::frame::{Opcode, close_payload, server_frame};
 
-use super::flow::{All, Broken, Flow, Pass, State, TURN, would_block};
+use super::flow::{All, Broken, Pass, State, TURN, would_block};
 use super::{ClientGone, End, Tunnel, with_scratch};
 use crate::metrics::Eviction;
 use crate::socket::Socket;
@@ -115,7 +115,8 @@ impl<S: Socket> Tunnel<S> {
         self.down.append(&server_frame(Opcode::Close, &close_payload(CloseCode::Restart.number(), &reason)));
         self.down.state = State::Ended;
         self.shard.reset();
-        self.up = Flow { state: State::Finished, ..Flow::default() };
+        self.up.spill = None;
+        self.up.state = State::Finished;
         self.handle.free_slot();
     }
 
