@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use wscluster_routing::backend::{Lease, ShardId};
-use wscluster_runtime::fds::Permit;
+use wscluster_runtime::fds::{Permit, RefusalPermit};
 
 use super::admission;
 use super::answer::answer;
@@ -73,17 +73,28 @@ pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: So
 }
 
 /// Refuses a client because descriptors are short. Reads its head first: closing a socket with unread bytes resets
-/// the connection, and the answer would be lost.
-pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
+/// the connection, and the answer would be lost. Ends early if the client has to make room for another one.
+pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr, permit: RefusalPermit) {
     let gateway = &worker.gateway;
     let mut record = HandshakeRecord::start(gateway, peer);
     let client = Client::new(stream);
-    let read = client.read_head(peer, &gateway.settings).await;
+    let read = tokio::select! {
+        biased;
+        read = client.read_head(peer, &gateway.settings) => Some(read),
+        () = permit.lost() => None,
+    };
     record.lap(Phase::Head);
-    let outcome = read.err().unwrap_or(Outcome::Unavailable(Unavailable::FdLimit));
+    let fd_limit = Outcome::Unavailable(Unavailable::FdLimit);
+    let Some(read) = read else { return record.end(fd_limit, None) };
+    permit.heard();
+    let outcome = read.err().unwrap_or(fd_limit);
     let answer = answer(outcome, gateway);
     record.end(outcome, None);
-    client.farewell(&answer).await;
+    tokio::select! {
+        biased;
+        () = client.farewell(&answer) => {}
+        () = permit.lost() => {}
+    }
 }
 
 /// Admits the client and finds it a slot.

@@ -127,7 +127,11 @@ async fn accept(worker: Rc<WorkerContext>, listener: TcpListener, _listening: Li
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => dispatch(&worker, stream, peer),
+            Ok((stream, peer)) => {
+                if dispatch(&worker, stream, peer) {
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) => {
                 report_accept_error(&gateway, &error);
                 tokio::time::sleep(REST).await;
@@ -148,20 +152,20 @@ async fn accept(worker: Rc<WorkerContext>, listener: TcpListener, _listening: Li
     wscluster_runtime::sockets::stop_listening(&listener);
 }
 
-fn dispatch(worker: &Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
+/// Serves or refuses a client. Returns whether another client had to make room, whose descriptor is still open.
+fn dispatch(worker: &Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) -> bool {
     let fds: &Arc<Budget> = &worker.gateway.fds;
     if let Some(permit) = fds.take(Permit::TUNNEL) {
         spawn_local(handshake::serve(Rc::clone(worker), stream, peer, permit));
     } else if let Some(permit) = fds.take_refusal() {
-        let refused = handshake::turn_away(Rc::clone(worker), stream, peer);
-        spawn_local(async move {
-            refused.await;
-            drop(permit);
-        });
+        let has_replaced = permit.has_replaced;
+        spawn_local(handshake::turn_away(Rc::clone(worker), stream, peer, permit));
+        return has_replaced;
     } else {
-        // Too many refusals are under way: this client only sees its connection closed.
+        // The limit leaves no descriptor for answers: this client only sees its connection closed.
         HandshakeRecord::start(&worker.gateway, peer).end(Outcome::Unavailable(Unavailable::FdLimit), None);
     }
+    false
 }
 
 fn report_accept_error(gateway: &Gateway, error: &io::Error) {

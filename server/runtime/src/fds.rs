@@ -6,20 +6,17 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::log_limit::LogLimit;
+use self::refusals::Seats;
+use crate::shortage::Shortage;
 
-/// How long after a refusal the process counts as short of descriptors: longer than the usual interval of health
-/// checks.
-const RECENT: Duration = Duration::from_secs(30);
+mod refusals;
 
-/// Interval of log lines about refusals.
-const QUIET: Duration = Duration::from_secs(10);
+pub use self::refusals::RefusalPermit;
 
 /// Reserved for event loops, health polls, admin requests, and answers to refused clients.
 const RESERVE: i64 = 64;
@@ -31,12 +28,9 @@ pub struct Budget {
     /// For clients, used or not.
     all: AtomicI64,
     left: AtomicI64,
-    /// Descriptors of the reserve that are left for refusals.
-    refusals: AtomicI64,
-    began: Instant,
-    /// Milliseconds after `began`, plus one, at which a client was last refused. 0: never.
-    refused: AtomicU64,
-    log: LogLimit,
+    /// Descriptors of the reserve for refusals.
+    refusals: Arc<Seats>,
+    shortage: Shortage,
 }
 
 impl Budget {
@@ -51,10 +45,8 @@ impl Budget {
             limit,
             all: AtomicI64::new(left),
             left: AtomicI64::new(left),
-            refusals: AtomicI64::new(reserve / 2),
-            began: Instant::now(),
-            refused: AtomicU64::new(0),
-            log: LogLimit::new(1, QUIET),
+            refusals: Seats::new((reserve / 2) as u32),
+            shortage: Shortage::default(),
         })
     }
 
@@ -104,9 +96,7 @@ impl Budget {
 
     /// Records that a client was refused because descriptors are short; logs that at intervals.
     pub fn refused(&self) {
-        let now = self.began.elapsed().as_millis() as u64 + 1;
-        self.refused.store(now, Relaxed);
-        if let Some(suppressed) = self.log.admit() {
+        if let Some(suppressed) = self.shortage.refused() {
             tracing::error!(
                 open_files_limit = self.limit,
                 suppressed,
@@ -118,9 +108,7 @@ impl Budget {
 
     /// The shortage and its remedy, if clients were refused within the last 30 s.
     pub fn trouble(&self) -> Option<String> {
-        let refused = self.refused.load(Relaxed);
-        let age = || self.began.elapsed().saturating_sub(Duration::from_millis(refused));
-        (refused > 0 && age() < RECENT).then(|| self.shortage())
+        self.shortage.is_recent().then(|| self.shortage())
     }
 
     /// A sentence with the limit and the remedy.
@@ -128,11 +116,10 @@ impl Budget {
         shortage(self.limit)
     }
 
-    /// Takes a descriptor from the reserve, for a connection that is accepted only to send a refusal.
-    pub fn take_refusal(self: &Arc<Self>) -> Option<RefusalPermit> {
-        let taken = self.refusals.fetch_sub(1, Relaxed) >= 1;
-        let permit = RefusalPermit(Arc::clone(self));
-        taken.then_some(permit)
+    /// Takes a descriptor of the reserve, for a client that is only refused. If none is left, another such client has
+    /// to make room.
+    pub fn take_refusal(&self) -> Option<RefusalPermit> {
+        self.refusals.take()
     }
 
     /// Returns descriptors that [`Permit::keep`] had kept.
@@ -188,16 +175,6 @@ impl Drop for Permit {
     }
 }
 
-/// A descriptor of the reserve; returned on drop.
-#[derive(Debug)]
-pub struct RefusalPermit(Arc<Budget>);
-
-impl Drop for RefusalPermit {
-    fn drop(&mut self) {
-        self.0.refusals.fetch_add(1, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,10 +195,8 @@ mod tests {
         budget.set_aside(-1);
         assert!(budget.take(Permit::TUNNEL).is_some());
         assert_eq!(budget.most(Permit::TUNNEL), (200 - 20 - 50) / 2, "whether taken or not");
-        let refusals: Vec<_> = std::iter::from_fn(|| budget.take_refusal()).collect();
-        assert_eq!(refusals.len(), 25);
-        drop(refusals);
-        assert!(budget.take_refusal().is_some());
+        let refusals: Vec<_> = (0..26).map_while(|_| budget.take_refusal()).collect();
+        assert_eq!(refusals.iter().position(|permit| permit.has_replaced), Some(25));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod nonblocking_writer;
 pub mod process;
 pub mod restarts;
+pub mod shortage;
 pub mod shutdown;
 pub mod socket_activation;
 pub mod sockets;

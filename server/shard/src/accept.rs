@@ -24,7 +24,11 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let room = Room::take(worker.borrow().shared.slots.fds());
+                let has_replaced = room.has_replaced();
                 tokio::task::spawn_local(handshake::run(Rc::clone(&worker), stream, peer, room));
+                if has_replaced {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
                 // Existing connections continue; those in the backlog wait.

@@ -59,6 +59,11 @@ impl Room {
     fn is_none(&self) -> bool {
         self.connection.is_none() && self.refusal.is_none()
     }
+
+    /// Another client had to make room for this one, and its descriptor is still open.
+    pub(super) fn has_replaced(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|permit| permit.has_replaced)
+    }
 }
 
 /// What to do with a connection.
@@ -88,11 +93,20 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: So
     }
     let deadline = Instant::now() + shared.settings.head_timeout;
     let mut head = Vec::new();
-    let verdict = match timeout_at(deadline, decide(&worker, &stream, peer, &mut head, &mut room)).await {
+    let refusal = room.refusal.take();
+    let decided = tokio::select! {
+        biased;
+        decided = timeout_at(deadline, decide(&worker, &stream, peer, &mut head, &mut room)) => decided,
+        () = lost(refusal.as_ref()) => return attempt.end(HandshakeOutcome::Unavailable(NoSlot::FdLimit)),
+    };
+    let verdict = match decided {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(outcome)) => return attempt.end(outcome),
         Err(_) => refuse(Refusal::HeadTimeout),
     };
+    if let Some(permit) = &refusal {
+        permit.heard();
+    }
     attempt.head_complete();
     match verdict {
         Verdict::Accept(Accepted { slot, principal, answer, echo, v1, len }) => {
@@ -115,9 +129,20 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: So
             let written = timeout(READ_ANSWER, write_all(&stream, &answer)).await;
             attempt.end(outcome);
             if matches!(written, Ok(Ok(()))) {
-                let _ = timeout(READ_ANSWER, end_politely(&worker, &stream)).await;
+                tokio::select! {
+                    _ = timeout(READ_ANSWER, end_politely(&worker, &stream)) => {}
+                    () = lost(refusal.as_ref()) => {}
+                }
             }
         }
+    }
+}
+
+/// Resolves when a client that is only refused has to make room for another one.
+async fn lost(permit: Option<&RefusalPermit>) {
+    match permit {
+        Some(permit) => permit.lost().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -153,6 +153,28 @@ async fn refuses_at_the_limit_of_open_files_and_keeps_open_tunnels() {
 }
 
 #[tokio::test]
+async fn silent_clients_make_room_for_refusals_at_the_limit_of_open_files() {
+    let shard = FakeShard::start(Script::Serve, 9).await;
+    // Room for one tunnel, and for five clients that are refused at a time.
+    let rig = Rig::with_fds(&[&shard], settings(), Budget::new(40, 26));
+    let _tunnel = rig.tunnel().await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut wire = rig.connect().await;
+        wire.send("GET ").await;
+        silent.push(wire);
+    }
+    until("all are accepted", || rig.gateway.metrics.totals().0 == 21).await;
+    for _ in 0..10 {
+        let answer = rig.ask().await.final_answer().await;
+        assert!(answer.status == 503 && answer.has("X-Wscluster-Reason: fd_limit"), "{answer:?}");
+    }
+    drop(silent);
+    rig.settled().await;
+    assert!(rig.gateway.metrics.count("unavailable", "fd_limit") >= 25, "{}", rig.metrics());
+}
+
+#[tokio::test]
 async fn drains_without_harm_to_open_tunnels() {
     let shard = FakeShard::start(Script::Serve, 1).await;
     let rig = Rig::start(&[&shard], settings());
