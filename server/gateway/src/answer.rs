@@ -10,7 +10,11 @@ pub(crate) fn answer(outcome: Outcome, gateway: &Gateway) -> Vec<u8> {
     match outcome {
         Outcome::Refused(refusal) => refusal.answer(),
         Outcome::Unavailable(reason) => {
-            let message = (reason == Unavailable::FdLimit).then(|| gateway.fds.shortage());
+            let message = match reason {
+                Unavailable::FdLimit => Some(gateway.fds.shortage()),
+                Unavailable::PortLimit => Some(gateway.ports.message()),
+                _ => None,
+            };
             let retry_after_ms = hint_ms(&gateway.settings.drain.retry_after);
             let (reason, message) = (reason.code(), message.as_deref());
             wscluster_ws::upgrade::Unavailable { reason, message, retry_after_ms, fields: &[] }.answer()

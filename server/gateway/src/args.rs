@@ -1,6 +1,6 @@
 //! The command line of `wscluster gateway`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use wscluster_admin::Access;
@@ -49,6 +49,10 @@ pub struct Args {
     /// pod's service account, or of KUBECONFIG.
     #[arg(long, env = "WSCLUSTER_DISCOVER", value_name = "NAMESPACE/SERVICE")]
     pub(crate) discover: Option<Service>,
+    /// Local addresses of connections to shards, separated by commas, used in turn. For each shard, the kernel has only
+    /// as many ports for an address as net.ipv4.ip_local_port_range has [default: one that the kernel chooses].
+    #[arg(long, env = "WSCLUSTER_SOURCE_ADDRESSES", value_delimiter = ',', value_name = "IP")]
+    pub(crate) source_address: Vec<IpAddr>,
     /// Event loops, one thread each [default: spec.template.gateway.workers, or one per CPU].
     #[arg(long, env = "WSCLUSTER_WORKERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) workers: Option<u32>,

@@ -5,7 +5,8 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use scopeguard::{ScopeGuard, guard};
@@ -16,6 +17,7 @@ use wscluster_ws::upgrade::{Answer, Head, HeadLimits, parse_response};
 
 use super::forward;
 use super::outcome::Retry;
+use super::ports::{self, Ports};
 use super::socket::Socket as _;
 use super::tunnel::with_scratch;
 
@@ -67,18 +69,8 @@ pub(crate) type ShardStream = ScopeGuard<TcpStream, fn(TcpStream)>;
 /// The head is sent right after `connect`. On the same machine the connection is established by then, which saves a
 /// wake-up. With `TCP_QUICKACK` off, the last segment of the TCP handshake is sent together with the head: one packet
 /// less each way, and one wake-up less for the shard.
-pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<ShardStream> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-    rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
-    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
-    rustix::net::sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
-    match rustix::net::connect(&socket, &addr) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
-        Err(error) => return Err(error.into()),
-    }
+pub(crate) async fn connect(addr: SocketAddr, head: &[u8], ports: &Ports) -> io::Result<ShardStream> {
+    let socket = ports.connect(addr, |source| begin(addr, source))?;
     let mut sent = match rustix::net::send(&socket, head, SendFlags::NOSIGNAL) {
         Ok(sent) => sent,
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => 0,
@@ -95,6 +87,24 @@ pub(crate) async fn connect(addr: SocketAddr, head: &[u8]) -> io::Result<ShardSt
         }
     }
     Ok(stream)
+}
+
+/// Begins to connect to `addr`.
+fn begin(addr: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
+    if let Some(source) = source {
+        ports::bind(&socket, source)?;
+    }
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reads the answer to an upgrade whose key is answered by `accept`.

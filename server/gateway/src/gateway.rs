@@ -14,6 +14,7 @@ use wscluster_runtime::fds::{Budget, Permit};
 
 use super::discovery::Discovery;
 use super::metrics::Metrics;
+use super::ports::Ports;
 use super::queue::Queue;
 use super::settings::Settings;
 use super::stage::Stage;
@@ -31,6 +32,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     /// File descriptors.
     pub(crate) fds: Arc<Budget>,
+    /// Local ports of connections to shards.
+    pub(crate) ports: Ports,
     /// Open tunnels.
     pub(crate) tunnels: AtomicU32,
     /// Workers that still accept.
@@ -50,6 +53,7 @@ impl Gateway {
     pub(crate) fn new(settings: Settings, fds: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
             queue: Queue::new(settings.max_waiting),
+            ports: Ports::new(&settings.source_addresses),
             settings,
             table: Table::new(),
             discovery: OnceLock::new(),

@@ -23,6 +23,7 @@ use super::client::{Client, ClientRequest};
 use super::dial::{self, Reply, ShardStream};
 use super::gateway::Gateway;
 use super::outcome::{Outcome, Phase, Retry, Unavailable};
+use super::ports;
 use super::queue::Ticket;
 use super::record::HandshakeRecord;
 use super::socket::Socket as _;
@@ -186,6 +187,10 @@ impl<'a> Placement<'a> {
                 }
                 continue;
             }
+            if self.record.last_retry == Some(Retry::PortLimit) {
+                // Waiting does not help: shards have slots, and this gateway cannot connect to them.
+                return Err(Outcome::Unavailable(Unavailable::PortLimit).into());
+            }
             match self.wait().await? {
                 Wait::Called => self.tried.clear(),
                 Wait::Over => return self.last_try(began_ms).await,
@@ -245,7 +250,9 @@ impl<'a> Placement<'a> {
             }
         }
         let at_fault = self.record.last_retry.is_some_and(Retry::is_fault);
-        let reason = if self.gateway.table.has_open_shard() && !at_fault {
+        let reason = if self.record.last_retry == Some(Retry::PortLimit) {
+            Unavailable::PortLimit
+        } else if self.gateway.table.has_open_shard() && !at_fault {
             Unavailable::NoCapacity
         } else {
             Unavailable::NoShard
@@ -299,11 +306,12 @@ impl<'a> Placement<'a> {
         let mut gone = pin!(client.gone());
         let connected = tokio::select! {
             biased;
-            connected = dial::connect(lease.shard().member().ws, &request.head) => match connected {
+            connected = dial::connect(lease.shard().member().ws, &request.head, &self.gateway.ports) => match connected {
                 // This gateway lacks descriptors: no fault of the shard.
                 Err(error) if wscluster_runtime::sockets::is_shortage(&error) => {
                     return Err(Outcome::Unavailable(Unavailable::FdLimit).into());
                 }
+                Err(error) if ports::is_shortage(&error) => Err(Retry::PortLimit),
                 connected => connected.map_err(|_| Retry::Dial),
             },
             () = &mut gone => return Err(self.gone(Phase::Dial)),

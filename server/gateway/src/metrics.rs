@@ -173,7 +173,7 @@ impl Metrics {
     pub(crate) fn retried(&self, cause: Retry) {
         debug_assert!(outcome::CAUSES.contains(&cause.code()), "{} is not in outcome::CAUSES", cause.code());
         self.retries.get_or_create(&CauseLabel { cause: cause.code() }).inc();
-        if !cause.is_fault() {
+        if cause.is_refusal() {
             self.refused.inc();
         }
     }

@@ -59,12 +59,13 @@ pub(crate) fn all_labels() -> impl Iterator<Item = (&'static str, &'static str)>
 }
 
 /// All that [`Retry::code`] can give.
-pub(crate) const CAUSES: [&str; 16] = [
+pub(crate) const CAUSES: [&str; 17] = [
     "full",
     "draining",
     "starting",
     "fd_limit",
     "contradiction",
+    "port_limit",
     "dial",
     "timeout",
     "closed",
@@ -91,13 +92,22 @@ pub(crate) enum Unavailable {
     Timeout,
     /// The gateway has reached its limit of open files.
     FdLimit,
+    /// The gateway has no local port left for connections to the shards that have room.
+    PortLimit,
     /// The gateway drains.
     Draining,
 }
 
 impl Unavailable {
-    const ALL: [Self; 6] =
-        [Self::NoCapacity, Self::QueueFull, Self::NoShard, Self::Timeout, Self::FdLimit, Self::Draining];
+    const ALL: [Self; 7] = [
+        Self::NoCapacity,
+        Self::QueueFull,
+        Self::NoShard,
+        Self::Timeout,
+        Self::FdLimit,
+        Self::PortLimit,
+        Self::Draining,
+    ];
 
     /// The word in the answer and in metric labels.
     pub(crate) const fn code(self) -> &'static str {
@@ -107,6 +117,7 @@ impl Unavailable {
             Self::NoShard => "no_shard",
             Self::Timeout => "timeout",
             Self::FdLimit => "fd_limit",
+            Self::PortLimit => "port_limit",
             Self::Draining => "draining",
         }
     }
@@ -125,6 +136,8 @@ pub(crate) enum Retry {
     FdLimit,
     /// 503 `full` from a shard whose load shows free slots.
     Contradiction,
+    /// This gateway has no local port left for a connection to the shard.
+    PortLimit,
     /// The connection failed.
     Dial,
     /// No answer in `shardTimeout`.
@@ -146,6 +159,7 @@ impl Retry {
             Self::Starting => "starting",
             Self::FdLimit => "fd_limit",
             Self::Contradiction => "contradiction",
+            Self::PortLimit => "port_limit",
             Self::Dial => "dial",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
@@ -157,7 +171,12 @@ impl Retry {
 
     /// Whether the shard is at fault, so that other shards are preferred for a while.
     pub(crate) const fn is_fault(self) -> bool {
-        !matches!(self, Self::Full | Self::Draining | Self::Starting | Self::FdLimit)
+        !self.is_refusal() && !matches!(self, Self::PortLimit)
+    }
+
+    /// Whether the shard had a reason to grant no slot.
+    pub(crate) const fn is_refusal(self) -> bool {
+        matches!(self, Self::Full | Self::Draining | Self::Starting | Self::FdLimit)
     }
 }
 

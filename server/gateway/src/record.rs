@@ -66,8 +66,10 @@ impl HandshakeRecord {
             return;
         }
         self.gateway.metrics.ended(outcome, &self.watch);
-        if outcome == Outcome::Unavailable(Unavailable::FdLimit) {
-            self.gateway.fds.refused();
+        match outcome {
+            Outcome::Unavailable(Unavailable::FdLimit) => self.gateway.fds.refused(),
+            Outcome::Unavailable(Unavailable::PortLimit) => self.gateway.ports.refused(),
+            _ => {}
         }
         let logged = self.gateway.settings.log_handshakes;
         if logged || outcome.is_failure() {

@@ -21,7 +21,7 @@ use super::discovery::{self, Discovery, DiscoveryError};
 use super::gateway::Gateway;
 use super::settings::Settings;
 use super::stage::Stage;
-use super::{master, members, metrics, poll, status, tunnel, worker};
+use super::{master, members, metrics, poll, ports, status, tunnel, worker};
 
 /// Why a gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,8 @@ enum GatewayError {
     Admin(#[from] wscluster_admin::AdminError),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    #[error("--source-address {0}: {1}; it must be an address of this machine")]
+    SourceAddress(std::net::IpAddr, #[source] std::io::Error),
     #[error("failed to start: {0}")]
     Start(#[from] std::io::Error),
     #[error("failed: a worker or another critical task has ended, see the log")]
@@ -50,15 +52,24 @@ pub fn run(args: Args) -> ExitCode {
     match serve(&args) {
         Ok(code) => code,
         Err(error) => {
-            let is_usage =
-                matches!(error, GatewayError::Manifest(_) | GatewayError::Names(_) | GatewayError::Members(_));
+            let is_usage = matches!(
+                error,
+                GatewayError::Manifest(_)
+                    | GatewayError::Names(_)
+                    | GatewayError::Members(_)
+                    | GatewayError::SourceAddress(..)
+            );
             fail(if is_usage { USAGE } else { FAILED }, explain(&error))
         }
     }
 }
 
 fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
-    let settings = Settings::new(&manifest::read(&args.file)?.spec, args.drain_lag.0, args.log_handshakes);
+    let mut settings = Settings::new(&manifest::read(&args.file)?.spec, args.drain_lag.0, args.log_handshakes);
+    settings.source_addresses.clone_from(&args.source_address);
+    for source in &args.source_address {
+        ports::check(*source).map_err(|error| GatewayError::SourceAddress(*source, error))?;
+    }
     member::check_names(&args.shards)?;
     let listeners = listeners(args, &settings)?;
     let bound = listeners[0].local_addr()?;

@@ -1,5 +1,6 @@
 //! Settings of a gateway, from its manifest and its command line.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use wscluster_api::WsClusterSpec;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub workers: Option<u32>,
     /// Time from turning not ready to refusing clients: as long as a load balancer needs to notice.
     pub drain_lag: Duration,
+    /// Local addresses of connections to shards; empty: the kernel chooses one.
+    pub source_addresses: Vec<IpAddr>,
     /// Log every handshake, not only failed ones.
     pub log_handshakes: bool,
 }
@@ -52,6 +55,7 @@ impl Settings {
             pong_timeout: spec.delivery.pong_timeout.0,
             workers: spec.template.gateway.workers,
             drain_lag,
+            source_addresses: Vec::new(),
             log_handshakes,
         }
     }

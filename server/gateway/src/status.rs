@@ -40,7 +40,8 @@ impl GatewayStatus {
             .filter_map(|(shard, _)| shard.health())
             .collect();
         let discovery = gateway.discovery.get();
-        let reason = gateway.fds.trouble().or_else(|| discovery?.trouble());
+        let shortage = gateway.fds.trouble().or_else(|| gateway.ports.trouble());
+        let reason = shortage.or_else(|| discovery?.trouble());
         let status = match status(&shards, &healths, gateway.stage()) {
             Status::Healthy if reason.is_some() => Status::Degraded,
             status => status,

@@ -198,6 +198,7 @@ pub(crate) fn settings() -> Settings {
         pong_timeout: Duration::from_secs(30),
         workers: None,
         drain_lag: Duration::ZERO,
+        source_addresses: Vec::new(),
         log_handshakes: false,
     }
 }

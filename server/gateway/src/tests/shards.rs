@@ -1,12 +1,15 @@
 //! Faults of shards: another shard is tried, and the client is refused only if there is none.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use wscluster_admin::health::{State, ViewState};
+use wscluster_admin::health::{State, Status, ViewState};
+use wscluster_routing::backend::Availability;
 
 use super::rig::{FakeShard, Rig, Script, settings};
 use crate::settings::Settings;
+use crate::status::GatewayStatus;
 
 /// Answers of broken shards, and the cause under which each is counted.
 const BROKEN: [(Script, &str); 10] = [
@@ -164,4 +167,30 @@ async fn learns_the_state_of_shards_from_their_refusals() {
     let _second = rig.tunnel().await;
     assert_eq!(leaving.asked.load(SeqCst), 1);
     assert_eq!(rig.shard(0).view(rig.gateway.table.now_ms()).state, ViewState::Draining);
+}
+
+#[tokio::test]
+async fn a_want_of_local_ports_is_no_fault_of_the_shard() {
+    let shard = FakeShard::start(Script::Serve, 100).await;
+    let settings = Settings {
+        // There is no port at an address of another machine.
+        source_addresses: vec!["192.0.2.1".parse().unwrap()],
+        queue_timeout: Duration::from_mins(10),
+        ..settings()
+    };
+    let rig = Rig::start(&[&shard], settings);
+    let status = GatewayStatus::new(Arc::clone(&rig.gateway));
+    assert_eq!(status.report().status, Status::Healthy);
+    for _ in 0..3 {
+        let answer = rig.ask().await.final_answer().await;
+        assert!(answer.status == 503 && answer.has("X-Wscluster-Reason: port_limit"), "{answer:?}");
+        assert!(String::from_utf8_lossy(&answer.rest).contains("local ports"), "{answer:?}");
+    }
+    rig.settled().await;
+    assert_eq!(rig.gateway.metrics.count("unavailable", "port_limit"), 3);
+    assert_eq!(rig.gateway.metrics.retries("port_limit"), 3);
+    assert_eq!(rig.shard(0).availability(rig.gateway.table.now_ms()), Availability::Available);
+    let report = status.report();
+    assert_eq!(report.status, Status::Degraded);
+    assert!(report.reason.is_some_and(|reason| reason.contains("local ports")));
 }
