@@ -133,6 +133,10 @@ bench-changes *args: bench-build
 bench-slow *args: bench-build
     target/release/wscluster-bench slow {{ args }}
 
+# Churn, storms, slow readers and hostile clients together: what they used is given back (33 min; --minutes 2: 5 min).
+bench-soak *args: bench-build
+    target/release/wscluster-bench soak {{ args }}
+
 # A shard offered more records than it can fan out: lag, handshakes meanwhile, and the deliveries in the end (2 min).
 bench-overload *args: bench-build
     target/release/wscluster-bench overload {{ args }}

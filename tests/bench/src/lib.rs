@@ -28,6 +28,7 @@ pub mod progress;
 pub mod proxies;
 pub mod report;
 pub mod slow;
+pub mod soak;
 pub mod throttle;
 pub mod twelve;
 pub mod wire;
@@ -67,6 +68,8 @@ enum Command {
     Changes(changes::Args),
     /// Clients that read too slowly: the effect on other clients, and the memory of the shard.
     Slow(slow::Args),
+    /// Churn, storms, slow readers and hostile clients together: all that they used is given back, no honest one notices.
+    Soak(soak::Args),
     /// More records than a shard can fan out: what it reports, loses and refuses.
     Overload(overload::Args),
     /// Every kind of failure under load, with real Kafka: every client receives the sequence of the topic.
@@ -96,6 +99,7 @@ pub fn run() -> ExitCode {
         Command::Kill9(args) => kill9::run(&args),
         Command::Changes(args) => changes::run(&args),
         Command::Slow(args) => slow::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Overload(args) => overload::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::CatchUp(args) => catch_up::run(&args),

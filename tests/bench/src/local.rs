@@ -54,6 +54,8 @@ pub struct Gateway {
 pub struct Shard {
     /// Name of the shard.
     pub name: String,
+    /// Its port for clients.
+    pub ws: SocketAddr,
     /// Its admin port.
     pub admin: SocketAddr,
     /// Its process.
@@ -72,6 +74,11 @@ impl Local {
         let mut child = binary.start("local", None, &args)?;
         let ready = child.line(Duration::from_secs(30)).await?;
         Ok(Self { ready, child })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
     }
 
     /// Connections of each shard, from its own `/health`; a shard that does not answer holds none.
