@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
+use futures_util::FutureExt as _;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -52,7 +53,7 @@ pub(crate) async fn serve(
     };
     let listener = listener.map_err(|source| AdminError { address, source })?;
     let router = routes(metrics, ready);
-    Ok(wscluster_admin::serve(listener, router, wscluster_admin::Access::default()))
+    Ok(wscluster_admin::serve(listener, router).map(drop))
 }
 
 fn routes(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {

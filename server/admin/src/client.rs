@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+pub use hyper::Method;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::drain::{Drain, EvictRequest};
+use crate::token::Token;
 
 /// Longest answer, unless [`AdminClient::max_body`] sets another limit.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -83,6 +85,8 @@ pub struct AdminClient {
     within: Duration,
     max_body: usize,
     headers: HeaderMap,
+    /// Sent with calls that change something.
+    authorization: Option<HeaderValue>,
 }
 
 impl AdminClient {
@@ -96,13 +100,30 @@ impl AdminClient {
         connector.set_nodelay(true);
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(idle_connections);
-        Self { http: builder.build(connector), within, max_body: MAX_BODY_BYTES, headers: HeaderMap::new() }
+        Self {
+            http: builder.build(connector),
+            within,
+            max_body: MAX_BODY_BYTES,
+            headers: HeaderMap::new(),
+            authorization: None,
+        }
     }
 
     /// Adds a header field to every request.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// Sends `token` with calls that change something.
+    #[must_use]
+    pub fn token(mut self, token: &Token) -> Self {
+        let value = HeaderValue::try_from(format!("Bearer {}", token.reveal())).ok();
+        self.authorization = value.map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
         self
     }
 
@@ -155,8 +176,8 @@ impl AdminClient {
         self.send(Method::POST, address, "/evict", Some(evict)).await.map(drop)
     }
 
-    /// A request with a JSON body; an error unless the status is 2xx.
-    async fn send(
+    /// A call that changes something, with a JSON body; an error unless the status is 2xx.
+    pub async fn send(
         &self,
         method: Method,
         address: impl Display,
@@ -191,6 +212,9 @@ impl AdminClient {
             .uri(format!("http://{}{}", call.address, call.path))
             .body(Full::new(body.clone().unwrap_or_default()))?;
         request.headers_mut().extend(self.headers.clone());
+        if call.method != Method::GET {
+            request.headers_mut().extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
+        }
         if body.is_some() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -236,16 +260,6 @@ pub async fn post_json(
     within: Duration,
 ) -> Result<Bytes, CallError> {
     once(within).send(Method::POST, address, path, Some(body)).await
-}
-
-/// `PUT path`, as [`post_json`].
-pub async fn put_json(
-    address: &str,
-    path: &str,
-    body: &serde_json::Value,
-    within: Duration,
-) -> Result<Bytes, CallError> {
-    once(within).send(Method::PUT, address, path, Some(body)).await
 }
 
 /// `DELETE path` at `address`; an error unless the status is 2xx.

@@ -7,8 +7,8 @@
 //! | `DELETE /drain` | none | 200 [`DrainCancelled`] |
 //! | `POST /evict` (shards only) | [`EvictRequest`], `count` and any other field | 202 [`EvictStarted`] |
 //!
-//! A body that cannot be used gets 400 or 415, a call of another web page 403, a request to an unknown host 421, and a
-//! request that the present state forbids 409, all with a [`Refusal`].
+//! A body that cannot be used gets 400 or 415, a call without the token 401, one of another web page or machine 403, one
+//! to an unknown host 421, and one that the present state forbids 409, all with a [`Refusal`].
 
 use serde::{Deserialize, Serialize};
 pub use wscluster_api::spec::Drain;
@@ -65,6 +65,10 @@ pub enum RefusalCode {
     ForeignOrigin,
     /// The body is not of the type `application/json`.
     NotJson,
+    /// The call does not carry the token of the process.
+    NoCredential,
+    /// The process has no token, and the call comes from another machine.
+    OtherMachine,
 }
 
 /// The answer to a refused request.

@@ -3,7 +3,8 @@
 //!
 //! - [`health`]: the types of `GET /health`; [`health::State`] is the one enum for the state of a shard.
 //! - [`drain`]: the types and routes of `/drain` and `/evict`.
-//! - [`start`]: the server; a process implements [`AdminPart`]. [`Access`]: whose calls it answers.
+//! - [`start`]: the server; a process implements [`AdminPart`]. [`Access`] and [`Token`]: whose calls it
+//!   takes.
 //! - [`metrics`]: the two text formats of `GET /metrics`, and the metrics that every process has.
 //! - [`client`]: [`client::AdminClient`], used by gateways, the operator, the local runner and the tools.
 
@@ -13,6 +14,8 @@ pub mod drain;
 pub mod health;
 pub mod metrics;
 mod server;
+mod token;
 
-pub use access::Access;
+pub use access::{Access, AdminHosts};
 pub use server::{AdminError, AdminPart, GATEWAY_HEADER, serve, start};
+pub use token::{Token, TokenError};

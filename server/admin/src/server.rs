@@ -6,6 +6,7 @@
 //! ends, probes fail, and the supervisor restarts the process.
 
 mod connections;
+mod credential;
 mod guard;
 
 use std::net::SocketAddr;
@@ -27,10 +28,11 @@ use tokio::net::TcpListener;
 use wscluster_runtime::log_limit::LogLimit;
 
 use self::connections::Connections;
-use self::guard::HostNames;
+use self::guard::Guard;
 use crate::access::Access;
 use crate::drain::RefusalCode;
 use crate::metrics;
+use crate::token::TokenError;
 
 /// What a process reports about itself.
 pub trait AdminPart: Send + Sync + 'static {
@@ -51,6 +53,9 @@ pub enum AdminError {
     /// The port cannot be used.
     #[error(transparent)]
     Listen(#[from] wscluster_runtime::sockets::ListenError),
+    /// The token cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The runtime or the thread did not start.
     #[error("failed to start the admin server: {0}")]
     Start(#[from] std::io::Error),
@@ -82,15 +87,16 @@ pub fn start(
     part: Arc<dyn AdminPart>,
     registry: Arc<Registry>,
     more: Router,
-    access: Access,
+    access: &Access,
 ) -> Result<SocketAddr, AdminError> {
+    let guard = Guard::new(access)?;
     let listener = wscluster_runtime::sockets::listen(addr, wscluster_runtime::sockets::Share::Exclusive)?;
     let bound = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let router = routes(part, registry).merge(more);
     thread::Builder::new().name("admin".into()).spawn(move || {
         let served: std::io::Result<()> = runtime.block_on(async {
-            serve(TcpListener::from_std(listener)?, router, access).await;
+            serve_within(&TcpListener::from_std(listener)?, &router, guard, LIMITS).await;
             Ok(())
         });
         if let Err(error) = served {
@@ -100,13 +106,14 @@ pub fn start(
     Ok(bound)
 }
 
-/// Serves `router` without end.
-pub async fn serve(listener: TcpListener, router: Router, access: Access) {
-    serve_within(&listener, &router, &access, LIMITS).await;
+/// Serves probes and metrics in `router` without end.
+pub async fn serve(listener: TcpListener, router: Router) -> Result<(), TokenError> {
+    serve_within(&listener, &router, Guard::new(&Access::default())?, LIMITS).await;
+    Ok(())
 }
 
-async fn serve_within(listener: &TcpListener, router: &Router, access: &Access, limits: Limits) {
-    let names = Arc::new(HostNames::new(&access.host_names));
+async fn serve_within(listener: &TcpListener, router: &Router, guard: Guard, limits: Limits) {
+    let guard = Arc::new(guard);
     let connections = Connections::new(limits.connections);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
@@ -124,11 +131,11 @@ async fn serve_within(listener: &TcpListener, router: &Router, access: &Access, 
         let place = Arc::new(connections.place());
         let router = TowerToHyperService::new(router.clone());
         let service = {
-            let (names, place) = (Arc::clone(&names), Arc::clone(&place));
+            let (guard, place) = (Arc::clone(&guard), Arc::clone(&place));
             service_fn(move |request: Request<Incoming>| {
                 place.progress();
                 let call = Call::of(&request, peer);
-                let answer = match guard::refusal(&request, &names) {
+                let answer = match guard.refusal(&request, peer) {
                     Some(code) => Err(code),
                     None => Ok(router.call(request)),
                 };

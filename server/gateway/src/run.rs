@@ -84,7 +84,7 @@ fn serve(args: &Args) -> Result<ExitCode, GatewayError> {
     let part = Arc::new(status::GatewayStatus::new(Arc::clone(&gateway)));
     let (drains, draining) = Drains::new(Arc::clone(&gateway), gateway.settings.drain.clone());
     let more = drain_routes(drains.clone());
-    let admin = wscluster_admin::start(args.admin, part, Arc::new(registry), more, args.access.clone())?;
+    let admin = wscluster_admin::start(args.admin, part, Arc::new(registry), more, &args.access)?;
 
     // An event loop has three descriptors, and each may be replaced while the old one is open.
     let discovering = if args.discover.is_some() { discovery::DESCRIPTORS } else { 0 };

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use wscluster_admin::health::Status;
-use wscluster_admin::{self, Access, AdminError, AdminPart};
+use wscluster_admin::{self, Access, AdminError, AdminHosts, AdminPart};
 
 use super::page::PageLink;
 use super::state::{SharedState, with};
@@ -36,10 +36,11 @@ pub(crate) fn start(
     addr: SocketAddr,
     state: SharedState,
     page: PageLink,
-    access: Access,
+    hosts: AdminHosts,
 ) -> Result<(SocketAddr, Restarts), AdminError> {
+    let access = Access { hosts, token_file: None };
     let restarts = Restarts::default();
     let mut registry = Registry::default();
     registry.register("wscluster_local_restarts", "Restarts of a child process", restarts.clone());
-    Ok((wscluster_admin::start(addr, Arc::new(Run(state)), Arc::new(registry), page.routes(), access)?, restarts))
+    Ok((wscluster_admin::start(addr, Arc::new(Run(state)), Arc::new(registry), page.routes(), &access)?, restarts))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use wscluster_admin::Access;
+use wscluster_admin::AdminHosts;
 use wscluster_api::units::Span;
 use wscluster_runtime::args::Output;
 
@@ -37,7 +37,7 @@ pub struct Args {
     pub admin_port: Option<u16>,
     /// Names of the admin port.
     #[command(flatten)]
-    pub access: Access,
+    pub hosts: AdminHosts,
     /// IP address to listen on; 0.0.0.0 admits other machines. Shards and the embedded broker stay on 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     pub host: IpAddr,

@@ -81,7 +81,7 @@ fn run_on(screen: &mut Screen, args: Args, log: &LogArgs) -> ExitCode {
         host: args.host,
         port,
         admin_port,
-        access: args.access,
+        hosts: args.hosts,
         brokers: args.brokers,
         demo: args.demo,
         grace: args.grace.0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use wscluster_admin::client::AdminClient;
 use wscluster_admin::health::Status;
 use wscluster_runtime::fds::explain;
 use wscluster_runtime::process::is_traced;
@@ -40,6 +41,8 @@ pub(crate) struct EventLoop<'a> {
     pub(crate) restarts: Restarts,
     /// One item for each round of polls, with rates about once a second.
     pub(crate) ticks: mpsc::Receiver<Option<TrafficRates>>,
+    /// Sends orders to children.
+    pub(crate) control: AdminClient,
     /// Whether the ready message was written.
     pub(crate) is_ready: bool,
 }
@@ -195,7 +198,8 @@ impl EventLoop<'_> {
         health_poller::poll_within(&state, shutdown::POLL_TIMEOUT).await;
         let connections = with(&state, |state| state.connections());
         self.screen.event(&Event::Stopping { reason, connections, grace_ms: millis(grace) });
-        let moved = self.until(shutdown::drain(&state, &drain, grace), signals).await;
+        let control = self.control.clone();
+        let moved = self.until(shutdown::drain(&state, &control, &drain, grace), signals).await;
         let Some(left) = moved else {
             return self.end_at_once(with(&state, |state| state.connections())).await;
         };

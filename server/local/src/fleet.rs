@@ -104,12 +104,12 @@ impl Fleet {
     pub(crate) fn new(
         name: String,
         programs: ProgramBuilder,
+        folder: RunFolder,
         gateway_port: ReservedPort,
         state: SharedState,
         restarts: Restarts,
         reports: mpsc::Sender<ChildReport>,
     ) -> Result<Self, FleetError> {
-        let folder = RunFolder::new()?;
         folder.set_members(&[])?;
         let (supervisors, children) = (JoinSet::new(), Vec::new());
         Ok(Self {

@@ -15,6 +15,8 @@ pub(crate) struct ProgramBuilder {
     pub(crate) executable: PathBuf,
     /// Brokers instead of those of the manifest.
     pub(crate) brokers: Option<String>,
+    /// The file with the token of every admin port.
+    pub(crate) token_file: PathBuf,
     /// The logging arguments of every child.
     pub(crate) log: Vec<OsString>,
 }
@@ -51,6 +53,7 @@ impl ProgramBuilder {
         args.extend(["--listen".into(), at.ws.to_string().into(), "--admin".into(), at.admin.to_string().into()]);
         args.extend(["--workers".into(), workers(file.revision).to_string().into()]);
         args.push("--exit-with-parent".into());
+        args.extend(["--admin-token-file".into(), self.token_file.clone().into()]);
         args.extend(self.log.iter().cloned());
         args
     }
@@ -86,7 +89,12 @@ spec:
 
     fn builder(brokers: Option<&str>) -> ProgramBuilder {
         let log = vec!["--log".into(), "debug".into()];
-        ProgramBuilder { executable: "/bin/wscluster".into(), brokers: brokers.map(Into::into), log }
+        ProgramBuilder {
+            executable: "/bin/wscluster".into(),
+            brokers: brokers.map(Into::into),
+            token_file: "/run/token".into(),
+            log,
+        }
     }
 
     fn at() -> Addresses {
@@ -106,7 +114,8 @@ spec:
         assert_eq!(
             line(&program),
             format!(
-                "shard -f /run/shard.yaml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --workers 2 --exit-with-parent --log debug \
+                "shard -f /run/shard.yaml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --workers 2 --exit-with-parent \
+                 --admin-token-file /run/token --log debug \
                  --name prices-1 --revision {} --brokers 127.0.0.1:9",
                 revision.id
             )
@@ -123,7 +132,8 @@ spec:
         let program = builder(None).gateway("gateway-0", at(), file, Path::new("/run/members"));
         assert_eq!(
             line(&program),
-            "gateway -f /run/gateway.yaml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --workers 1 --exit-with-parent --log debug \
+            "gateway -f /run/gateway.yaml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --workers 1 --exit-with-parent \
+             --admin-token-file /run/token --log debug \
              --members /run/members"
         );
         assert_eq!((&*program.name, program.env.len()), ("gateway-0", 0));

@@ -1,5 +1,7 @@
 //! The message of a run that is ready: its addresses, and how to try it.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::sample::Sample;
@@ -13,6 +15,7 @@ pub(crate) struct ReadyMessage {
     shards: Vec<Shard>,
     gateways: Vec<Gateway>,
     kafka: String,
+    token_file: PathBuf,
     #[serde(skip)]
     details: ReadyDetails,
 }
@@ -29,6 +32,8 @@ pub(crate) struct ReadyDetails {
     pub(crate) demo: bool,
     /// The topic and channels of the examples.
     pub(crate) sample: Option<Sample>,
+    /// The file with the token that orders to the admin ports of shards and gateways carry.
+    pub(crate) token_file: PathBuf,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -57,7 +62,8 @@ impl ReadyMessage {
         let gateways = state.gateways().iter();
         let gateways =
             gateways.map(|child| Gateway { admin: child.admin.to_string(), pid: child.pid.unwrap_or_default() });
-        Self { gateway, admin, shards: shards.collect(), gateways: gateways.collect(), kafka, details }
+        let token_file = details.token_file.clone();
+        Self { gateway, admin, shards: shards.collect(), gateways: gateways.collect(), kafka, token_file, details }
     }
 
     /// The text for people.
@@ -70,11 +76,13 @@ impl ReadyMessage {
              \x20 clients  ws://{gateway}/ws\n\
              \x20 browser  http://{admin}/         shows messages as they arrive\n\
              \x20 health   http://{admin}/health\n\
-             \x20 Kafka    {kafka}{broker}\n",
+             \x20 Kafka    {kafka}{broker}\n\
+             \x20 token    {}    permits /drain and /evict\n",
             details.name,
             self.shards.len(),
             details.capacity,
             self.gateways.len(),
+            self.token_file.display(),
         );
         for shard in &self.shards {
             text +=

@@ -36,8 +36,6 @@ mod orders;
 pub(crate) use self::orders::CallResult;
 use self::orders::ChildCall;
 
-/// Time limit of an order to a child.
-const WITHIN: Duration = Duration::from_secs(1);
 /// Time for a drained shard to end: after five seconds it cuts connections whose clients have not answered its Close.
 const EMPTY: Duration = Duration::from_secs(10);
 /// Age that an answer may have, added to the time after which clients reconnect.
@@ -85,7 +83,13 @@ enum RefusedEdit {
 
 impl Reconciler {
     /// A run that starts with `cluster`; `broker` is the embedded one.
-    pub(crate) fn new(cluster: WsCluster, overrides: Overrides, broker: Option<Embedded>, state: SharedState) -> Self {
+    pub(crate) fn new(
+        cluster: WsCluster,
+        overrides: Overrides,
+        broker: Option<Embedded>,
+        state: SharedState,
+        admin: AdminClient,
+    ) -> Self {
         let mut autoscaler = Autoscaler::default();
         let shards = autoscaler.wanted(&cluster.spec, None, 0, Timestamp(Duration::ZERO)).shards;
         Self {
@@ -100,7 +104,7 @@ impl Reconciler {
             reconnecting: Reconnecting::new(cluster.spec.drain.retry_after.max.0 + LATE),
             rounds: RebalanceRounds::default(),
             cluster,
-            admin: AdminClient::new(WITHIN),
+            admin,
             calls: JoinSet::new(),
             epoch: Instant::now(),
             edited: None,

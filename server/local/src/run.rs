@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use wscluster_admin::{Access, AdminError};
+use wscluster_admin::client::AdminClient;
+use wscluster_admin::{AdminError, AdminHosts};
 use wscluster_api::WsCluster;
 use wscluster_kafka::SourceError;
 use wscluster_kafka::embedded::{Embedded, EmbeddedError};
@@ -27,6 +28,7 @@ use super::program::ProgramBuilder;
 use super::ready_message::{ReadyDetails, ReadyMessage};
 use super::reconciler::Reconciler;
 use super::reserved_ports::ReservedPort;
+use super::run_folder::RunFolder;
 use super::sample::{Sample, sample};
 use super::screen::Screen;
 use super::shutdown::Signals;
@@ -44,8 +46,8 @@ pub(crate) struct Job {
     pub(crate) port: u16,
     /// Port of the admin server; 0 picks a free one.
     pub(crate) admin_port: u16,
-    /// Whose calls the admin server answers.
-    pub(crate) access: Access,
+    /// Other names of the admin server.
+    pub(crate) hosts: AdminHosts,
     /// Brokers instead of those of the manifest.
     pub(crate) brokers: Vec<String>,
     /// Whether to publish random trades.
@@ -103,6 +105,9 @@ pub(crate) enum RunError {
     },
 }
 
+/// Time limit of an order to a child.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunEnd {
@@ -129,10 +134,12 @@ pub(crate) async fn run(job: Job, screen: &mut Screen) -> Result<RunEnd, RunErro
     let gateway_port = ReservedPort::take(SocketAddr::new(job.host, job.port))?;
     let broker = if brokers.is_empty() { Some(Embedded::start(&kafka.topics)?) } else { None };
     let bootstrap = broker.as_ref().map_or_else(|| brokers.join(","), |broker| broker.bootstrap().to_owned());
+    let folder = RunFolder::new().map_err(FleetError::from)?;
     let programs = ProgramBuilder {
         executable: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
         brokers: (broker.is_some() || !job.brokers.is_empty()).then(|| bootstrap.clone()),
         log: job.log.clone(),
+        token_file: folder.token_file(),
     };
     let state: SharedState = Arc::new(Mutex::new(RunState::new(job.cluster.spec.capacity)));
     let gateway = reachable(gateway_port.addr());
@@ -141,22 +148,33 @@ pub(crate) async fn run(job: Job, screen: &mut Screen) -> Result<RunEnd, RunErro
         channels: sample.as_ref().map_or_else(Vec::new, |sample| sample.channels.clone()),
     };
     let at = SocketAddr::new(job.host, job.admin_port);
-    let (admin, restarts) = admin::start(at, Arc::clone(&state), page, job.access.clone())?;
-    let addresses = RunAddresses { gateway, admin: reachable(admin), kafka: bootstrap };
+    let (admin, restarts) = admin::start(at, Arc::clone(&state), page, job.hosts.clone())?;
 
     let (reports, receiver) = mpsc::channel(1_024);
     let name = job.cluster.metadata.name.as_deref().unwrap_or("wscluster").to_owned();
-    let mut fleet = Fleet::new(name, programs, gateway_port, Arc::clone(&state), restarts.clone(), reports)?;
+    let (control, token_file) = (AdminClient::new(CALL_TIMEOUT).token(folder.token()), folder.token_file());
+    let mut fleet = Fleet::new(name, programs, folder, gateway_port, Arc::clone(&state), restarts.clone(), reports)?;
     let embedded = broker.is_some();
-    let reconciler = Reconciler::new(job.cluster.clone(), job.overrides, broker, Arc::clone(&state));
+    let reconciler = Reconciler::new(job.cluster.clone(), job.overrides, broker, Arc::clone(&state), control.clone());
     reconciler.start_all(&mut fleet)?;
+    let addresses = RunAddresses { gateway, admin: reachable(admin), kafka: bootstrap, token_file };
     let edits = match &job.manifest {
         ManifestSource::File { path, text } => manifest_watcher::follow(path.clone(), text.clone())?,
         ManifestSource::BuiltIn => mpsc::channel(1).1,
     };
     let ticks = health_poller::start(Arc::clone(&state));
-    let mut event_loop =
-        EventLoop { screen, state, fleet, reconciler, edits, reports: receiver, restarts, ticks, is_ready: false };
+    let mut event_loop = EventLoop {
+        screen,
+        state,
+        fleet,
+        reconciler,
+        edits,
+        reports: receiver,
+        restarts,
+        ticks,
+        control,
+        is_ready: false,
+    };
     match serve(&mut event_loop, &job, addresses, embedded, sample, &mut signals).await {
         Ok(reason) => Ok(event_loop.stop(job.grace, &mut signals, reason).await),
         Err(error) => {
@@ -189,6 +207,7 @@ async fn serve(
         embedded,
         demo: job.demo,
         sample,
+        token_file: at.token_file,
     };
     let ready = with(&event_loop.state, |state| ReadyMessage::new(state, at.gateway, at.admin, at.kafka, details));
     event_loop.serving(&ready, signals).await
@@ -198,6 +217,7 @@ struct RunAddresses {
     gateway: String,
     admin: String,
     kafka: String,
+    token_file: PathBuf,
 }
 
 /// An address that clients on this machine can connect to.

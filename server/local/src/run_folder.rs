@@ -1,5 +1,5 @@
-//! The private folder of a run: the revisions of the manifest that its processes read, and the list of shards that
-//! its gateways follow. The user's own file may be half edited at any moment; files here are replaced atomically. Only
+//! The private folder of a run: the revisions of the manifest that its processes read, the list of shards that its
+//! gateways follow, and the token that orders to its processes carry. The user's own file may be half edited at any moment; files here are replaced atomically. Only
 //! this user may read them.
 //!
 //! A run holds a lock (`flock(2)`) on a file in the folder. The kernel releases it however the run ends, and the next
@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use wscluster_admin::Token;
 use wscluster_routing::member::{Member, write_members};
 
 use super::revision::Revision;
@@ -19,11 +20,13 @@ use super::revision::Revision;
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     folder: TempDir,
+    token: Token,
     _lock: File,
 }
 
 const PREFIX: &str = "wscluster-local-";
 const LOCK: &str = "lock";
+const TOKEN: &str = "token";
 
 /// A file of the folder could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,9 @@ impl RunFolder {
             let only_ours = Permissions::from_mode(0o700);
             let folder = tempfile::Builder::new().prefix(PREFIX).permissions(only_ours).tempdir_in(&parent)?;
             let lock = hold(folder.path())?;
-            Ok(Self { folder, _lock: lock })
+            let token = Token::random();
+            replace(&folder.path().join(TOKEN), token.reveal())?;
+            Ok(Self { folder, token, _lock: lock })
         };
         create().map_err(|source| RunFolderError { path: parent.clone(), source })
     }
@@ -56,6 +61,16 @@ impl RunFolder {
             Ok(()) => Ok(path),
             Err(source) => Err(RunFolderError { path, source }),
         }
+    }
+
+    /// The token of the admin ports.
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// The path of the file with the token.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.folder.path().join(TOKEN)
     }
 
     /// The path of the list of shards.
@@ -147,7 +162,7 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         let modes: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| mode(&entry.unwrap().path())).collect();
-        assert_eq!(modes, [0o600; 2], "the lock and the list of shards");
+        assert_eq!(modes, [0o600; 3], "the lock, the token and the list of shards");
     }
 
     #[test]

@@ -47,9 +47,8 @@ pub(crate) const POLL_TIMEOUT: Duration = Duration::from_millis(250);
 const DRAIN_SHARE: f64 = 0.8;
 
 /// Drains every shard, until no connection is left or the time is over. Returns the number of connections left.
-pub(crate) async fn drain(state: &SharedState, spec: &Drain, grace: Duration) -> u64 {
+pub(crate) async fn drain(state: &SharedState, client: &AdminClient, spec: &Drain, grace: Duration) -> u64 {
     let end = Instant::now() + grace.mul_f64(DRAIN_SHARE);
-    let client = AdminClient::new(Duration::from_secs(1));
     let shards: Vec<_> = with(state, |state| {
         let children = state.shards().iter();
         children.filter_map(|child| Some((child.admin, child.health.as_ref()?.connections))).collect()

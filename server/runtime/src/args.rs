@@ -9,9 +9,10 @@ use clap::{ArgMatches, Command, ValueEnum};
 pub use crate::exit::USAGE;
 
 /// Environment variables that replace arguments. A test of the command line keeps the list complete.
-pub const VARIABLES: [&str; 16] = [
+pub const VARIABLES: [&str; 17] = [
     "WSCLUSTER_ADMIN",
     "WSCLUSTER_ADMIN_HOST",
+    "WSCLUSTER_ADMIN_TOKEN_FILE",
     "WSCLUSTER_ADMIN_URL",
     "WSCLUSTER_BROKERS",
     "WSCLUSTER_DISCOVER",

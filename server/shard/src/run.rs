@@ -123,7 +123,7 @@ fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let source = source::start(&kafka, &options, args.echo, feeds, &mut registry, &server.shared.backfill)?;
         let part = Admin::new(Arc::clone(&server.shared), source);
         let more = drain_routes(server.drains.clone()).merge(evict_route(server.drains.clone()));
-        let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more, args.access)?;
+        let admin = wscluster_admin::start(args.admin, Arc::new(part), Arc::new(registry), more, &args.access)?;
         // Reserves descriptors of event loops that are still starting, and of connections to brokers.
         server.shared.slots.fds().settle(3 * workers as usize + 8);
         let announce = || {

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use wscluster_admin::client::put_json;
+use wscluster_admin::client::Method;
 
 use crate::run::{Client, DEADLINE, Run, kill, manifest, runs};
 
@@ -90,9 +90,10 @@ async fn running_gateways_take_an_edited_drain_rate() {
     run.edit(&manifest(1, 50, "  drain: { evictRate: 7 }\n  paused: true\n"));
     run.event("edited");
     let admin = run.ready["gateways"][1]["admin"].as_str().unwrap();
+    let control = run.control();
     let end = std::time::Instant::now() + DEADLINE;
     loop {
-        let answer = put_json(admin, "/drain", &json!({}), DEADLINE).await.unwrap();
+        let answer = control.send(Method::PUT, admin, "/drain", Some(&json!({}))).await.unwrap();
         if serde_json::from_slice::<Value>(&answer).unwrap()["drain"]["evictRate"] == 7 {
             break;
         }

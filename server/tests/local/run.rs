@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use wscluster_admin::Token;
+use wscluster_admin::client::AdminClient;
 
 /// Only a failing test waits this long.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -139,6 +141,12 @@ impl Run {
         let value = value.to_string();
         producer.send(BaseRecord::to("odin.trades").key(key).payload(&value)).map_err(|(error, _)| error).unwrap();
         producer.flush(DEADLINE).unwrap();
+    }
+
+    /// A client with the token of the run.
+    pub(crate) fn control(&self) -> AdminClient {
+        let file = self.ready["token_file"].as_str().unwrap();
+        AdminClient::new(DEADLINE).token(&Token::read(file.as_ref()).unwrap())
     }
 
     pub(crate) async fn health(&self) -> Value {

@@ -75,7 +75,7 @@ async fn serve(args: Args) -> Result<()> {
         let unusable = |error: &dyn std::error::Error| Error::Unusable(error.to_string());
         let listener = listen(any, Share::Exclusive).map_err(|e| unusable(&e))?;
         let part = Arc::clone(&door) as Arc<dyn AdminPart>;
-        let admin = wscluster_admin::start(any, part, Arc::new(Registry::default()), axum_router(), Access::default())
+        let admin = wscluster_admin::start(any, part, Arc::new(Registry::default()), axum_router(), &Access::default())
             .map_err(|e| unusable(&e))?;
         addresses.push(Address { ws: listener.local_addr().doing("read an address")?, admin });
         let listener = tokio::net::TcpListener::from_std(listener).doing("register a listener")?;

@@ -1,4 +1,5 @@
-//! Refuses what a web page can send through the browser of a person who can reach the admin port.
+//! Decides which requests reach the routes: those that no web page can send through the browser of a person who can
+//! reach the admin port, and, of calls that change something, those with the right [`Credential`].
 //!
 //! - **`Host`**: a page whose own name resolves to this address (DNS rebinding) would be of the same origin. Only
 //!   names are answered that no public name server can answer for: see [`HostNames`]. Probes and metrics are exempt:
@@ -7,10 +8,15 @@
 //! - **`Content-Type`**: a body must be JSON. A page may send that type to another origin only after a preflight,
 //!   which no admin port grants.
 
+use std::net::SocketAddr;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
+use super::credential::Credential;
+use crate::access::Access;
 use crate::drain::{Refusal, RefusalCode};
+use crate::token::TokenError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -65,19 +71,34 @@ pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Why `request` is refused, if it is.
-pub(super) fn refusal<B>(request: &Request<B>, names: &HostNames) -> Option<RefusalCode> {
-    let headers = request.headers();
-    if !ANY_HOST.contains(&request.uri().path()) && !is_addressed(request, names) {
-        return Some(RefusalCode::ForeignHost);
+/// The rules of one admin port.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    names: HostNames,
+    credential: Credential,
+}
+
+impl Guard {
+    pub(super) fn new(access: &Access) -> Result<Self, TokenError> {
+        let credential = Credential::new(access.token_file.as_deref())?;
+        Ok(Self { names: HostNames::new(&access.hosts.names), credential })
     }
-    if is_safe(request.method()) {
-        return None;
+
+    /// Why `request` of `peer` is refused, if it is.
+    pub(super) fn refusal<B>(&self, request: &Request<B>, peer: SocketAddr) -> Option<RefusalCode> {
+        let headers = request.headers();
+        if !ANY_HOST.contains(&request.uri().path()) && !is_addressed(request, &self.names) {
+            return Some(RefusalCode::ForeignHost);
+        }
+        if is_safe(request.method()) {
+            return None;
+        }
+        if is_foreign(headers) {
+            return Some(RefusalCode::ForeignOrigin);
+        }
+        let body = (has_body(headers) && !is_json(headers)).then_some(RefusalCode::NotJson);
+        self.credential.refusal(peer, headers).or(body)
     }
-    if is_foreign(headers) {
-        return Some(RefusalCode::ForeignOrigin);
-    }
-    (has_body(headers) && !is_json(headers)).then_some(RefusalCode::NotJson)
 }
 
 /// Whether the request names this process. Only HTTP/1.0 clients may leave the name out, and no browser does.
@@ -125,9 +146,21 @@ pub(super) fn answer(code: RefusalCode) -> Response {
         RefusalCode::NotJson => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body needs the field Content-Type: application/json")
         }
+        RefusalCode::NoCredential => (
+            StatusCode::UNAUTHORIZED,
+            "the call needs the field Authorization: Bearer TOKEN, with the token of --admin-token-file",
+        ),
+        RefusalCode::OtherMachine => (
+            StatusCode::FORBIDDEN,
+            "the call comes from another machine; start the process with --admin-token-file to permit that",
+        ),
         RefusalCode::BadRequest | RefusalCode::Ending | RefusalCode::Draining => (StatusCode::BAD_REQUEST, ""),
     };
-    (status, axum::Json(Refusal { error: code, message: message.to_owned() })).into_response()
+    let mut answer = (status, axum::Json(Refusal { error: code, message: message.to_owned() })).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
 }
 
 /// Adds the fields that keep browsers from showing an answer in a frame or guessing its type.

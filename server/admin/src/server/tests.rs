@@ -6,6 +6,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::client::AdminClient;
+use crate::drain::Drain;
+use crate::token::Token;
 
 async fn start(limits: Limits) -> SocketAddr {
     let router = Router::new().route("/", get(async || "ok")).route("/", post(async |_: Bytes| "ok"));
@@ -15,7 +18,8 @@ async fn start(limits: Limits) -> SocketAddr {
 async fn start_with(router: Router, limits: Limits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(async move { serve_within(&listener, &router, &Access::default(), limits).await });
+    let guard = Guard::new(&Access::default()).unwrap();
+    tokio::spawn(async move { serve_within(&listener, &router, guard, limits).await });
     addr
 }
 
@@ -179,4 +183,26 @@ async fn answers_are_not_shown_in_frames() {
     for field in ["content-security-policy: default-src 'none'; frame-ancestors 'none'", "x-frame-options: DENY"] {
         assert!(answer.contains(field), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn calls_need_the_token_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let token = Token::random();
+    std::fs::write(&file, token.reveal()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let guard = Guard::new(&Access { token_file: Some(file), ..Access::default() }).unwrap();
+    let router =
+        Router::new().route("/drain", post(async || "{}").delete(async || "{}")).route("/health", get(async || "{}"));
+    tokio::spawn(async move { serve_within(&listener, &router, guard, LIMITS).await });
+    let (stranger, friend) = (AdminClient::new(Duration::from_secs(20)), AdminClient::new(Duration::from_secs(20)));
+    let friend = friend.token(&token);
+    for refused in [stranger.cancel_drain(addr).await, stranger.begin_drain(addr, &Drain::default()).await] {
+        assert_eq!(refused.unwrap_err().status(), Some(StatusCode::UNAUTHORIZED));
+    }
+    stranger.health::<serde_json::Value>(addr).await.unwrap();
+    friend.cancel_drain(addr).await.unwrap();
+    friend.begin_drain(addr, &Drain::default()).await.unwrap();
 }

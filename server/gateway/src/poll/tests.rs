@@ -36,7 +36,7 @@ fn gateway(admin: std::net::SocketAddr) -> Arc<Gateway> {
 async fn learns_loads_and_notices_a_replaced_shard() {
     let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
     let served = Arc::clone(&part) as Arc<dyn wscluster_admin::AdminPart>;
-    let address = wscluster_admin::start(ANY, served, Arc::default(), axum::Router::new(), Access::default()).unwrap();
+    let address = wscluster_admin::start(ANY, served, Arc::default(), axum::Router::new(), &Access::default()).unwrap();
     let gateway = gateway(address);
     let mut orders = gateway.add_worker().commands;
     let shard = Arc::clone(&gateway.table.shards()[0]);
@@ -54,7 +54,7 @@ async fn learns_loads_and_notices_a_replaced_shard() {
 #[tokio::test]
 async fn a_panic_over_one_shard_ends_the_gateway() {
     let part = Arc::new(FakeAdmin(Mutex::new(health(State::Ready, 3, 9, "a"))));
-    let admin = wscluster_admin::start(ANY, part, Arc::default(), axum::Router::new(), Access::default());
+    let admin = wscluster_admin::start(ANY, part, Arc::default(), axum::Router::new(), &Access::default());
     let gateway = gateway(admin.unwrap());
     let log = tracing_subscriber::fmt().with_writer(|| -> io::Stderr { panic!("as it should") }).finish();
     let _log = tracing::subscriber::set_default(log);

@@ -114,7 +114,7 @@ async fn evicts_the_requested_number_and_still_accepts_upgrades() {
     let part = Admin::new(Arc::clone(&rig.server.shared), Box::new(KafkaCheck::default));
     let more = evict_route(rig.server.drains.clone());
     let metrics = Arc::new(Registry::default());
-    let admin = wscluster_admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more, Access::default());
+    let admin = wscluster_admin::start(([127, 0, 0, 1], 0).into(), Arc::new(part), metrics, more, &Access::default());
     let admin = admin.unwrap().to_string();
     let ask = async |body: Value| post_json(&admin, "/evict", &body, PATIENCE).await;
     ask(json!({ "count": 7, "evictRate": 1_000 })).await.unwrap();
