@@ -32,7 +32,8 @@ enum Cause {
 impl Token {
     /// A new secret of 256 random bits.
     pub fn random() -> Self {
-        Self(rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect())
+        let [high, low]: [u128; 2] = rand::random();
+        Self(format!("{high:032x}{low:032x}"))
     }
 
     /// The secret in the file at `path`, without white space around it.

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, env = "WSCLUSTER_DISCOVER", value_name = "NAMESPACE/SERVICE")]
     pub(crate) discover: Option<Service>,
     /// Local addresses of connections to shards, separated by commas, used in turn. For each shard, the kernel has only
-    /// as many ports for an address as net.ipv4.ip_local_port_range has [default: one that the kernel chooses].
+    /// as many ports for an address as `net.ipv4.ip_local_port_range` has [default: one that the kernel chooses].
     #[arg(long, env = "WSCLUSTER_SOURCE_ADDRESSES", value_delimiter = ',', value_name = "IP")]
     pub(crate) source_address: Vec<IpAddr>,
     /// Event loops, one thread each [default: spec.template.gateway.workers, or one per CPU].

@@ -143,8 +143,9 @@ impl<S: Socket> Tunnel<S> {
         match (self.pump_up(cx), self.pump_down(cx)) {
             (Poll::Pending, Poll::Pending) => Poll::Pending,
             // Without its client a tunnel has no purpose.
-            (Poll::Ready(Err(ClientGone)), _) | (_, Poll::Ready(Err(ClientGone))) => Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            (Poll::Ready(Err(ClientGone)), _)
+            | (_, Poll::Ready(Err(ClientGone)))
+            | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Pending) if self.client_has_all(cx) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Pending) => self.pass_end(cx),
             (Poll::Pending, Poll::Ready(Ok(()))) if self.shard_has_all(cx) => Poll::Ready(()),

@@ -39,7 +39,7 @@ const STORMS: u32 = 5;
 /// Records per second of 1 KiB, over all channels.
 const PUBLISH_RATE: u32 = 20;
 
-/// Time until the kernel has forgotten closed connections (TIME_WAIT, 60 s) and the allocator has given memory back (10 s).
+/// Time until the kernel has forgotten closed connections (`TIME_WAIT`, 60 s) and the allocator has given memory back (10 s).
 const QUIET: Duration = Duration::from_secs(100);
 
 /// Descriptors and threads that a process may have more than before: pooled connections between the processes.

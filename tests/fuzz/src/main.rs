@@ -76,7 +76,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::List => {
-            TARGETS.iter().for_each(|target| println!("{}", target.name));
+            for target in TARGETS {
+                println!("{}", target.name);
+            }
             ExitCode::SUCCESS
         }
     }

@@ -42,8 +42,7 @@ impl HostNames {
         name.starts_with('[')
             || name.parse::<std::net::Ipv4Addr>().is_ok()
             || !name.contains('.')
-            || lower.ends_with(".svc")
-            || lower.ends_with(".cluster.local")
+            || [".svc", ".cluster.local"].iter().any(|suffix| lower.ends_with(suffix))
             || self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 }
@@ -103,7 +102,7 @@ impl Guard {
 
 /// Whether the request names this process. Only HTTP/1.0 clients may leave the name out, and no browser does.
 fn is_addressed<B>(request: &Request<B>, names: &HostNames) -> bool {
-    let target = request.uri().authority().map(|authority| authority.as_str());
+    let target = request.uri().authority().map(axum::http::uri::Authority::as_str);
     let fields = request.headers().get_all(header::HOST).iter().map(HeaderValue::to_str);
     let hosts: Vec<_> = target.map(Ok).into_iter().chain(fields).collect();
     let is_old = request.version() < axum::http::Version::HTTP_11;

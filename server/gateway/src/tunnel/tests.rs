@@ -25,6 +25,7 @@ mod leaving;
 struct Fake(Rc<RefCell<Ends>>);
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a socket")]
 struct Ends {
     /// Pieces the peer has sent; a read takes one at most.
     incoming: VecDeque<Vec<u8>>,

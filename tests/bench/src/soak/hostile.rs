@@ -153,7 +153,7 @@ async fn session(kind: Kind, gateway: SocketAddr, channels: &[String], rng: &mut
         }
         Kind::UnfinishedMessage => {
             upgrade(&mut stream).await?;
-            let frame = client_frame(Opcode::Text, &[b' '; 60_000], [1, 2, 3, 4]);
+            let frame = client_frame(Opcode::Text, &vec![b' '; 60_000], [1, 2, 3, 4]);
             stream.write_all(&frame[..frame.len() / 2]).await?;
             sleep(moment).await;
             reset(&stream)

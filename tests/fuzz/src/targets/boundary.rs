@@ -79,12 +79,12 @@ fn agrees_with_the_decoder(stream: &[u8], role: Role) {
     for (at, byte) in stream.iter().enumerate() {
         let first_byte = *first.get_or_insert(*byte);
         let mut events = 0;
-        let decoded = decoder.decode(&mut [*byte], &mut |_| {
+        let outcome = decoder.decode(&mut [*byte], &mut |_| {
             events += 1;
             Flow::Continue
         });
         frames.pass(&[*byte]);
-        if decoded.is_err() {
+        if outcome.is_err() {
             return;
         }
         let (fin, control) = (first_byte & 0x80 != 0, first_byte & 0x08 != 0);

@@ -19,21 +19,21 @@ pub fn frame_decoder(data: &[u8]) {
 fn in_pieces(stream: &[u8], role: Role, max_message: u32, piece: usize) -> Decoded {
     let mut decoder = Decoder::new(role, max_message);
     assert!(decoder.is_idle());
-    let mut decoded = Decoded::default();
+    let mut result = Decoded::default();
     for chunk in stream.to_vec().chunks_mut(piece) {
         let flow = decoder.decode(chunk, &mut |event| {
-            decoded.messages.push(owned(&event));
+            result.messages.push(owned(&event));
             Flow::Continue
         });
         match flow {
             Ok(flow) => assert_eq!(flow, Flow::Continue),
             Err(violation) => {
-                decoded.violation = Some(violation.code);
-                return decoded;
+                result.violation = Some(violation.code);
+                return result;
             }
         }
     }
-    decoded
+    result
 }
 
 fn owned(event: &Event<'_>) -> Message {
