@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command, ValueEnum};
 pub use crate::exit::USAGE;
 
 /// Environment variables that replace arguments. A test of the command line keeps the list complete.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 18] = [
     "WSCLUSTER_ADMIN",
     "WSCLUSTER_ADMIN_HOST",
     "WSCLUSTER_ADMIN_TOKEN_FILE",
@@ -25,6 +25,7 @@ pub const VARIABLES: [&str; 17] = [
     "WSCLUSTER_LOG_HANDSHAKES",
     "WSCLUSTER_NAME",
     "WSCLUSTER_REVISION",
+    "WSCLUSTER_SOURCE_ADDRESSES",
     "WSCLUSTER_URL",
     "WSCLUSTER_WORKERS",
 ];
