@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The soak in a two-minute form: honest, slow and hostile clients together, and what they leave behind. Logs: target/bench.
-# lane: wait
+# lane: soak
 # needs: build
 set -euo pipefail
 cd "$(dirname "$0")/../.."
