@@ -37,9 +37,14 @@ impl Part {
                 "gateway/limits/maxHeaders",
                 "template/shard/workers",
             ],
-            Self::Gateway => {
-                &["drain", "gateway/allowedOrigins", "gateway/limits", "gateway/queue", "template/gateway/workers"]
-            }
+            Self::Gateway => &[
+                "delivery/pongTimeout",
+                "drain",
+                "gateway/allowedOrigins",
+                "gateway/limits",
+                "gateway/queue",
+                "template/gateway/workers",
+            ],
         }
     }
 
