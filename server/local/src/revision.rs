@@ -119,7 +119,11 @@ mod tests {
 
     #[test]
     fn processes_read_the_manifest_of_their_version() {
-        for (field, value) in [("delivery", json!({ "coalesce": "5ms" })), ("drain", json!({ "evictRate": 7 }))] {
+        for (field, value) in [
+            ("delivery", json!({ "coalesce": "5ms" })),
+            ("delivery", json!({ "pingInterval": "5s", "pongTimeout": "10s" })),
+            ("drain", json!({ "evictRate": 7 })),
+        ] {
             let cluster = cluster(|cluster| cluster["spec"][field] = value);
             for part in Part::ALL {
                 let revision = Revision::new(part, &cluster);
