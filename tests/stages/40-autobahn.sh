@@ -12,6 +12,8 @@ trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
 # start NAME COMMAND...: waits for the line with its addresses and puts that for clients into $ws, that for the admin into $admin.
 start() {
     local name=$1
+    # The loop below may read it before the process begins.
+    : >"$STAGE_DIR/$name.listening"
     "$WSCLUSTER" "${@:2}" -f manifests/quickstart.yaml --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
         >"$STAGE_DIR/$name.listening" 2>"$STAGE_DIR/$name.log" &
     pids+=($!)
