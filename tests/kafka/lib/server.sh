@@ -88,23 +88,33 @@ EOF
     [[ -z $secure ]] || secure_properties
 }
 
-# start_broker N: returns when it serves.
+# Brokers that this process started: their pids.
+declare -A started=()
+
+# start_broker N: wait_for_broker returns when it serves.
 start_broker() {
     local n=$1 log=$dir/$1/log
     gone "$n" || die "broker $n runs already"
     [[ ! -e $log ]] || cat "$log" >>"$log.old"
+    : >"$log"
     # The broker must not inherit the locks of the caller.
     (
         cd "$dir/$n"
         exec 9>&- 8>&- 7>&- </dev/null >"$log" 2>&1
         exec setsid java "${java_options[@]}" "-Dwscluster.kafka=$dir/$n" -cp "$jars/*" kafka.Kafka server.properties
     ) &
-    disown
+    started[$n]=$!
 }
 
-started_or_dead() { grep -q 'Kafka Server started' "$dir/$1/log" || { ((SECONDS > dead_after)) && gone "$1"; }; }
+serves() { grep -q 'Kafka Server started' "$dir/$1/log"; }
 
 wait_for_broker() {
-    local dead_after=$((SECONDS + 2))
-    wait_until 90 "answer of broker $1" started_or_dead "$1" && grep -q 'Kafka Server started' "$dir/$1/log"
+    local status=0
+    # Asked for by its pid: on a busy machine it is not yet a process with the command line that `gone` looks for.
+    serves_or_dead() { serves "$1" || ! kill -0 "${started[$1]}" 2>/dev/null; }
+    wait_until 90 "answer of broker $1" serves_or_dead "$1" || return 1
+    serves "$1" && return 0
+    wait "${started[$1]}" || status=$?
+    say "error: broker $1 ended with status $status"
+    return 1
 }
