@@ -57,22 +57,13 @@ fn report(error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::registry::Registry;
     use wscluster_runtime::sockets::{self, Share};
 
     use super::*;
-    use crate::metrics::Metrics;
-    use crate::settings::Settings;
-    use crate::shared::Shared;
 
     #[tokio::test(start_paused = true)]
     async fn rests_after_every_error_of_accept() {
-        let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
-                    spec: { source: { kafka: { topics: [{ name: t, channel: '{key}' }] } } }\n";
-        let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
-        let metrics = Metrics::register(&mut Registry::default());
-        let shared = Shared::new(Settings::new("prices-0", &cluster.spec), metrics, 1);
-        let worker = Worker::new(0, std::sync::Arc::clone(&shared));
+        let (worker, shared) = crate::tests::worker();
         let listener = sockets::listen(([127, 0, 0, 1], 0).into(), Share::Exclusive).unwrap();
         // From now on `accept` fails with EINVAL.
         sockets::stop_listening(&listener);

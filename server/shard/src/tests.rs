@@ -12,7 +12,9 @@ mod protocol;
 mod slow;
 mod topics;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +29,14 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use wscluster_kafka::feed::Update;
 use wscluster_protocol::{Draft, Epoch, Partition, Position, Record};
 
+use super::metrics::Metrics;
 use super::server::Server;
 use super::settings::Settings;
+use super::shared::Shared;
+use super::worker::Worker;
 
 /// Time limit of each wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
@@ -60,6 +65,19 @@ pub(super) const PANIC: &str = "panic";
 
 const PARTITION: Partition = Partition { epoch: Epoch(0xab), number: 0 };
 
+fn settings() -> Settings {
+    let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
+                spec: { capacity: 100, source: { kafka: { topics: [{ name: odin.trades, channel: '{key}.trade' }] } } }\n";
+    let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
+    Settings::new("prices-0", &cluster.spec)
+}
+
+/// The only worker of a shard that accepts no connections.
+pub(super) fn worker() -> (Rc<RefCell<Worker>>, Arc<Shared>) {
+    let shared = Shared::new(settings(), Metrics::register(&mut Registry::default()), 1);
+    (Worker::new(0, Arc::clone(&shared)), shared)
+}
+
 impl Rig {
     /// A ready shard with default settings after `change`.
     async fn start(workers: usize, change: impl FnOnce(&mut Settings)) -> Self {
@@ -72,10 +90,7 @@ impl Rig {
     }
 
     fn start_unfilled(workers: usize, change: impl FnOnce(&mut Settings)) -> Self {
-        let text = "apiVersion: wscluster.dev/v1alpha1\nkind: WsCluster\nmetadata: { name: t }\n\
-                    spec: { capacity: 100, source: { kafka: { topics: [{ name: odin.trades, channel: '{key}.trade' }] } } }\n";
-        let cluster = wscluster_api::manifest::parse(text, std::path::Path::new("test.yaml")).unwrap();
-        let mut settings = Settings::new("prices-0", &cluster.spec);
+        let mut settings = settings();
         change(&mut settings);
         let mut registry = Registry::default();
         let mut server = Server::start(settings, ([127, 0, 0, 1], 0).into(), workers, &mut registry).unwrap();
