@@ -6,9 +6,9 @@
 //!
 //! The tunnel follows where frames end, and nothing else: to insert a Close between two frames when the client is
 //! moved away ([`leave`]), and to know which frames are outstanding when one side ends. If nothing is outstanding
-//! ([`Tunnel::client_has_all`], [`Tunnel::shard_has_all`]), the tunnel ends at once. Otherwise the end is passed on, the
-//! client's as a Close frame ([`Tunnel::pass_end`]), the shard's as a half-close, and the other side may go on sending.
-//! A failed write ends only its own direction.
+//! ([`Tunnel::client_has_all`], [`Tunnel::shard_has_all`]), the tunnel ends at once. Otherwise the end is passed on,
+//! the client's as a Close frame ([`Tunnel::pass_end`]), the shard's as a half-close, and the other side may go on
+//! sending. A failed write ends only its own direction.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -200,13 +200,8 @@ impl<S: Socket> Tunnel<S> {
     /// Relays from the shard. A shard that has failed has ended.
     fn pump_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientGone>> {
         let bytes = self.handle.bytes();
-        match self.down.pump(&self.shard, &self.client, &bytes.down, &mut self.answered, cx) {
-            Poll::Ready(Err(Broken::Source)) => {
-                self.down.state = State::Ended;
-                Poll::Ready(Ok(()))
-            }
-            down => down.map_err(|_| ClientGone),
-        }
+        let down = self.down.pump_to_end(&self.shard, &self.client, &bytes.down, &mut self.answered, cx);
+        down.map_err(|_| ClientGone)
     }
 }
 

@@ -152,6 +152,23 @@ impl Flow {
         Poll::Pending
     }
 
+    /// [`Self::pump`] from a source whose failure is its end.
+    pub(super) fn pump_to_end<S: Socket>(
+        &mut self,
+        from: &S,
+        to: &S,
+        moved: &Bytes,
+        pass: &mut impl Pass,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        let pumped = self.pump(from, to, moved, pass, cx);
+        if pumped == Poll::Ready(Err(Broken::Source)) {
+            self.state = State::Ended;
+            return Poll::Ready(Ok(()));
+        }
+        pumped
+    }
+
     fn relay<S: Socket>(
         &mut self,
         from: &S,

@@ -14,7 +14,7 @@ use wscluster_runtime::drain::reason;
 use wscluster_ws::boundary::Frames;
 use wscluster_ws::frame::{Opcode, close_payload, server_frame};
 
-use super::flow::{All, Broken, Pass, State, TURN, would_block};
+use super::flow::{All, Pass, State, TURN, would_block};
 use super::{ClientGone, End, Tunnel, with_scratch};
 use crate::metrics::Eviction;
 use crate::socket::Socket;
@@ -71,18 +71,12 @@ impl<S: Socket> Tunnel<S> {
         if self.down.state != State::Stopped && !self.is_close_sent() {
             let up = self.pump_up(cx);
             let pass = &mut ToFrameEnd(&mut self.answered);
-            let mut down = self.down.pump(&self.shard, &self.client, &self.handle.bytes().down, pass, cx);
-            if down == Poll::Ready(Err(Broken::Source)) {
-                self.down.state = State::Ended;
-                down = Poll::Ready(Ok(()));
-            }
+            let down = self.down.pump_to_end(&self.shard, &self.client, &self.handle.bytes().down, pass, cx);
             match (up, down) {
                 (Poll::Ready(Err(ClientGone)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
                 _ if self.down.state == State::Stopped => {}
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
-                (Poll::Ready(Ok(())), Poll::Pending) => {
-                    return self.pass_end(cx);
-                }
+                (Poll::Ready(Ok(())), Poll::Pending) => return self.pass_end(cx),
                 (Poll::Pending, Poll::Ready(Ok(()))) => {
                     self.down.finish(&self.client);
                     return Poll::Pending;
