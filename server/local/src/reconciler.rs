@@ -34,7 +34,7 @@ use super::state::{SharedState, with};
 mod orders;
 
 pub(crate) use self::orders::CallResult;
-use self::orders::ChildCall;
+use self::orders::{ChildCall, order};
 
 /// Time for a drained shard to end: after five seconds it cuts connections whose clients have not answered its Close.
 const EMPTY: Duration = Duration::from_secs(10);
@@ -216,12 +216,8 @@ impl Reconciler {
             let wscluster_plan::Evict { ordinal, count, rate } = evict;
             let Some(child) = fleet.shard(ordinal) else { continue };
             let (name, address, admin) = (child.name.clone(), child.at.admin, self.admin.clone());
-            let order = EvictRequest { count, evict_rate: rate, retry_after: retry_after.clone() };
-            let child = name.clone();
-            self.calls.spawn(async move {
-                let result = admin.evict(address, &order).await;
-                CallResult { child, call: ChildCall::Evict, result }
-            });
+            let evict = EvictRequest { count, evict_rate: rate, retry_after: retry_after.clone() };
+            order(&mut self.calls, name.clone(), ChildCall::Evict, async move { admin.evict(address, &evict).await });
             let reason = format!("{count} connections move to emptier shards, {rate}/s");
             events.push(Event::Step { name, action: StepAction::Evict, reason });
         }
@@ -254,16 +250,15 @@ impl Reconciler {
                 }
                 (Action::Drain { rate, deadline }, Some(child)) => {
                     let drain = Drain { evict_rate: rate, deadline: Span(deadline), ..self.cluster.spec.drain.clone() };
-                    let (child, address, admin) = (name.clone(), child.at.admin, self.admin.clone());
-                    self.calls.spawn(async move {
-                        let result = admin.begin_drain(address, &drain).await;
-                        CallResult { child, call: ChildCall::Drain, result }
+                    let (address, admin) = (child.at.admin, self.admin.clone());
+                    order(&mut self.calls, name.clone(), ChildCall::Drain, async move {
+                        admin.begin_drain(address, &drain).await
                     });
                     StepAction::Drain
                 }
                 (Action::Undrain, Some(child)) if !child.is_ending => {
-                    let (name, address) = (name.clone(), child.at.admin);
-                    self.undrain(name, address);
+                    let address = child.at.admin;
+                    self.undrain(name.clone(), address);
                     StepAction::Undrain
                 }
                 (Action::Remove, Some(_)) => StepAction::Remove,

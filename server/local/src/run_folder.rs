@@ -1,6 +1,6 @@
 //! The private folder of a run: the revisions of the manifest that its processes read, the list of shards that its
-//! gateways follow, and the token that orders to its processes carry. The user's own file may be half edited at any moment; files here are replaced atomically. Only
-//! this user may read them.
+//! gateways follow, and the token that orders to its processes carry. The user's own file may be half edited at any
+//! moment; files here are replaced atomically. Only this user may read them.
 //!
 //! A run holds a lock (`flock(2)`) on a file in the folder. The kernel releases it however the run ends, and the next
 //! run removes folders without a held lock.

@@ -1,10 +1,12 @@
 //! Orders to the admin ports of children, and their answers.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::http::StatusCode;
+use tokio::task::JoinSet;
 use wscluster_admin::client::CallError;
 
 use super::Reconciler;
@@ -84,9 +86,16 @@ impl Reconciler {
 
     pub(super) fn undrain(&mut self, child: Arc<str>, address: SocketAddr) {
         let admin = self.admin.clone();
-        self.calls.spawn(async move {
-            let result = admin.cancel_drain(address).await;
-            CallResult { child, call: ChildCall::Undrain, result }
-        });
+        order(&mut self.calls, child, ChildCall::Undrain, async move { admin.cancel_drain(address).await });
     }
+}
+
+/// Adds an order to `child` to the calls, of which [`Reconciler::answered`] returns the results.
+pub(super) fn order(
+    calls: &mut JoinSet<CallResult>,
+    child: Arc<str>,
+    call: ChildCall,
+    result: impl Future<Output = Result<(), CallError>> + Send + 'static,
+) {
+    calls.spawn(async move { CallResult { child, call, result: result.await } });
 }
