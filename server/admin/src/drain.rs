@@ -7,8 +7,8 @@
 //! | `DELETE /drain` | none | 200 [`DrainCancelled`] |
 //! | `POST /evict` (shards only) | [`EvictRequest`], `count` and any other field | 202 [`EvictStarted`] |
 //!
-//! A body that cannot be used gets 400 or 415, a call without the token 401, one of another web page or machine 403, one
-//! to an unknown host 421, and one that the present state forbids 409, all with a [`Refusal`].
+//! A body that cannot be used gets 400 or 415, a call without the token 401, one of another web page or machine 403,
+//! one to an unknown host 421, and one that the present state forbids 409, all with a [`Refusal`].
 
 use serde::{Deserialize, Serialize};
 pub use wscluster_api::spec::Drain;

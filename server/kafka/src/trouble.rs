@@ -160,8 +160,8 @@ impl Troubles {
     /// How long a refused fetch or a skipped record is shown after its last occurrence.
     const SHOWN: Duration = Duration::from_mins(1);
 
-    /// Reports a trouble. It lasts until [`Self::clear`], or for [`Self::SHOWN`] if it is a single occurrence: a refused
-    /// fetch or a skipped record.
+    /// Reports a trouble. It lasts until [`Self::clear`], or for [`Self::SHOWN`] if it is a single occurrence: a
+    /// refused fetch or a skipped record.
     pub(super) fn report(&self, trouble: &Trouble<'_>) {
         let kind = trouble.kind();
         let passes = matches!(kind, Kind::Fetch | Kind::Skipped(_));

@@ -1,5 +1,5 @@
-//! `soak`: churn, storms, slow readers and hostile clients together against `wscluster local`. In the end everything that
-//! clients used must have been given back, and no honest client may have been refused or cut.
+//! `soak`: churn, storms, slow readers and hostile clients together against `wscluster local`. In the end everything
+//! that clients used must have been given back, and no honest client may have been refused or cut.
 
 mod footprint;
 mod hostile;
@@ -39,14 +39,15 @@ const STORMS: u32 = 5;
 /// Records per second of 1 KiB, over all channels.
 const PUBLISH_RATE: u32 = 20;
 
-/// Time until the kernel has forgotten closed connections (`TIME_WAIT`, 60 s) and the allocator has given memory back (10 s).
+/// Time until the kernel has forgotten closed connections (`TIME_WAIT`, 60 s) and the allocator has given memory back
+/// (10 s).
 const QUIET: Duration = Duration::from_secs(100);
 
 /// Descriptors and threads that a process may have more than before: pooled connections between the processes.
 const SPARE: u64 = 8;
 
-/// Memory that a process may have more than before, in percent and MiB: the window of records fills, and jemalloc keeps some
-/// pages.
+/// Memory that a process may have more than before, in percent and MiB: the window of records fills, and jemalloc keeps
+/// some pages.
 const SPARE_MEMORY: (f64, f64) = (25.0, 16.0);
 
 /// Gauges that are 0 without clients: one for each kind of task that serves a connection, and for what waits for it.
