@@ -5,7 +5,6 @@
 //! requests time out and make room for others, so they exhaust neither file descriptors nor places. If the thread
 //! ends, probes fail, and the supervisor restarts the process.
 
-mod connections;
 mod credential;
 mod guard;
 
@@ -26,8 +25,8 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use wscluster_runtime::log_limit::LogLimit;
+use wscluster_runtime::places::Places;
 
-use self::connections::Connections;
 use self::guard::Guard;
 use crate::access::Access;
 use crate::drain::RefusalCode;
@@ -114,7 +113,7 @@ pub async fn serve(listener: TcpListener, router: Router) -> Result<(), TokenErr
 
 async fn serve_within(listener: &TcpListener, router: &Router, guard: Guard, limits: Limits) {
     let guard = Arc::new(guard);
-    let connections = Connections::new(limits.connections);
+    let places = Places::new(limits.connections);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
     loop {
@@ -123,12 +122,12 @@ async fn serve_within(listener: &TcpListener, router: &Router, guard: Guard, lim
             Err(error) => {
                 tracing::debug!(%error, "accept");
                 // Its descriptor may be the one that was lacking.
-                connections.make_room();
+                places.make_room();
                 tokio::time::sleep(REST).await;
                 continue;
             }
         };
-        let place = Arc::new(connections.place());
+        let Some(place) = places.take().map(Arc::new) else { continue };
         let router = TowerToHyperService::new(router.clone());
         let service = {
             let (guard, place) = (Arc::clone(&guard), Arc::clone(&place));
@@ -163,7 +162,7 @@ async fn serve_within(listener: &TcpListener, router: &Router, guard: Guard, lim
             tokio::select! {
                 // An error ends only this connection.
                 _ = connection => {}
-                () = place.taken() => {}
+                () = place.lost() => {}
             }
         });
         // During a flood of connections, heads that have arrived count before the next connection asks for room.

@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use wscluster_routing::backend::{Lease, ShardId};
-use wscluster_runtime::fds::{Permit, RefusalPermit};
+use wscluster_runtime::fds::Permit;
+use wscluster_runtime::places::Place;
 
 use super::admission;
 use super::answer::answer;
@@ -75,26 +76,26 @@ pub(crate) async fn serve(worker: Rc<WorkerContext>, stream: TcpStream, peer: So
 
 /// Refuses a client because descriptors are short. Reads its head first: closing a socket with unread bytes resets
 /// the connection, and the answer would be lost. Ends early if the client has to make room for another one.
-pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr, permit: RefusalPermit) {
+pub(crate) async fn turn_away(worker: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr, place: Place) {
     let gateway = &worker.gateway;
     let mut record = HandshakeRecord::start(gateway, peer);
     let client = Client::new(stream);
     let read = tokio::select! {
         biased;
         read = client.read_head(peer, &gateway.settings) => Some(read),
-        () = permit.lost() => None,
+        () = place.lost() => None,
     };
     record.lap(Phase::Head);
     let fd_limit = Outcome::Unavailable(Unavailable::FdLimit);
     let Some(read) = read else { return record.end(fd_limit, None) };
-    permit.heard();
+    place.heard();
     let outcome = read.err().unwrap_or(fd_limit);
     let answer = answer(outcome, gateway);
     record.end(outcome, None);
     tokio::select! {
         biased;
         () = client.farewell(&answer) => {}
-        () = permit.lost() => {}
+        () = place.lost() => {}
     }
 }
 

@@ -6,8 +6,8 @@
 //! - [`run`] starts and ends the process; [`Args`] is its command line, [`Settings`] its part of the manifest.
 //!   `gateway` is what its threads share.
 //! - A client passes `worker` (accept), `client` (its head), `admission` (who may connect), `handshake` (choose a
-//!   shard, ask it, wait for a slot), `dial` (one shard), `ports` (the local ports for that), `forward` (the head as the
-//!   shard gets it). `answer` is what a client without a tunnel gets. `docs/handshake.md` draws it.
+//!   shard, ask it, wait for a slot), `dial` (one shard), `ports` (the local ports for that), `forward` (the head as
+//!   the shard gets it). `answer` is what a client without a tunnel gets. `docs/handshake.md` draws it.
 //! - `outcome` and `record`: the one outcome of each handshake, with its phase times.
 //! - `tunnel` relays bytes and is the hot path; `registry` keeps the tunnels of a worker, so that they can be ended
 //!   or moved.

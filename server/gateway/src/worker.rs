@@ -157,9 +157,9 @@ fn dispatch(worker: &Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) -> 
     let fds: &Arc<Budget> = &worker.gateway.fds;
     if let Some(permit) = fds.take(Permit::TUNNEL) {
         spawn_local(handshake::serve(Rc::clone(worker), stream, peer, permit));
-    } else if let Some(permit) = fds.take_refusal() {
-        let has_replaced = permit.has_replaced;
-        spawn_local(handshake::turn_away(Rc::clone(worker), stream, peer, permit));
+    } else if let Some(place) = fds.take_refusal() {
+        let has_replaced = place.has_replaced;
+        spawn_local(handshake::turn_away(Rc::clone(worker), stream, peer, place));
         return has_replaced;
     } else {
         // The limit leaves no descriptor for answers: this client only sees its connection closed.

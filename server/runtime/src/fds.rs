@@ -11,12 +11,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use self::refusals::Seats;
+use crate::places::{Place, Places};
 use crate::shortage::Shortage;
-
-mod refusals;
-
-pub use self::refusals::RefusalPermit;
 
 /// Reserved for event loops, health polls, admin requests, and answers to refused clients.
 const RESERVE: i64 = 64;
@@ -29,7 +25,7 @@ pub struct Budget {
     all: AtomicI64,
     left: AtomicI64,
     /// Descriptors of the reserve for refusals.
-    refusals: Arc<Seats>,
+    refusals: Arc<Places>,
     shortage: Shortage,
 }
 
@@ -45,7 +41,7 @@ impl Budget {
             limit,
             all: AtomicI64::new(left),
             left: AtomicI64::new(left),
-            refusals: Seats::new((reserve / 2) as u32),
+            refusals: Places::new((reserve / 2) as usize),
             shortage: Shortage::default(),
         })
     }
@@ -116,9 +112,9 @@ impl Budget {
         shortage(self.limit)
     }
 
-    /// Takes a descriptor of the reserve, for a client that is only refused. If none is left, another such client has
-    /// to make room.
-    pub fn take_refusal(&self) -> Option<RefusalPermit> {
+    /// Takes a descriptor from the reserve, for a client that is only refused, until it has had time to read the answer.
+    /// If none is left, another such client has to make room.
+    pub fn take_refusal(&self) -> Option<Place> {
         self.refusals.take()
     }
 

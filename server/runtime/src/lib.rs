@@ -1,6 +1,7 @@
 //! Shared by all processes of wscluster.
 //!
-//! - [`sockets`], [`socket_activation`], [`fds`]: listening sockets and the budget of file descriptors.
+//! - [`sockets`], [`socket_activation`], [`fds`], [`places`]: listening sockets, the budget of file descriptors, and
+//!   places that silent clients cannot keep.
 //! - [`logs`], [`nonblocking_writer`], [`log_limit`]: log lines that never block their writer, and limits for floods
 //!   of them.
 //! - [`shutdown`], [`drain`]: the end of a process, and the pace at which connections are moved away.
@@ -21,6 +22,7 @@ pub mod file_watcher;
 pub mod log_limit;
 pub mod logs;
 pub mod nonblocking_writer;
+pub mod places;
 pub mod process;
 pub mod restarts;
 pub mod shortage;

@@ -20,7 +20,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use wscluster_protocol::reply::Reply;
-use wscluster_runtime::fds::{Budget, Permit, RefusalPermit};
+use wscluster_runtime::fds::{Budget, Permit};
+use wscluster_runtime::places::Place;
 use wscluster_ws::upgrade::{Refusal, UpgradeRequest, accept_key, parse_request};
 
 pub(crate) use self::admission::Principal;
@@ -42,7 +43,7 @@ const READ_ANSWER: Duration = Duration::from_secs(1);
 /// connection is closed unanswered.
 pub(super) struct Room {
     connection: Option<Permit>,
-    refusal: Option<RefusalPermit>,
+    refusal: Option<Place>,
 }
 
 impl Room {
@@ -62,7 +63,7 @@ impl Room {
 
     /// Another client had to make room for this one, and its descriptor is still open.
     pub(super) fn has_replaced(&self) -> bool {
-        self.refusal.as_ref().is_some_and(|permit| permit.has_replaced)
+        self.refusal.as_ref().is_some_and(|place| place.has_replaced)
     }
 }
 
@@ -104,8 +105,8 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: So
         Ok(Err(outcome)) => return attempt.end(outcome),
         Err(_) => refuse(Refusal::HeadTimeout),
     };
-    if let Some(permit) = &refusal {
-        permit.heard();
+    if let Some(place) = &refusal {
+        place.heard();
     }
     attempt.head_complete();
     match verdict {
@@ -139,9 +140,9 @@ pub(super) async fn run(worker: Rc<RefCell<Worker>>, stream: TcpStream, peer: So
 }
 
 /// Resolves when a client that is only refused has to make room for another one.
-async fn lost(permit: Option<&RefusalPermit>) {
-    match permit {
-        Some(permit) => permit.lost().await,
+async fn lost(place: Option<&Place>) {
+    match place {
+        Some(place) => place.lost().await,
         None => std::future::pending().await,
     }
 }
