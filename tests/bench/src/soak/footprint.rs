@@ -136,6 +136,9 @@ impl Footprint {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn footprint(fds: u64, threads: u64, mib: f64, time_wait: u64) -> Footprint {
@@ -156,15 +159,21 @@ mod tests {
     }
 
     #[test]
-    fn sees_this_process_and_its_sockets() {
+    fn sees_the_files_of_a_process_and_the_sockets_of_a_port() {
+        // A process of its own, because other tests open and close files in this one meanwhile.
+        let mut shell = Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let subject = Subject { processes: vec![("self".to_owned(), std::process::id())], ports: [port].into() };
+        let subject = Subject { processes: vec![("shell".to_owned(), shell.id())], ports: [port].into() };
         let before = subject.footprint().unwrap();
         assert_eq!(before.sockets, [("Listen".to_owned(), 1)].into());
         let streams: Vec<_> = (0..9).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        shell.stdin.as_mut().unwrap().write_all(b"exec 8</dev/null 9</dev/null; echo opened\n").unwrap();
+        let mut answer = [0; 7];
+        shell.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
         let after = subject.footprint().unwrap();
-        assert!(after.more_fds(&before) >= 9 && after.more_sockets(&before) == 18, "{before:?} {after:?}");
-        drop(streams);
+        assert_eq!((after.more_fds(&before), after.more_sockets(&before)), (2, 18), "{before:?} {after:?}");
+        drop((streams, shell.stdin.take()));
+        assert!(shell.wait().unwrap().success());
     }
 }
